@@ -1,0 +1,84 @@
+/**
+ * Errors that a caller can expect. Each carries a stable code, listed in docs/errors.md with what to do next; the
+ * CLI and the server map from `code` alone. Wrong arguments are TypeError or RangeError, engine bugs InvariantError.
+ */
+
+export type StoreErrorCode =
+  // Opening a store
+  | "STORE_NOT_FOUND"
+  | "STORE_EXISTS"
+  | "STORE_LOCKED"
+  | "STORE_CLOSED"
+  | "STORE_FAILED"
+  | "STORE_IS_FILE"
+  | "STORE_FORMAT"
+  | "KEY_REQUIRED"
+  | "KEY_WRONG"
+  | "KEY_INVALID"
+  // Names and revisions
+  | "NAME_INVALID"
+  | "REVISION_INVALID"
+  | "DATABASE_NOT_FOUND"
+  | "DATABASE_EXISTS"
+  | "BRANCH_NOT_FOUND"
+  | "BRANCH_EXISTS"
+  | "BRANCH_PROTECTED"
+  | "BRANCH_HAS_CHILDREN"
+  | "BRANCH_BUSY"
+  | "TAG_NOT_FOUND"
+  | "TAG_EXISTS"
+  | "VERSION_NOT_FOUND"
+  | "READ_ONLY"
+  // Input files
+  | "FILE_NOT_FOUND"
+  | "FILE_EXISTS"
+  | "NOT_A_DATABASE"
+  | "FILE_TRUNCATED"
+  | "WAL_INVALID"
+  | "PAGE_SIZE"
+  // Storage
+  | "IO"
+  | "DISK_FULL"
+  | "PERMISSION"
+  // Damage: the message names what and where
+  | "CORRUPT_HEADER"
+  | "CORRUPT_LOG"
+  | "CORRUPT_CHUNK"
+  | "CORRUPT_NODE"
+  | "CORRUPT_HISTORY"
+  | "CORRUPT_CATALOG"
+  // Limits
+  | "LIMIT";
+
+export interface StoreErrorOptions {
+  readonly cause?: unknown;
+  /** The same call may succeed if repeated. */
+  readonly retryable?: boolean;
+  /** Facts for programs: names, versions, offsets. */
+  readonly details?: Readonly<Record<string, unknown>>;
+}
+
+/** An expected failure: `code` is stable, `message` says what was tried, then facts. */
+export class StoreError extends Error {
+  override readonly name = "StoreError";
+  readonly code: StoreErrorCode;
+  readonly retryable: boolean;
+  readonly details: Readonly<Record<string, unknown>>;
+
+  constructor(code: StoreErrorCode, message: string, options: StoreErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.code = code;
+    this.retryable = options.retryable ?? false;
+    this.details = options.details ?? {};
+  }
+}
+
+/** A bug in bough itself: some rule that the code relies on does not hold. */
+export class InvariantError extends Error {
+  override readonly name = "InvariantError";
+}
+
+/** Asserts a rule of the engine, in production too. State the rule positively; put values into the message. */
+export function invariant(condition: boolean, message: string): asserts condition {
+  if (!condition) throw new InvariantError(message);
+}
