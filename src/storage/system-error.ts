@@ -1,0 +1,78 @@
+import { StoreError, type StoreErrorCode } from "../errors.ts";
+
+/** What a caller reads about a failure of the operating system: its kind, and what to do about it. */
+interface Explanation {
+  readonly code: StoreErrorCode;
+  readonly text: string;
+}
+
+const EXPLANATIONS: ReadonlyMap<string, Explanation> = new Map([
+  ["ENOENT", { code: "FILE_NOT_FOUND", text: "no such file or directory" }],
+  ["EEXIST", { code: "FILE_EXISTS", text: "the name is already taken" }],
+  [
+    "ENOSPC",
+    { code: "DISK_FULL", text: "the disk is full; free some space and open the store again" },
+  ],
+  [
+    "EDQUOT",
+    {
+      code: "DISK_FULL",
+      text: "the disk quota is used up; free some space and open the store again",
+    },
+  ],
+  [
+    "EACCES",
+    {
+      code: "PERMISSION",
+      text: "permission denied; check the owner and the mode of the file and its directories",
+    },
+  ],
+  [
+    "EPERM",
+    {
+      code: "PERMISSION",
+      text: "the system does not permit it; check the owner and the attributes of the file",
+    },
+  ],
+  ["EROFS", { code: "PERMISSION", text: "the file system is mounted read-only" }],
+  [
+    "EMFILE",
+    { code: "IO", text: 'too many open files in this process; raise the limit ("ulimit -n")' },
+  ],
+  ["ENFILE", { code: "IO", text: "too many open files on this machine" }],
+  ["ENOTDIR", { code: "IO", text: "a part of the path is a file, not a directory" }],
+  ["EISDIR", { code: "IO", text: "it is a directory, not a file" }],
+  [
+    "EFBIG",
+    { code: "IO", text: "the file is larger than the file system or the process limit allows" },
+  ],
+  [
+    "EIO",
+    {
+      code: "IO",
+      text: "the device reports an input/output error; check the disk and restore from a copy",
+    },
+  ],
+]);
+
+/** The system's own name of an error ("ENOENT"), or null when `error` does not come from the system. */
+export function systemErrorName(error: unknown): string | null {
+  if (!(error instanceof Error) || !("code" in error)) return null;
+  return typeof error.code === "string" ? error.code : null;
+}
+
+/**
+ * Turns an error of the operating system into a StoreError: `action` ("Cannot open"), then the path, then what went
+ * wrong and what to do. A StoreError passes unchanged; so does anything that the system did not raise (a bug).
+ */
+export function fromSystemError(action: string, path: string, error: unknown): unknown {
+  if (error instanceof StoreError) return error;
+  const name = systemErrorName(error);
+  if (name === null || name.startsWith("ERR_")) return error;
+  const explanation = EXPLANATIONS.get(name);
+  const text = explanation === undefined ? name : `${explanation.text} (${name})`;
+  return new StoreError(explanation?.code ?? "IO", `${action} "${path}": ${text}`, {
+    cause: error,
+    details: { path, systemCode: name },
+  });
+}
