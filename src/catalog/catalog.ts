@@ -1,0 +1,399 @@
+/**
+ * The records that the catalog keeps, over any key-value backend. The catalog is the state of a store as of its last
+ * checkpoint; what happened since is in the log.
+ *
+ * Keys (big-endian; first byte = table):
+ *
+ * | table | key after the table byte             | value                                                        |
+ * |-------|--------------------------------------|--------------------------------------------------------------|
+ * | 0x01  | -                                    | store state, JSON: format version, checkpoint LSN, counters   |
+ * | 0x02  | database u32                         | database row, JSON                                            |
+ * | 0x03  | database u32, branch u32             | branch row, JSON                                              |
+ * | 0x04  | database u32, timeline u32           | timeline row and its checkpointed head, JSON                  |
+ * | 0x05  | database u32, tag name UTF-8         | tag row, JSON                                                 |
+ * | 0x06  | database u32, timeline u32, version u64 | commit: timestamp ms u64, page count u32, changed pages u32 |
+ * | 0x07  | database u32, timeline u32, version u64 | root: page count u32, levels u8, has node u8, node 16, history segment u32 (0 = none) |
+ * | 0x08  | node id 16                           | page-map node, as page-map.ts encodes it; no checksum (C1)    |
+ * | 0x09  | chunk id 16                          | pack u32, offset u64, length u32                              |
+ * | 0x0a  | page hash 16                         | chunk id 16, slot u8                                          |
+ * | 0x0b  | history segment u32                  | database u32, size u64                                        |
+ *
+ * All values but nodes are sealed (record-codec.ts). The format version in the state record covers the table above;
+ * a reader refuses a greater one.
+ */
+import { StoreError } from "../errors.ts";
+import { type KeyValueStore, WriteBatch } from "./key-value.ts";
+import type { BranchRow, DatabaseRow, TagRow, TimelineRow } from "./rows.ts";
+import { ByteReader, ByteWriter, openValue, sealValue } from "./record-codec.ts";
+
+export const CATALOG_FORMAT_VERSION = 1;
+
+const Table = {
+  state: 1,
+  database: 2,
+  branch: 3,
+  timeline: 4,
+  tag: 5,
+  commit: 6,
+  root: 7,
+  node: 8,
+  chunk: 9,
+  pageHash: 10,
+  history: 11,
+} as const;
+
+export interface CatalogState {
+  readonly formatVersion: number;
+  /** Records up to this LSN are contained in the catalog. */
+  readonly checkpointLsn: number;
+  readonly nextDatabaseId: number;
+  readonly nextHistorySegment: number;
+}
+
+/** A page map's entry point; see page-map.ts. */
+export interface StoredRoot {
+  readonly nodeId: Uint8Array | null;
+  readonly levels: number;
+  readonly pageCount: number;
+}
+
+export interface CheckpointedTimeline {
+  readonly row: TimelineRow;
+  /** The newest version that is in the catalog (the fork version, or 0, when the timeline has no commit of its own). */
+  readonly headVersion: number;
+  readonly headTimestampMs: number;
+  /** The page map of `headVersion`; null until a checkpoint has made one. */
+  readonly root: StoredRoot | null;
+}
+
+export interface CommitRow {
+  readonly version: number;
+  readonly timestampMs: number;
+  readonly pageCount: number;
+  readonly changedPages: number;
+}
+
+export interface RootRow {
+  readonly version: number;
+  readonly root: StoredRoot;
+  /** The segment with the versions between the previous root of this timeline and this one; 0 when there are none. */
+  readonly historySegment: number;
+}
+
+export interface ChunkPlace {
+  readonly pack: number;
+  readonly offset: number;
+  readonly length: number;
+}
+
+export interface PagePlace {
+  readonly chunkId: Uint8Array;
+  readonly slot: number;
+}
+
+export interface HistoryRow {
+  readonly segment: number;
+  readonly databaseId: number;
+  readonly size: number;
+}
+
+/** Reads of the catalog; every one throws StoreError CORRUPT_CATALOG when the record is damaged. */
+export class Catalog {
+  readonly store: KeyValueStore;
+
+  constructor(store: KeyValueStore) {
+    this.store = store;
+  }
+
+  state(): CatalogState | null {
+    const key = stateKey();
+    const sealed = this.store.get(key);
+    if (sealed === undefined) return null;
+    const state = parseJson<CatalogState>(openValue(key, sealed, "the store state"));
+    if (state.formatVersion > CATALOG_FORMAT_VERSION)
+      throw new StoreError(
+        "STORE_FORMAT",
+        `Cannot open the catalog: its format version is ${state.formatVersion}, this bough reads up to ${CATALOG_FORMAT_VERSION}; use a newer bough`,
+      );
+    return state;
+  }
+
+  databases(): DatabaseRow[] {
+    return this.#jsonRows<DatabaseRow>(Table.database, "a database");
+  }
+
+  branches(): BranchRow[] {
+    return this.#jsonRows<BranchRow>(Table.branch, "a branch");
+  }
+
+  timelines(): CheckpointedTimeline[] {
+    return this.#jsonRows<StoredTimeline>(Table.timeline, "a timeline").map(fromStoredTimeline);
+  }
+
+  tags(): TagRow[] {
+    return this.#jsonRows<TagRow>(Table.tag, "a tag");
+  }
+
+  /** Commits of one timeline with versions in [from, to], ascending, or descending when `reverse`. */
+  *commits(
+    databaseId: number,
+    timeline: number,
+    range: { from: number; to: number; reverse?: boolean; limit?: number },
+  ): Generator<CommitRow> {
+    for (const { key, value } of this.#versions(Table.commit, databaseId, timeline, range)) {
+      const reader = new ByteReader(openValue(key, value, "a commit"));
+      yield {
+        version: versionOf(key),
+        timestampMs: reader.u64(),
+        pageCount: reader.u32(),
+        changedPages: reader.u32(),
+      };
+    }
+  }
+
+  /** Roots of one timeline with versions in [from, to], ascending, or descending when `reverse`. */
+  *roots(
+    databaseId: number,
+    timeline: number,
+    range: { from: number; to: number; reverse?: boolean; limit?: number },
+  ): Generator<RootRow> {
+    for (const { key, value } of this.#versions(Table.root, databaseId, timeline, range)) {
+      const reader = new ByteReader(openValue(key, value, "a checkpoint"));
+      const pageCount = reader.u32();
+      const levels = reader.u8();
+      const hasNode = reader.u8() === 1;
+      const nodeId = reader.raw(16);
+      yield {
+        version: versionOf(key),
+        root: { pageCount, levels, nodeId: hasNode ? nodeId : null },
+        historySegment: reader.u32(),
+      };
+    }
+  }
+
+  /** The bytes of a page-map node; the caller verifies them against the id. */
+  node(id: Uint8Array): Uint8Array | undefined {
+    return this.store.get(idKey(Table.node, id));
+  }
+
+  chunk(id: Uint8Array): ChunkPlace | undefined {
+    const key = idKey(Table.chunk, id);
+    const sealed = this.store.get(key);
+    if (sealed === undefined) return undefined;
+    return decodeChunkPlace(openValue(key, sealed, "a chunk"));
+  }
+
+  *chunks(): Generator<{ id: Uint8Array; place: ChunkPlace }> {
+    for (const { key, value } of this.#table(Table.chunk))
+      yield { id: key.slice(1), place: decodeChunkPlace(openValue(key, value, "a chunk")) };
+  }
+
+  page(hash: Uint8Array): PagePlace | undefined {
+    const key = idKey(Table.pageHash, hash);
+    const sealed = this.store.get(key);
+    if (sealed === undefined) return undefined;
+    const reader = new ByteReader(openValue(key, sealed, "a page hash"));
+    return { chunkId: reader.raw(16), slot: reader.u8() };
+  }
+
+  *pages(): Generator<{ hash: Uint8Array; place: PagePlace }> {
+    for (const { key, value } of this.#table(Table.pageHash)) {
+      const reader = new ByteReader(openValue(key, value, "a page hash"));
+      yield { hash: key.slice(1), place: { chunkId: reader.raw(16), slot: reader.u8() } };
+    }
+  }
+
+  *historySegments(): Generator<HistoryRow> {
+    for (const { key, value } of this.#table(Table.history)) {
+      const reader = new ByteReader(openValue(key, value, "a history segment"));
+      yield {
+        segment: new ByteReader(key.subarray(1)).u32(),
+        databaseId: reader.u32(),
+        size: reader.u64(),
+      };
+    }
+  }
+
+  #jsonRows<T>(table: number, what: string): T[] {
+    const rows: T[] = [];
+    for (const { key, value } of this.#table(table))
+      rows.push(parseJson<T>(openValue(key, value, what)));
+    return rows;
+  }
+
+  #table(table: number): Iterable<{ key: Uint8Array; value: Uint8Array }> {
+    return this.store.range({ start: Uint8Array.of(table), end: Uint8Array.of(table + 1) });
+  }
+
+  #versions(
+    table: number,
+    databaseId: number,
+    timeline: number,
+    range: { from: number; to: number; reverse?: boolean; limit?: number },
+  ): Iterable<{ key: Uint8Array; value: Uint8Array }> {
+    const to = Math.min(range.to, Number.MAX_SAFE_INTEGER - 1);
+    return this.store.range({
+      start: versionKey(table, databaseId, timeline, range.from),
+      end: versionKey(table, databaseId, timeline, to + 1),
+      ...(range.reverse === undefined ? {} : { reverse: range.reverse }),
+      ...(range.limit === undefined ? {} : { limit: range.limit }),
+    });
+  }
+}
+
+/** Collects the writes of one checkpoint; nothing is visible until `commit`. */
+export class CatalogBatch {
+  readonly #batch: WriteBatch = new WriteBatch();
+
+  setState(state: CatalogState): void {
+    this.#putJson(stateKey(), state);
+  }
+
+  putDatabase(row: DatabaseRow): void {
+    this.#putJson(new ByteWriter(5).u8(Table.database).u32(row.id).bytes, row);
+  }
+
+  putBranch(row: BranchRow): void {
+    this.#putJson(pairKey(Table.branch, row.databaseId, row.id), row);
+  }
+
+  putTimeline(timeline: CheckpointedTimeline): void {
+    const { row } = timeline;
+    this.#putJson(pairKey(Table.timeline, row.databaseId, row.id), toStoredTimeline(timeline));
+  }
+
+  putTag(row: TagRow): void {
+    this.#putJson(tagKey(row.databaseId, row.name), row);
+  }
+
+  deleteTag(databaseId: number, name: string): void {
+    this.#batch.delete(tagKey(databaseId, name));
+  }
+
+  putCommit(databaseId: number, timeline: number, commit: CommitRow): void {
+    this.#put(
+      versionKey(Table.commit, databaseId, timeline, commit.version),
+      new ByteWriter(16).u64(commit.timestampMs).u32(commit.pageCount).u32(commit.changedPages)
+        .bytes,
+    );
+  }
+
+  putRoot(databaseId: number, timeline: number, row: RootRow): void {
+    const { root } = row;
+    this.#put(
+      versionKey(Table.root, databaseId, timeline, row.version),
+      new ByteWriter(26)
+        .u32(root.pageCount)
+        .u8(root.levels)
+        .u8(root.nodeId === null ? 0 : 1)
+        .raw(root.nodeId ?? new Uint8Array(16))
+        .u32(row.historySegment).bytes,
+    );
+  }
+
+  putNode(id: Uint8Array, bytes: Uint8Array): void {
+    this.#batch.put(idKey(Table.node, id), bytes);
+  }
+
+  putChunk(id: Uint8Array, place: ChunkPlace): void {
+    this.#put(
+      idKey(Table.chunk, id),
+      new ByteWriter(16).u32(place.pack).u64(place.offset).u32(place.length).bytes,
+    );
+  }
+
+  putPage(hash: Uint8Array, place: PagePlace): void {
+    this.#put(
+      idKey(Table.pageHash, hash),
+      new ByteWriter(17).raw(place.chunkId).u8(place.slot).bytes,
+    );
+  }
+
+  putHistory(row: HistoryRow): void {
+    this.#put(
+      new ByteWriter(5).u8(Table.history).u32(row.segment).bytes,
+      new ByteWriter(12).u32(row.databaseId).u64(row.size).bytes,
+    );
+  }
+
+  /** Atomic and durable. */
+  commit(store: KeyValueStore): void {
+    store.commit(this.#batch);
+  }
+
+  #putJson(key: Uint8Array, value: object): void {
+    this.#put(key, new TextEncoder().encode(JSON.stringify(value)));
+  }
+
+  #put(key: Uint8Array, value: Uint8Array): void {
+    this.#batch.put(key, sealValue(key, value));
+  }
+}
+
+interface StoredTimeline {
+  readonly row: TimelineRow;
+  readonly headVersion: number;
+  readonly headTimestampMs: number;
+  readonly root: {
+    readonly nodeId: string | null;
+    readonly levels: number;
+    readonly pageCount: number;
+  } | null;
+}
+
+function toStoredTimeline(timeline: CheckpointedTimeline): StoredTimeline {
+  const { root } = timeline;
+  if (root === null) return { ...timeline, root: null };
+  const nodeId = root.nodeId === null ? null : Buffer.from(root.nodeId).toString("hex");
+  return { ...timeline, root: { nodeId, levels: root.levels, pageCount: root.pageCount } };
+}
+
+function fromStoredTimeline(stored: StoredTimeline): CheckpointedTimeline {
+  const { root } = stored;
+  if (root === null) return { ...stored, root: null };
+  const nodeId = root.nodeId === null ? null : Uint8Array.from(Buffer.from(root.nodeId, "hex"));
+  return { ...stored, root: { nodeId, levels: root.levels, pageCount: root.pageCount } };
+}
+
+function stateKey(): Uint8Array {
+  return Uint8Array.of(Table.state);
+}
+
+function idKey(table: number, id: Uint8Array): Uint8Array {
+  const key = new Uint8Array(1 + id.length);
+  key[0] = table;
+  key.set(id, 1);
+  return key;
+}
+
+function pairKey(table: number, first: number, second: number): Uint8Array {
+  return new ByteWriter(9).u8(table).u32(first).u32(second).bytes;
+}
+
+function tagKey(databaseId: number, name: string): Uint8Array {
+  const text = new TextEncoder().encode(name);
+  return new ByteWriter(5 + text.length).u8(Table.tag).u32(databaseId).raw(text).bytes;
+}
+
+function versionKey(
+  table: number,
+  databaseId: number,
+  timeline: number,
+  version: number,
+): Uint8Array {
+  return new ByteWriter(17).u8(table).u32(databaseId).u32(timeline).u64(version).bytes;
+}
+
+function versionOf(key: Uint8Array): number {
+  return new ByteReader(key.subarray(9)).u64();
+}
+
+function decodeChunkPlace(value: Uint8Array): ChunkPlace {
+  const reader = new ByteReader(value);
+  return { pack: reader.u32(), offset: reader.u64(), length: reader.u32() };
+}
+
+function parseJson<T>(bytes: Uint8Array): T {
+  // The checksum of the record vouches for its shape.
+  return JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString()) as T;
+}

@@ -1,0 +1,152 @@
+/**
+ * The page versions that commits left in memory since the last checkpoint.
+ *
+ * A **frame** is one page in one commit, as the log holds it: a delta to the page's previous version, a whole image, a
+ * page of zeros, or a reference to a chunk. A **layer** holds the frames of one timeline between two checkpoints.
+ *
+ * V1. Frames of a page are in order of version, and versions never repeat.
+ * V2. A frame's bytes never change. `image` is a cache of what the frame means and may be dropped and made again, unless
+ *     the frame has no other form.
+ * V3. A delta applies to the page as it was just before its version: the frame before it, or what lies below the layer.
+ */
+import { invariant } from "../errors.ts";
+import { applyDelta } from "../page/page-delta.ts";
+import type { ChunkReference } from "../page/chunk-store.ts";
+
+/** Stored in the log and in history segments: append only. */
+export const FrameKind = { image: 0, delta: 1, zero: 2, reference: 3 } as const;
+export type FrameKind = (typeof FrameKind)[keyof typeof FrameKind];
+
+export class Frame {
+  readonly version: number;
+  readonly kind: FrameKind;
+  /** The delta's bytes; null for the other kinds. */
+  readonly delta: Uint8Array | null;
+  /** The page's bytes, shared: not to be modified. Always there for kind image. */
+  image: Uint8Array | null;
+  /** Where a chunk has this page: from the start for kind reference, else once a checkpoint stored it. */
+  reference: ChunkReference | null;
+
+  constructor(
+    version: number,
+    kind: FrameKind,
+    content: {
+      delta?: Uint8Array | null;
+      image?: Uint8Array | null;
+      reference?: ChunkReference | null;
+    },
+  ) {
+    this.version = version;
+    this.kind = kind;
+    this.delta = content.delta ?? null;
+    this.image = content.image ?? null;
+    this.reference = content.reference ?? null;
+  }
+}
+
+/** Every this many versions of a page one image is kept, so that reading an old version applies few deltas. */
+const IMAGE_INTERVAL = 32;
+
+/** The frames of one page in one layer, oldest first. */
+export class PageVersions {
+  readonly frames: Frame[] = [];
+
+  push(frame: Frame): void {
+    const last = this.frames.at(-1);
+    if (last !== undefined) {
+      invariant(last.version < frame.version, `Version ${frame.version} follows ${last.version}`);
+      if (last.kind === FrameKind.delta && this.frames.length % IMAGE_INTERVAL !== 0)
+        last.image = null;
+    }
+    this.frames.push(frame);
+  }
+
+  /** Index of the newest frame with version <= `version`, or -1. */
+  find(version: number): number {
+    const { frames } = this;
+    let low = 0;
+    let high = frames.length - 1;
+    if (high >= 0 && frames[high]!.version <= version) return high;
+    while (low <= high) {
+      const middle = (low + high) >> 1;
+      if (frames[middle]!.version <= version) low = middle + 1;
+      else high = middle - 1;
+    }
+    return high;
+  }
+
+  /**
+   * The page as of frame `index`; a shared view, not to be modified. `below` gives the page under this layer,
+   * `chunk` reads a chunk reference.
+   */
+  image(
+    index: number,
+    pageSize: number,
+    below: () => Uint8Array,
+    chunk: (reference: ChunkReference) => Uint8Array,
+  ): Uint8Array {
+    const frame = this.frames[index]!;
+    if (frame.image !== null) return frame.image;
+    if (frame.kind === FrameKind.zero) return new Uint8Array(pageSize);
+    if (frame.kind === FrameKind.reference) {
+      invariant(frame.reference !== null, "A reference frame has its reference");
+      return chunk(frame.reference);
+    }
+    let start = index - 1;
+    while (
+      start >= 0 &&
+      this.frames[start]!.image === null &&
+      this.frames[start]!.kind === FrameKind.delta
+    )
+      start--;
+    const origin = start < 0 ? below() : this.image(start, pageSize, below, chunk);
+    const page = new Uint8Array(pageSize);
+    page.set(origin);
+    for (let next = start + 1; next <= index; next++) {
+      const { delta } = this.frames[next]!;
+      invariant(delta !== null, "A frame between images is a delta");
+      applyDelta(page, delta, 0, delta.length);
+    }
+    if (index === this.frames.length - 1) frame.image = page;
+    return page;
+  }
+}
+
+/** What is known of a commit besides its pages. */
+export interface CommitInfo {
+  readonly version: number;
+  readonly timestampMs: number;
+  readonly pageCount: number;
+  readonly changedPages: number;
+}
+
+/** The commits of one timeline between two checkpoints. */
+export class Layer {
+  readonly timelineId: number;
+  readonly pages: Map<number, PageVersions> = new Map();
+  /** Ascending by version. */
+  readonly commits: CommitInfo[] = [];
+
+  constructor(timelineId: number) {
+    this.timelineId = timelineId;
+  }
+
+  push(page: number, frame: Frame): void {
+    let versions = this.pages.get(page);
+    if (versions === undefined) this.pages.set(page, (versions = new PageVersions()));
+    versions.push(frame);
+  }
+
+  /** The newest commit with version <= `version`. */
+  commitAt(version: number): CommitInfo | undefined {
+    const { commits } = this;
+    let low = 0;
+    let high = commits.length - 1;
+    while (low <= high) {
+      const middle = (low + high) >> 1;
+      if (commits[middle]!.version <= version) low = middle + 1;
+      else high = middle - 1;
+    }
+    return commits[high];
+  }
+}
