@@ -1,0 +1,156 @@
+/**
+ * The default key-value backend: lmdb, a memory-mapped B+tree with copy-on-write pages and its own files, `path` and
+ * `path-lock`. A commit is one synchronous lmdb transaction: its pages, fdatasync, the meta page, fdatasync (K1).
+ *
+ * L1. `overlappingSync` is off: with it lmdb would return from a commit before the commit is durable.
+ * L2. Values returned are copies: lmdb reads into one buffer that all its databases in the process share.
+ * L3. An open iterator holds a read transaction, thus its snapshot (K3), until it ends or is closed by leaving the loop.
+ * L4. After a failed commit the store refuses further commits until reopened.
+ */
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import type { RootDatabase } from "lmdb";
+
+import { invariant, StoreError } from "../errors.ts";
+import type { Storage } from "../storage/storage.ts";
+import { fromSystemError } from "../storage/system-error.ts";
+import { checkBatch, checkRange, compareKeys } from "./key-order.ts";
+import type { KeyValueEntry, KeyValueStore, RangeOptions, WriteBatch } from "./key-value.ts";
+
+/** Address space reserved at first; lmdb doubles it when the file outgrows it. */
+const MAP_SIZE_INITIAL = 0x1000_0000;
+
+type Lmdb = typeof import("lmdb");
+type Database = RootDatabase<Uint8Array, Uint8Array>;
+
+class LmdbKeyValue implements KeyValueStore {
+  readonly name = "lmdb";
+  private readonly storage: Storage;
+  private readonly path: string;
+  private database: Database;
+  private closed = false;
+  private failure: unknown = null;
+
+  constructor(storage: Storage, path: string) {
+    this.storage = storage;
+    this.path = path;
+    this.database = openDatabase(storage, path);
+  }
+
+  get(key: Uint8Array): Uint8Array | undefined {
+    this.checkOpen();
+    try {
+      return this.database.get(key);
+    } catch (error) {
+      throw explain("Cannot read the catalog", this.path, error);
+    }
+  }
+
+  range(options: RangeOptions): Iterable<KeyValueEntry> {
+    checkRange(options);
+    return { [Symbol.iterator]: () => this.iterate(options) };
+  }
+
+  commit(batch: WriteBatch): void {
+    this.checkOpen();
+    checkBatch(batch);
+    if (this.failure !== null) {
+      throw new StoreError(
+        "STORE_FAILED",
+        `Cannot write the catalog "${this.path}": an earlier write failed, open the store again`,
+        { cause: this.failure },
+      );
+    }
+    const { operations } = batch;
+    if (operations.length === 0) return;
+    const { database } = this;
+    try {
+      database.transactionSync(() => {
+        for (const { key, value } of operations) {
+          if (value === null) database.removeSync(key);
+          else database.putSync(key, value);
+        }
+      });
+    } catch (error) {
+      this.failure = error;
+      throw explain("Cannot write the catalog", this.path, error);
+    }
+  }
+
+  estimatedSize(): number {
+    const file = this.storage.openFileSync(this.path, { mode: "read" });
+    try {
+      return file.sizeSync();
+    } finally {
+      file.closeSync();
+    }
+  }
+
+  /** lmdb reuses free pages within its file and cannot give them back while it is open. */
+  compact(): void {
+    this.checkOpen();
+  }
+
+  close(): void {
+    if (this.closed) return;
+    this.closed = true;
+    // No write is ever queued, so that lmdb closes before the promise is made, and it never rejects.
+    void this.database.close();
+  }
+
+  private *iterate(options: RangeOptions): Generator<KeyValueEntry, void, undefined> {
+    this.checkOpen();
+    const { start, end, limit } = options;
+    if (limit === 0 || compareKeys(start, end) >= 0) return;
+    const bounds =
+      options.reverse === true
+        ? { start: end, end: start, reverse: true, exclusiveStart: true, inclusiveEnd: true }
+        : { start, end };
+    try {
+      const entries = this.database.getRange(limit === undefined ? bounds : { ...bounds, limit });
+      for (const entry of entries) {
+        yield entry;
+        this.checkOpen();
+      }
+    } catch (error) {
+      throw explain("Cannot read the catalog", this.path, error);
+    }
+  }
+
+  private checkOpen(): void {
+    invariant(!this.closed, `An open catalog: "${this.path}" is closed`);
+  }
+}
+
+function openDatabase(storage: Storage, path: string): Database {
+  invariant(
+    storage.directory !== null,
+    `A real directory for lmdb: ${storage.description} has none`,
+  );
+  const lmdb: Lmdb = createRequire(import.meta.url)("lmdb");
+  const fullPath = join(storage.directory, path);
+  try {
+    return lmdb.open<Uint8Array, Uint8Array>({
+      path: fullPath,
+      noSubdir: true,
+      encoding: "binary",
+      keyEncoding: "binary",
+      overlappingSync: false,
+      cache: false,
+      compression: false,
+      maxDbs: 1,
+      mapSize: MAP_SIZE_INITIAL,
+    });
+  } catch (error) {
+    throw explain("Cannot open the catalog", fullPath, error);
+  }
+}
+
+function explain(action: string, path: string, error: unknown): unknown {
+  return fromSystemError(action, path, error);
+}
+
+/** Opens or creates the catalog in the file `path` of a storage that has a directory. */
+export function openLmdb(storage: Storage, path: string): KeyValueStore {
+  return new LmdbKeyValue(storage, path);
+}
