@@ -11,7 +11,7 @@
  */
 import { invariant } from "../errors.ts";
 import { applyDelta } from "../page/page-delta.ts";
-import type { ChunkReference } from "../page/chunk-store.ts";
+import type { ChunkReference } from "../page/chunk-handle.ts";
 
 /** Stored in the log and in history segments: append only. */
 export const FrameKind = { image: 0, delta: 1, zero: 2, reference: 3 } as const;

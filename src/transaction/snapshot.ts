@@ -6,7 +6,7 @@
  *     view. So a snapshot reads the same for ever, however long it is held.
  * N2. A page up to the page count that is found nowhere is damage, except SQLite's lock page, which holds nothing.
  */
-import type { ChunkReference } from "../page/chunk-store.ts";
+import type { ChunkReference } from "../page/chunk-handle.ts";
 import type { Layer } from "./page-versions.ts";
 
 /** Pages of a fixed state. */

@@ -1,0 +1,173 @@
+/**
+ * From a transaction's pages to a durable, visible commit, in two steps that match what SQLite tells a VFS:
+ *
+ *   prepare (SQLITE_FCNTL_SYNC)             versions are given, one log record holds everything, durable as asked
+ *   publish (SQLITE_FCNTL_COMMIT_PHASETWO)  the new heads are visible to transactions that start from now on
+ *
+ * P1. A record is in the log before its commit is visible.
+ * P2. All timelines of one transaction are in one record: all or nothing after a crash.
+ * P3. A page beyond the old page count that the transaction did not write gets a frame of zeros, so that a page of an
+ *     earlier, longer state never shows through and a missing page is always damage.
+ */
+import { invariant } from "../errors.ts";
+import type { Log } from "../log/log.ts";
+import type { ChunkHandle, ChunkReference } from "../page/chunk-handle.ts";
+import { encodeDelta } from "../page/page-delta.ts";
+import type { ChunkPlace } from "../catalog/catalog.ts";
+import { CommitRecordWriter, RecordKind } from "./commit-record.ts";
+import { type CommitInfo, Frame, FrameKind } from "./page-versions.ts";
+import { lockPageNumber, type Snapshot } from "./snapshot.ts";
+import type { Timeline } from "./timeline.ts";
+
+/** As in PRAGMA synchronous: survive power loss, survive a process crash, survive neither for the newest commits. */
+export type Durability = "full" | "normal" | "off";
+
+/** The pages that a transaction changes on one timeline. */
+export interface WriteSet {
+  readonly timeline: Timeline;
+  readonly snapshot: Snapshot;
+  /** Pages after the transaction. */
+  readonly pageCount: number;
+  /** The fewest pages the database had during the transaction: what lies beyond is new. */
+  readonly keptPageCount: number;
+  /** Written pages; the commit takes the arrays over. */
+  readonly dirty: ReadonlyMap<number, Uint8Array>;
+  /** Pages of a large transaction that are in chunks already. */
+  readonly staged: ReadonlyMap<number, ChunkReference>;
+}
+
+export interface PreparedCommit {
+  readonly lsn: number;
+  readonly parts: readonly PreparedPart[];
+}
+
+export interface PreparedPart {
+  readonly timeline: Timeline;
+  readonly commit: CommitInfo;
+  readonly pages: number[];
+  readonly frames: Frame[];
+}
+
+export interface CommitPipelineOptions {
+  readonly log: Log;
+  /** Milliseconds since 1970. */
+  readonly now: () => number;
+  /** After a commit is visible; `retainedBytes` is about what it holds in memory until a checkpoint. */
+  readonly onPublished: (retainedBytes: number) => void;
+  /** Throws when the store takes no commits. */
+  readonly assertWritable: () => void;
+  /** Makes staged chunks durable, before a record refers to them. */
+  readonly syncChunks: () => void;
+}
+
+export class CommitPipeline {
+  readonly #options: CommitPipelineOptions;
+  readonly #writer: CommitRecordWriter = new CommitRecordWriter();
+
+  constructor(options: CommitPipelineOptions) {
+    this.#options = options;
+  }
+
+  /** Throws without effect on any head; after a failure of the log the store takes no more commits. */
+  prepare(writeSets: readonly WriteSet[], durability: Durability | "deferred"): PreparedCommit {
+    const { log, assertWritable, syncChunks } = this.#options;
+    assertWritable();
+    const writer = this.#writer;
+    writer.begin();
+    const parts = writeSets.map((writeSet) => this.#preparePart(writeSet));
+    if (writeSets.some((writeSet) => writeSet.staged.size > 0)) syncChunks();
+    const lsn = log.append(RecordKind.commit, writer.bytes, 0, writer.length);
+    if (durability !== "deferred") log.flushSync(durability);
+    return { lsn, parts };
+  }
+
+  publish(prepared: PreparedCommit): void {
+    let retained = 0;
+    for (const { timeline, commit, pages, frames } of prepared.parts) {
+      timeline.publish(commit, pages, frames);
+      for (const frame of frames)
+        retained += (frame.image?.length ?? 0) + (frame.delta?.length ?? 0) + 128;
+    }
+    this.#options.onPublished(retained);
+  }
+
+  #preparePart(writeSet: WriteSet): PreparedPart {
+    const { timeline, snapshot, pageCount } = writeSet;
+    invariant(timeline.head.version === snapshot.version, "A writer's snapshot is the head");
+    const { row } = timeline.database.refs;
+    const { pageSize } = row;
+    const pages = changedPages(writeSet, lockPageNumber(pageSize));
+    const commit: CommitInfo = {
+      version: row.nextVersion++,
+      timestampMs: (row.lastTimestampMs = Math.max(this.#options.now(), row.lastTimestampMs)),
+      pageCount,
+      changedPages: pages.length,
+    };
+    const chunks = stagedChunks(writeSet.staged);
+    this.#writer.beginPart(
+      { databaseId: row.id, timelineId: timeline.row.id, ...commit },
+      [...chunks.keys()].map((chunk) => ({ id: chunk.id, place: locationOf(chunk) })),
+    );
+    const frames = pages.map((page) => this.#frame(writeSet, page, commit.version, chunks));
+    this.#writer.endPart();
+    return { timeline, commit, pages, frames };
+  }
+
+  #frame(
+    writeSet: WriteSet,
+    page: number,
+    version: number,
+    chunks: ReadonlyMap<ChunkHandle, number>,
+  ): Frame {
+    const writer = this.#writer;
+    const image = writeSet.dirty.get(page);
+    if (image === undefined) {
+      const reference = writeSet.staged.get(page);
+      if (reference === undefined) {
+        writer.zero(page);
+        return new Frame(version, FrameKind.zero, {});
+      }
+      const index = chunks.get(reference.chunk);
+      invariant(index !== undefined, "A staged chunk is in the table");
+      writer.reference(page, index, reference.slot);
+      return new Frame(version, FrameKind.reference, { reference });
+    }
+    const before =
+      page <= writeSet.snapshot.pageCount
+        ? writeSet.snapshot.view.cachedPage(page, writeSet.snapshot.version)
+        : null;
+    if (before !== null) {
+      const offset = writer.delta(page, before, image, image.length >> 1, encodeDelta);
+      if (offset >= 0) {
+        const delta = writer.bytes.slice(offset, writer.length);
+        return new Frame(version, FrameKind.delta, { delta, image });
+      }
+    }
+    writer.image(page, image);
+    return new Frame(version, FrameKind.image, { image });
+  }
+}
+
+/** Ascending: what was written or staged, and the holes of growth (P3). */
+function changedPages(writeSet: WriteSet, lockPage: number): number[] {
+  const { dirty, staged, pageCount, keptPageCount } = writeSet;
+  const pages: number[] = [];
+  for (const page of dirty.keys()) if (page <= pageCount && page !== lockPage) pages.push(page);
+  for (const page of staged.keys())
+    if (page <= pageCount && page !== lockPage && !dirty.has(page)) pages.push(page);
+  for (let page = keptPageCount + 1; page <= pageCount; page++)
+    if (!dirty.has(page) && !staged.has(page) && page !== lockPage) pages.push(page);
+  return pages.sort((left, right) => left - right);
+}
+
+function stagedChunks(staged: ReadonlyMap<number, ChunkReference>): Map<ChunkHandle, number> {
+  const chunks = new Map<ChunkHandle, number>();
+  for (const { chunk } of staged.values())
+    if (!chunks.has(chunk)) chunks.set(chunk, chunks.size);
+  return chunks;
+}
+
+function locationOf(chunk: ChunkHandle): ChunkPlace {
+  invariant(chunk.location !== null, `Chunk ${chunk.name} has a location`);
+  return chunk.location;
+}

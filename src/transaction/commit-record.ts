@@ -1,0 +1,264 @@
+/**
+ * The payload of the log's commit and ref-change records. All integers little-endian; versions, times and offsets are
+ * float64 holding safe integers.
+ *
+ * Commit (record kind 1): one transaction, over one or more timelines, all or nothing.
+ *
+ * | size | field                                                                     |
+ * |------|---------------------------------------------------------------------------|
+ * | 2    | part count, then that many parts                                          |
+ *
+ * Part:
+ *
+ * | size | field                                                                     |
+ * |------|---------------------------------------------------------------------------|
+ * | 4    | database id                                                               |
+ * | 4    | timeline id                                                               |
+ * | 8    | version                                                                   |
+ * | 8    | timestamp, ms since 1970                                                  |
+ * | 4    | page count of the database after the commit                               |
+ * | 4    | chunk count C, then C entries: id 16, pack 4, offset 8, length 4           |
+ * | 4    | frame count F, then F frames, ascending by page                           |
+ *
+ * Frame: page number 4, kind 1 (FrameKind), length 4, then `length` bytes: image: the page; delta: as page-delta.ts;
+ * zero: nothing; reference: chunk index in the table above 4, slot 1.
+ *
+ * Ref change (record kind 2): a RefChange of src/branch/refs.ts as JSON in UTF-8.
+ *
+ * Readers refuse unknown record kinds, frame kinds and change types: a store that holds them was written by a newer bough.
+ */
+import type { RefChange } from "../branch/refs.ts";
+import { StoreError } from "../errors.ts";
+import type { ChunkPlace } from "../catalog/catalog.ts";
+import { FrameKind } from "./page-versions.ts";
+
+export const RecordKind = { commit: 1, refChange: 2 } as const;
+
+export interface CommitPart {
+  readonly databaseId: number;
+  readonly timelineId: number;
+  readonly version: number;
+  readonly timestampMs: number;
+  readonly pageCount: number;
+  readonly frames: readonly DecodedFrame[];
+}
+
+export interface DecodedFrame {
+  readonly page: number;
+  readonly kind: FrameKind;
+  /** Own copy: the image or delta; empty for the other kinds. */
+  readonly bytes: Uint8Array;
+  readonly reference: { readonly id: Uint8Array; readonly place: ChunkPlace; slot: number } | null;
+}
+
+const CHUNK_ENTRY_SIZE = 32;
+const FRAME_HEADER_SIZE = 9;
+
+/** Builds one commit record in a buffer that is used again for the next one. */
+export class CommitRecordWriter {
+  bytes: Uint8Array = new Uint8Array(64 * 1024);
+  #view: DataView = new DataView(this.bytes.buffer);
+  length = 0;
+  #frameCountOffset = 0;
+  #frameCount = 0;
+  #parts = 0;
+
+  begin(): void {
+    this.length = 2;
+    this.#parts = 0;
+  }
+
+  beginPart(
+    part: Omit<CommitPart, "frames">,
+    chunks: readonly { readonly id: Uint8Array; readonly place: ChunkPlace }[],
+  ): void {
+    this.#reserve(40 + chunks.length * CHUNK_ENTRY_SIZE);
+    const view = this.#view;
+    let offset = this.length;
+    view.setUint32(offset, part.databaseId, true);
+    view.setUint32(offset + 4, part.timelineId, true);
+    view.setFloat64(offset + 8, part.version, true);
+    view.setFloat64(offset + 16, part.timestampMs, true);
+    view.setUint32(offset + 24, part.pageCount, true);
+    view.setUint32(offset + 28, chunks.length, true);
+    offset += 32;
+    for (const { id, place } of chunks) {
+      this.bytes.set(id, offset);
+      view.setUint32(offset + 16, place.pack, true);
+      view.setFloat64(offset + 20, place.offset, true);
+      view.setUint32(offset + 28, place.length, true);
+      offset += CHUNK_ENTRY_SIZE;
+    }
+    this.#frameCountOffset = offset;
+    this.#frameCount = 0;
+    this.length = offset + 4;
+  }
+
+  endPart(): void {
+    this.#view.setUint32(this.#frameCountOffset, this.#frameCount, true);
+    this.#parts++;
+    this.#view.setUint16(0, this.#parts, true);
+  }
+
+  zero(page: number): void {
+    this.#frame(page, FrameKind.zero, 0);
+  }
+
+  image(page: number, image: Uint8Array): void {
+    const offset = this.#frame(page, FrameKind.image, image.length);
+    this.bytes.set(image, offset);
+  }
+
+  reference(page: number, chunkIndex: number, slot: number): void {
+    const offset = this.#frame(page, FrameKind.reference, 5);
+    this.#view.setUint32(offset, chunkIndex, true);
+    this.bytes[offset + 4] = slot;
+  }
+
+  /**
+   * Lets `encode` write a delta of at most `limit` bytes at the offset it is given; it returns the size, or -1 to write
+   * nothing. Returns the delta's offset in `bytes`, or -1.
+   */
+  delta(
+    page: number,
+    before: Uint8Array,
+    after: Uint8Array,
+    limit: number,
+    encode: (
+      before: Uint8Array,
+      after: Uint8Array,
+      target: Uint8Array,
+      targetOffset: number,
+      limit: number,
+    ) => number,
+  ): number {
+    this.#reserve(FRAME_HEADER_SIZE + limit);
+    const offset = this.length + FRAME_HEADER_SIZE;
+    const size = encode(before, after, this.bytes, offset, limit);
+    if (size < 0) return -1;
+    return this.#frame(page, FrameKind.delta, size);
+  }
+
+  #frame(page: number, kind: FrameKind, size: number): number {
+    this.#reserve(FRAME_HEADER_SIZE + size);
+    const offset = this.length;
+    this.#view.setUint32(offset, page, true);
+    this.bytes[offset + 4] = kind;
+    this.#view.setUint32(offset + 5, size, true);
+    this.length = offset + FRAME_HEADER_SIZE + size;
+    this.#frameCount++;
+    return offset + FRAME_HEADER_SIZE;
+  }
+
+  #reserve(size: number): void {
+    const needed = this.length + size;
+    if (needed <= this.bytes.length) return;
+    const grown = new Uint8Array(Math.max(needed, this.bytes.length * 2));
+    grown.set(this.bytes.subarray(0, this.length));
+    this.bytes = grown;
+    this.#view = new DataView(grown.buffer);
+  }
+}
+
+/** Decodes a commit payload; frames own their bytes. Throws StoreError CORRUPT_LOG when the lengths do not add up. */
+export function decodeCommit(payload: Uint8Array, lsn: number): CommitPart[] {
+  const view = new DataView(payload.buffer, payload.byteOffset, payload.byteLength);
+  try {
+    const parts: CommitPart[] = [];
+    let offset = 2;
+    for (let count = view.getUint16(0, true); count > 0; count--) {
+      const decoded = decodePart(payload, view, offset, lsn);
+      parts.push(decoded.part);
+      offset = decoded.end;
+    }
+    if (offset === payload.length) return parts;
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+  }
+  throw malformed(lsn);
+}
+
+function decodePart(
+  payload: Uint8Array,
+  view: DataView,
+  start: number,
+  lsn: number,
+): { part: CommitPart; end: number } {
+  const chunks: { id: Uint8Array; place: ChunkPlace }[] = [];
+  let offset = start + 32;
+  for (let count = view.getUint32(start + 28, true); count > 0; count--) {
+    chunks.push({
+      id: payload.slice(offset, offset + 16),
+      place: {
+        pack: view.getUint32(offset + 16, true),
+        offset: view.getFloat64(offset + 20, true),
+        length: view.getUint32(offset + 28, true),
+      },
+    });
+    offset += CHUNK_ENTRY_SIZE;
+  }
+  const frames: DecodedFrame[] = [];
+  const frameCount = view.getUint32(offset, true);
+  offset += 4;
+  for (let count = frameCount; count > 0; count--) {
+    const page = view.getUint32(offset, true);
+    const kind = frameKind(view.getUint8(offset + 4), lsn);
+    const size = view.getUint32(offset + 5, true);
+    offset += FRAME_HEADER_SIZE;
+    if (offset + size > payload.length) throw malformed(lsn);
+    const bytes = payload.slice(offset, offset + size);
+    if (kind === FrameKind.reference) {
+      const chunk = chunks[view.getUint32(offset, true)];
+      if (chunk === undefined) throw malformed(lsn);
+      frames.push({
+        page,
+        kind,
+        bytes,
+        reference: { ...chunk, slot: view.getUint8(offset + 4) },
+      });
+    } else frames.push({ page, kind, bytes, reference: null });
+    offset += size;
+  }
+  const part: CommitPart = {
+    databaseId: view.getUint32(start, true),
+    timelineId: view.getUint32(start + 4, true),
+    version: view.getFloat64(start + 8, true),
+    timestampMs: view.getFloat64(start + 16, true),
+    pageCount: view.getUint32(start + 24, true),
+    frames,
+  };
+  return { part, end: offset };
+}
+
+export function encodeRefChange(change: RefChange): Uint8Array {
+  return new TextEncoder().encode(JSON.stringify(change));
+}
+
+export function decodeRefChange(payload: Uint8Array): RefChange {
+  // The record's checksum vouches for its shape.
+  return JSON.parse(
+    Buffer.from(payload.buffer, payload.byteOffset, payload.length).toString(),
+  ) as RefChange;
+}
+
+function frameKind(value: number, lsn: number): FrameKind {
+  switch (value) {
+    case FrameKind.image:
+    case FrameKind.delta:
+    case FrameKind.zero:
+    case FrameKind.reference:
+      return value;
+    default:
+      throw new StoreError(
+        "STORE_FORMAT",
+        `Cannot read log record ${lsn}: frame kind ${value} is unknown; use a newer bough`,
+      );
+  }
+}
+
+function malformed(lsn: number): StoreError {
+  return new StoreError(
+    "CORRUPT_LOG",
+    `Cannot read log record ${lsn}: its lengths do not add up, although its checksum is right`,
+  );
+}

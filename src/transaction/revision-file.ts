@@ -1,0 +1,418 @@
+/**
+ * One revision as SQLite sees it: a database file with locks. Each connection, and each ATTACH, has its own.
+ *
+ *   NONE --SHARED--> reading (the head becomes the snapshot) --RESERVED--> writing (alone on the timeline)
+ *   writing --SYNC--> prepared (in the log) --COMMIT_PHASETWO--> reading the new head --NONE-->
+ *
+ * F1. Between taking SHARED and releasing it a file reads one snapshot plus its own writes, whatever others commit.
+ * F2. RESERVED is given only on the newest snapshot; else SQLITE_BUSY_SNAPSHOT, so that no update is lost.
+ * F3. SQLite keeps its page cache between transactions if 16 bytes at offset 24 of page 1 stay what it last saw. What it
+ *     saw is tracked, and the same bytes are shown only while the snapshot is the same commit. (Change counters cannot
+ *     do that: after a reset or on another branch an equal counter can mean other content.)
+ * F4. SYNC is also sent when a rollback has written pages back. Only a commit changes the change counter at offset 24,
+ *     so that tells them apart.
+ */
+import { StoreError, invariant } from "../errors.ts";
+import type { ChunkReference } from "../page/chunk-handle.ts";
+import type { VfsFile } from "../sqlite/vfs.ts";
+import type { CommitPipeline, Durability, PreparedCommit, WriteSet } from "./commit-pipeline.ts";
+import { lockPageNumber, type Snapshot } from "./snapshot.ts";
+import type { Timeline } from "./timeline.ts";
+
+const SQLITE_OK = 0;
+const SQLITE_BUSY = 5;
+const SQLITE_READONLY = 8;
+const SQLITE_BUSY_SNAPSHOT = 517;
+const SQLITE_IOERR_SHORT_READ = 522;
+
+const LOCK_NONE = 0;
+const LOCK_SHARED = 1;
+const LOCK_RESERVED = 2;
+
+/** What of page 1 SQLite compares to judge its cache: change counter, page count, freelist head and count. */
+const STAMP_OFFSET = 24;
+const STAMP_SIZE = 16;
+
+/** SQLITE_IOCAP_ATOMIC | SAFE_APPEND | SEQUENTIAL | POWERSAFE_OVERWRITE: a commit is one log record. */
+const DEVICE_CHARACTERISTICS = 0x1 | 0x200 | 0x400 | 0x1000;
+
+/** What a revision names, while it is open: a moving branch or a fixed commit. */
+export interface RevisionTarget {
+  readonly database: string;
+  readonly branch: string;
+  readonly pageSize: number;
+  /** Why it cannot be written, as the end of a message; null when it can. */
+  readonly readOnlyReason: string | null;
+  /** The snapshot that a transaction starting now reads. Throws when the branch is gone. */
+  head(): Snapshot;
+  /** Where commits go; null when it is read-only. */
+  timeline(): Timeline | null;
+}
+
+/** Puts pages of a large transaction into chunks before it commits. */
+export interface PageStager {
+  stage(pages: ReadonlyMap<number, Uint8Array>, pageSize: number): Map<number, ChunkReference>;
+}
+
+/** What the files of one connection have in common. */
+export class ConnectionContext {
+  durability: Durability;
+  /** Set while an asynchronous call runs: commits are appended, and made durable by a later group flush. */
+  isDeferred = false;
+  /** The newest commit made with `isDeferred`. */
+  lastLsn = 0;
+  readonly files: Set<RevisionFile> = new Set();
+
+  constructor(durability: Durability) {
+    this.durability = durability;
+  }
+}
+
+export interface RevisionFileOptions {
+  readonly target: RevisionTarget;
+  readonly context: ConnectionContext;
+  readonly pipeline: CommitPipeline;
+  readonly stager: PageStager;
+  /** A transaction that holds more than this in memory puts its pages into chunks. */
+  readonly dirtyBytesMax: number;
+  readonly onClose: () => void;
+}
+
+export class RevisionFile implements VfsFile {
+  readonly deviceCharacteristics: number = DEVICE_CHARACTERISTICS;
+  readonly sectorSize: number = 4096;
+  readonly pageSize: number;
+  readonly target: RevisionTarget;
+  readonly #options: RevisionFileOptions;
+  #lockLevel = LOCK_NONE;
+  #snapshot: Snapshot | null = null;
+  /** The timeline written to; set while RESERVED or more is held. */
+  #timeline: Timeline | null = null;
+  #dirty: Map<number, Uint8Array> = new Map();
+  #staged: Map<number, ChunkReference> = new Map();
+  #pageCount = 0;
+  #keptPageCount = 0;
+  #prepared: PreparedCommit | null = null;
+  /** Prepared by another file of the same transaction that shares its record. */
+  #isStagedForCommit = false;
+  readonly #stamp: Uint8Array = new Uint8Array(STAMP_SIZE);
+  /** The version that SQLite's cache holds; -1 when unknown. */
+  #stampVersion = -1;
+
+  constructor(options: RevisionFileOptions) {
+    this.#options = options;
+    this.target = options.target;
+    this.pageSize = options.target.pageSize;
+    options.context.files.add(this);
+  }
+
+  /** The snapshot being read, or the one that a read would take now. */
+  get snapshot(): Snapshot {
+    return this.#snapshot ?? this.target.head();
+  }
+
+  read(heap: Uint8Array, pointer: number, length: number, offset: number): number {
+    const { pageSize } = this;
+    if (offset === STAMP_OFFSET && length === STAMP_SIZE) return this.#readStamp(heap, pointer);
+    const page = offset / pageSize + 1;
+    if (length === pageSize && Number.isInteger(page)) {
+      const bytes = this.#page(page);
+      if (bytes === null) {
+        heap.fill(0, pointer, pointer + length);
+        return page <= this.#currentPageCount() ? SQLITE_OK : SQLITE_IOERR_SHORT_READ;
+      }
+      heap.set(bytes, pointer);
+      if (page === 1) this.#remember(bytes);
+      return SQLITE_OK;
+    }
+    return this.#readRange(heap, pointer, length, offset);
+  }
+
+  write(heap: Uint8Array, pointer: number, length: number, offset: number): number {
+    invariant(this.#lockLevel >= LOCK_RESERVED, "A write happens under a write lock");
+    const page = offset / this.pageSize + 1;
+    invariant(
+      length === this.pageSize && Number.isInteger(page),
+      `SQLite writes whole pages, not ${length} bytes at ${offset}`,
+    );
+    const known = this.#dirty.get(page);
+    if (known === undefined) this.#dirty.set(page, heap.slice(pointer, pointer + length));
+    else known.set(heap.subarray(pointer, pointer + length));
+    if (page > this.#pageCount) this.#pageCount = page;
+    if (page === 1) {
+      this.#stampVersion = -1;
+      this.#stamp.set(heap.subarray(pointer + STAMP_OFFSET, pointer + STAMP_OFFSET + STAMP_SIZE));
+    }
+    if (this.#dirty.size * this.pageSize > this.#options.dirtyBytesMax) this.#stage();
+    return SQLITE_OK;
+  }
+
+  truncate(size: number): number {
+    const pageCount = size / this.pageSize;
+    invariant(Number.isInteger(pageCount), `A database is whole pages, not ${size} bytes`);
+    this.#pageCount = pageCount;
+    this.#keptPageCount = Math.min(this.#keptPageCount, pageCount);
+    for (const page of this.#dirty.keys()) if (page > pageCount) this.#dirty.delete(page);
+    for (const page of this.#staged.keys()) if (page > pageCount) this.#staged.delete(page);
+    return SQLITE_OK;
+  }
+
+  sync(): number {
+    return SQLITE_OK; // The log was made durable in prepareCommit.
+  }
+
+  size(): number {
+    return this.#currentPageCount() * this.pageSize;
+  }
+
+  lock(level: number): number {
+    if (level <= this.#lockLevel) return SQLITE_OK;
+    if (this.#lockLevel === LOCK_NONE) {
+      this.#snapshot = this.target.head();
+      this.#lockLevel = LOCK_SHARED;
+    }
+    if (level >= LOCK_RESERVED && this.#lockLevel < LOCK_RESERVED) {
+      const code = this.#lockReserved();
+      if (code !== SQLITE_OK) return code;
+    }
+    this.#lockLevel = level;
+    return SQLITE_OK;
+  }
+
+  unlock(level: number): number {
+    if (this.#lockLevel >= LOCK_RESERVED && level < LOCK_RESERVED) this.#endWrite();
+    if (level === LOCK_NONE) this.#snapshot = null;
+    this.#lockLevel = Math.min(this.#lockLevel, level);
+    return SQLITE_OK;
+  }
+
+  isReserved(): boolean {
+    const timeline = this.target.timeline();
+    return timeline !== null && timeline.writer !== null;
+  }
+
+  prepareCommit(): number {
+    if (!this.#isCommit()) return SQLITE_OK; // F4
+    const { context, pipeline } = this.#options;
+    invariant(this.#prepared === null, "A transaction is prepared once");
+    for (const file of context.files) {
+      if (file !== this && file.#lockLevel >= LOCK_RESERVED) {
+        // Other files of this transaction may follow: they go into one record, at the first COMMIT_PHASETWO (P2).
+        this.#isStagedForCommit = true;
+        return SQLITE_OK;
+      }
+    }
+    this.#prepared = pipeline.prepare([this.#writeSet()], this.#durability());
+    return SQLITE_OK;
+  }
+
+  commitPhaseTwo(): number {
+    const { context, pipeline } = this.#options;
+    if (this.#isStagedForCommit) {
+      const files = [...context.files].filter((file) => file.#isStagedForCommit);
+      const prepared = pipeline.prepare(
+        files.map((file) => file.#writeSet()),
+        this.#durability(),
+      );
+      pipeline.publish(prepared);
+      files.forEach((file, index) => file.#committed(prepared, index));
+      return SQLITE_OK;
+    }
+    if (this.#prepared === null) return SQLITE_OK;
+    const prepared = this.#prepared;
+    this.#prepared = null;
+    pipeline.publish(prepared);
+    this.#committed(prepared, 0);
+    return SQLITE_OK;
+  }
+
+  pragma(name: string, value: string | null): string | null {
+    const { context } = this.#options;
+    switch (name) {
+      case "journal_mode":
+        return "wal"; // Readers keep their snapshot while one writer commits: that is what WAL promises.
+      case "locking_mode":
+        return "normal";
+      case "synchronous":
+        if (value === null) return String(["off", "normal", "full"].indexOf(context.durability));
+        context.durability = parseSynchronous(value);
+        return "";
+      case "page_size":
+        return value === null ? null : ""; // Fixed when the database is created.
+      default:
+        return null;
+    }
+  }
+
+  close(): void {
+    this.unlock(LOCK_NONE);
+    this.#options.context.files.delete(this);
+    this.#options.onClose();
+  }
+
+  #durability(): Durability | "deferred" {
+    const { context } = this.#options;
+    return context.isDeferred ? "deferred" : context.durability;
+  }
+
+  #currentPageCount(): number {
+    return this.#lockLevel >= LOCK_RESERVED ? this.#pageCount : this.snapshot.pageCount;
+  }
+
+  /** Null for pages that hold nothing: past the end, new and not written yet, or the lock page. */
+  #page(page: number): Uint8Array | null {
+    if (this.#lockLevel < LOCK_RESERVED) {
+      const snapshot = this.#snapshot ?? this.target.head();
+      if (page > snapshot.pageCount || page === lockPageNumber(this.pageSize)) return null;
+      return snapshot.page(page);
+    }
+    const dirty = this.#dirty.get(page);
+    if (dirty !== undefined) return dirty;
+    const snapshot = this.#snapshot;
+    invariant(snapshot !== null, "A writer has a snapshot");
+    const staged = this.#staged.get(page);
+    if (staged !== undefined) return snapshot.view.context.readChunkPage(staged);
+    if (page > this.#keptPageCount || page === lockPageNumber(this.pageSize)) return null;
+    return snapshot.page(page);
+  }
+
+  #readRange(heap: Uint8Array, pointer: number, length: number, offset: number): number {
+    const { pageSize } = this;
+    const size = this.size();
+    heap.fill(0, pointer, pointer + length);
+    const end = Math.min(offset + length, size);
+    for (let position = offset; position < end; ) {
+      const within = position % pageSize;
+      const count = Math.min(pageSize - within, end - position);
+      const bytes = this.#page((position - within) / pageSize + 1);
+      if (bytes !== null)
+        heap.set(bytes.subarray(within, within + count), pointer + position - offset);
+      position += count;
+    }
+    return end === offset + length ? SQLITE_OK : SQLITE_IOERR_SHORT_READ;
+  }
+
+  #readStamp(heap: Uint8Array, pointer: number): number {
+    const version = this.snapshot.version;
+    if (version === this.#stampVersion) {
+      heap.set(this.#stamp, pointer);
+      return SQLITE_OK;
+    }
+    const page = this.#page(1);
+    if (page === null) {
+      heap.fill(0, pointer, pointer + STAMP_SIZE);
+      return SQLITE_IOERR_SHORT_READ;
+    }
+    heap.set(page.subarray(STAMP_OFFSET, STAMP_OFFSET + STAMP_SIZE), pointer);
+    // Another commit than the one that SQLite's cache holds must not look the same (F3).
+    if (this.#stamp.every((byte, index) => byte === heap[pointer + index])) heap[pointer]! ^= 0x80;
+    return SQLITE_OK;
+  }
+
+  /** SQLite has read page 1 whole, so that is what its cache is from now on. */
+  #remember(page: Uint8Array): void {
+    for (let index = 0; index < STAMP_SIZE; index++)
+      this.#stamp[index] = page[STAMP_OFFSET + index]!;
+    this.#stampVersion = this.#dirty.has(1) ? -1 : this.snapshot.version;
+  }
+
+  #lockReserved(): number {
+    const snapshot = this.#snapshot;
+    invariant(snapshot !== null, "RESERVED follows SHARED");
+    const { readOnlyReason } = this.target;
+    const timeline = this.target.timeline();
+    if (readOnlyReason !== null || timeline === null) {
+      throw new ReadOnlyRevisionError(
+        `Cannot write to "${this.target.database}/${this.target.branch}": ${readOnlyReason}`,
+      );
+    }
+    if (timeline.writer !== null) return SQLITE_BUSY;
+    if (timeline.row.id !== snapshot.timelineId || timeline.head.version !== snapshot.version)
+      return SQLITE_BUSY_SNAPSHOT; // F2
+    timeline.writer = this;
+    this.#timeline = timeline;
+    this.#pageCount = snapshot.pageCount;
+    this.#keptPageCount = snapshot.pageCount;
+    return SQLITE_OK;
+  }
+
+  #endWrite(): void {
+    invariant(this.#prepared === null, "A commit in the log is published before the lock goes");
+    if (this.#timeline !== null) this.#timeline.writer = null;
+    this.#timeline = null;
+    this.#isStagedForCommit = false;
+    this.#dirty = new Map();
+    this.#staged = new Map();
+  }
+
+  #isCommit(): boolean {
+    const page = this.#page(1);
+    const snapshot = this.#snapshot;
+    if (page === null || snapshot === null || !(this.#dirty.has(1) || this.#staged.has(1)))
+      return false;
+    if (snapshot.pageCount === 0) return true;
+    const before = snapshot.page(1);
+    for (let offset = STAMP_OFFSET; offset < STAMP_OFFSET + 4; offset++)
+      if (page[offset] !== before[offset]) return true;
+    return false;
+  }
+
+  #writeSet(): WriteSet {
+    invariant(this.#timeline !== null && this.#snapshot !== null, "A writer has a timeline");
+    return {
+      timeline: this.#timeline,
+      snapshot: this.#snapshot,
+      pageCount: this.#pageCount,
+      keptPageCount: this.#keptPageCount,
+      dirty: this.#dirty,
+      staged: this.#staged,
+    };
+  }
+
+  #committed(prepared: PreparedCommit, part: number): void {
+    const { context } = this.#options;
+    invariant(this.#timeline !== null, "A commit has a timeline");
+    this.#snapshot = this.#timeline.head;
+    invariant(
+      this.#snapshot.version === prepared.parts[part]!.commit.version,
+      "The head is the commit",
+    );
+    this.#isStagedForCommit = false;
+    this.#stampVersion = this.#snapshot.version;
+    this.#dirty = new Map();
+    this.#staged = new Map();
+    this.#pageCount = this.#snapshot.pageCount;
+    this.#keptPageCount = this.#snapshot.pageCount;
+    if (context.isDeferred) context.lastLsn = prepared.lsn;
+  }
+
+  #stage(): void {
+    for (const [page, reference] of this.#options.stager.stage(this.#dirty, this.pageSize))
+      this.#staged.set(page, reference);
+    this.#dirty.clear();
+  }
+}
+
+/** Reaches the user as the error of the statement that wrote; `sqliteCode` makes SQLite see SQLITE_READONLY. */
+export class ReadOnlyRevisionError extends StoreError {
+  readonly sqliteCode: number = SQLITE_READONLY;
+
+  constructor(message: string) {
+    super("READ_ONLY", message);
+  }
+}
+
+function parseSynchronous(value: string): Durability {
+  switch (value.toLowerCase()) {
+    case "0":
+    case "off":
+    case "false":
+    case "no":
+      return "off";
+    case "1":
+    case "normal":
+      return "normal";
+    default:
+      return "full";
+  }
+}

@@ -1,0 +1,77 @@
+/**
+ * A timeline while its store is open: the view that new snapshots start from, its head, and who may write.
+ *
+ * T1. `head` is the newest published commit; it is durable, or becomes so before anyone is told that it is.
+ * T2. At most one writer at a time holds `writer`.
+ */
+import type { TimelineRow } from "../catalog/rows.ts";
+import type { DatabaseRefs } from "../branch/refs.ts";
+import { type CommitInfo, type Frame, Layer } from "./page-versions.ts";
+import { type PageSource, Snapshot, View, type ViewContext } from "./snapshot.ts";
+
+/** A database while its store is open. */
+export interface OpenDatabase {
+  readonly refs: DatabaseRefs;
+  readonly context: ViewContext;
+  readonly timelines: Map<number, Timeline>;
+}
+
+export interface TimelineOrigin {
+  readonly base: PageSource;
+  /** What the base is: the checkpointed head, or the fork point. */
+  readonly commit: { version: number; pageCount: number; timestampMs: number };
+}
+
+export class Timeline {
+  readonly row: TimelineRow;
+  readonly database: OpenDatabase;
+  #head: Snapshot;
+  /** The file whose transaction may write; null when nobody writes. */
+  writer: object | null = null;
+
+  constructor(database: OpenDatabase, row: TimelineRow, view: View, head: TimelineOrigin["commit"]) {
+    this.database = database;
+    this.row = row;
+    this.#head = new Snapshot(row.id, view, head);
+  }
+
+  /** The timeline's own layer, for commits since the last checkpoint. */
+  static topLayer(id: number): { layer: Layer; maxVersion: number } {
+    return { layer: new Layer(id), maxVersion: Infinity };
+  }
+
+  get head(): Snapshot {
+    return this.#head;
+  }
+
+  get view(): View {
+    return this.#head.view;
+  }
+
+  /** Makes a commit visible to transactions that start from now on. */
+  publish(commit: CommitInfo, pages: readonly number[], frames: readonly Frame[]): void {
+    const { view } = this.#head;
+    const { layer } = view.layers[0]!;
+    for (let index = 0; index < pages.length; index++) layer.push(pages[index]!, frames[index]!);
+    layer.commits.push(commit);
+    this.#head = new Snapshot(this.row.id, view, commit);
+  }
+
+  /** Puts a fresh layer on top, so that a checkpoint can work on those below. */
+  freeze(): void {
+    const { view } = this.#head;
+    this.replaceView(
+      new View(
+        view.context,
+        [Timeline.topLayer(this.row.id), ...view.layers],
+        view.base,
+        view.baseVersion,
+      ),
+    );
+  }
+
+  /** New snapshots read through `view` from now on; what they read stays the same. */
+  replaceView(view: View): void {
+    this.#head = new Snapshot(this.row.id, view, this.#head);
+  }
+}
