@@ -1,0 +1,204 @@
+/**
+ * The files of the log and their life:
+ *
+ *   prepare-<random>.tmp --zeros written, synced--> spare --header written, renamed, directory synced--> <number>.wal
+ *   <number>.wal --trimmed--> deleted, or renamed to spare (old bytes stay: G1)
+ *
+ * F1. A file is as long as it will ever be, and synced, before it becomes a segment: writes inside need no metadata.
+ * F2. There is at most one spare. Temporary files of an earlier process are deleted when the log opens.
+ * F3. Only segments that this process created are recycled: a write of an earlier user of the log, still in flight in
+ *     this process, must find a file that nobody uses any more.
+ */
+import type { Storage, StorageFile } from "../storage/storage.ts";
+import { encodeSegmentHeader, SEGMENT_HEADER_SIZE, type SegmentHeader } from "./segment-format.ts";
+
+export const LOG_DIRECTORY = "log";
+const SPARE_PATH = "log/spare";
+const TEMPORARY_SUFFIX = ".tmp";
+const ZEROS_SIZE = 1 << 20;
+const SEGMENT_NAME = /^(\d{10})\.wal$/;
+
+export interface SegmentName {
+  readonly number: number;
+  readonly path: string;
+}
+
+export function segmentPath(number: number): string {
+  return `${LOG_DIRECTORY}/${String(number).padStart(10, "0")}.wal`;
+}
+
+/** The segments in the directory, in order of their numbers. Other names are left out. */
+export function listSegments(storage: Storage): SegmentName[] {
+  const names: SegmentName[] = [];
+  for (const name of storage.listSync(LOG_DIRECTORY)) {
+    const match = SEGMENT_NAME.exec(name);
+    if (match?.[1] !== undefined) {
+      names.push({ number: Number(match[1]), path: `${LOG_DIRECTORY}/${name}` });
+    }
+  }
+  return names.sort((left, right) => left.number - right.number);
+}
+
+export class SegmentFiles {
+  private readonly storage: Storage;
+  private readonly random: (size: number) => Uint8Array;
+  private spareSize = 0;
+  private preparing: { cancelled: boolean; done: Promise<void> } | null = null;
+
+  constructor(storage: Storage, random: (size: number) => Uint8Array) {
+    this.storage = storage;
+    this.random = random;
+  }
+
+  /** Deletes what an interrupted preparation left, and takes over a finished spare. */
+  openSync(): void {
+    for (const name of this.storage.listSync(LOG_DIRECTORY)) {
+      if (name.endsWith(TEMPORARY_SUFFIX)) this.storage.deleteSync(`${LOG_DIRECTORY}/${name}`);
+    }
+    if (!this.storage.existsSync(SPARE_PATH)) return;
+    const file = this.storage.openFileSync(SPARE_PATH, { mode: "read" });
+    try {
+      this.spareSize = file.sizeSync();
+    } finally {
+      file.closeSync();
+    }
+  }
+
+  /** Size in bytes of the spare, 0 when there is none. */
+  get spareBytes(): number {
+    return this.spareSize;
+  }
+
+  /**
+   * Makes sure that a spare of at least `size` bytes, and at most `sizeMax` if it is an old one, is there. Returns its
+   * size. When it throws (a full disk), nothing has changed and the call may be repeated.
+   */
+  acquireSync(size: number, sizeMax: number): number {
+    if (this.spareSize >= size && this.spareSize <= Math.max(size, sizeMax)) return this.spareSize;
+    this.cancelPreparation();
+    this.discardSpare();
+    if (!this.storage.existsSync(LOG_DIRECTORY)) {
+      this.storage.makeDirectorySync(LOG_DIRECTORY);
+      this.storage.syncDirectorySync("");
+    }
+    const path = this.temporaryPath();
+    const file = this.storage.openFileSync(path, { mode: "create" });
+    try {
+      const zeros = new Uint8Array(Math.min(size, ZEROS_SIZE));
+      for (let offset = 0; offset < size; offset += ZEROS_SIZE) {
+        file.writeSync(offset, zeros.subarray(0, Math.min(ZEROS_SIZE, size - offset)));
+      }
+      file.syncSync();
+    } catch (error) {
+      file.closeSync();
+      this.deleteTemporary(path);
+      throw error;
+    }
+    file.closeSync();
+    this.storage.renameSync(path, SPARE_PATH);
+    this.spareSize = size;
+    return size;
+  }
+
+  /** Turns the spare into the segment of `header`; durable when it returns. A failure here is final for the log. */
+  activateSync(header: SegmentHeader): void {
+    const file = this.storage.openFileSync(SPARE_PATH, { mode: "write" });
+    try {
+      file.writeSync(0, encodeSegmentHeader(header));
+      file.syncSync();
+    } finally {
+      file.closeSync();
+    }
+    this.storage.renameSync(SPARE_PATH, segmentPath(header.number));
+    this.spareSize = 0;
+    this.storage.syncDirectorySync(LOG_DIRECTORY);
+  }
+
+  /** Starts making a spare in the background; failures are left to `acquireSync`, which will meet them again. */
+  prepare(size: number): void {
+    if (this.preparing !== null || this.spareSize >= size) return;
+    const preparation = { cancelled: false, done: Promise.resolve() };
+    preparation.done = this.prepareFile(size, preparation).catch(() => undefined);
+    this.preparing = preparation;
+  }
+
+  /** For the end of the log: no file appears or changes after this resolves. */
+  async settle(): Promise<void> {
+    const preparation = this.preparing;
+    this.cancelPreparation();
+    if (preparation !== null) await preparation.done;
+  }
+
+  /** The preparation that is under way, if any, will delete its file instead of offering it. */
+  cancelPreparation(): void {
+    if (this.preparing !== null) this.preparing.cancelled = true;
+    this.preparing = null;
+  }
+
+  /** Gives up the file of a segment. The caller syncs the directory (`syncDirectory`) after the last one. */
+  releaseSync(path: string, recycle: { size: number } | null): void {
+    if (recycle !== null && this.spareSize === 0 && this.preparing === null) {
+      this.storage.renameSync(path, SPARE_PATH);
+      this.spareSize = recycle.size;
+    } else {
+      this.storage.deleteSync(path);
+    }
+  }
+
+  syncDirectory(): void {
+    this.storage.syncDirectorySync(LOG_DIRECTORY);
+  }
+
+  openSegmentSync(number: number, durableWrites: boolean): StorageFile {
+    return this.storage.openFileSync(segmentPath(number), { mode: "write", durableWrites });
+  }
+
+  private async prepareFile(size: number, state: { cancelled: boolean }): Promise<void> {
+    const path = this.temporaryPath();
+    const file = this.storage.openFileSync(path, { mode: "create" });
+    let complete = false;
+    try {
+      const zeros = new Uint8Array(Math.min(size, ZEROS_SIZE));
+      for (let offset = 0; offset < size && !state.cancelled; offset += ZEROS_SIZE) {
+        await file.write(offset, zeros.subarray(0, Math.min(ZEROS_SIZE, size - offset)));
+      }
+      if (!state.cancelled) await file.sync();
+      complete = !state.cancelled;
+    } finally {
+      file.closeSync();
+      if (complete) {
+        this.storage.renameSync(path, SPARE_PATH);
+        this.spareSize = size;
+      } else {
+        this.deleteTemporary(path);
+      }
+      if (!state.cancelled) this.preparing = null;
+    }
+  }
+
+  /** A name that no other user of the directory has: a cancelled preparation deletes its file late. */
+  private temporaryPath(): string {
+    const unique = Buffer.from(this.random(8)).toString("hex");
+    return `${LOG_DIRECTORY}/prepare-${unique}${TEMPORARY_SUFFIX}`;
+  }
+
+  private discardSpare(): void {
+    if (this.spareSize === 0) return;
+    this.storage.deleteSync(SPARE_PATH);
+    this.spareSize = 0;
+  }
+
+  /** Best effort: what stays is deleted when the log opens next. */
+  private deleteTemporary(path: string): void {
+    try {
+      this.storage.deleteSync(path);
+    } catch {
+      // The failure that led here is the one to report.
+    }
+  }
+}
+
+/** The smallest file that holds a header and `recordBytes`. */
+export function fileSizeFor(recordBytes: number): number {
+  return Math.ceil((SEGMENT_HEADER_SIZE + recordBytes) / 4096) * 4096;
+}
