@@ -113,6 +113,11 @@ export class DecodedChunk {
     return this.present === allSlots(this.slotCount);
   }
 
+  /** With pages of its own, where they were views of a buffer that will be reused. */
+  clone(): DecodedChunk {
+    return new DecodedChunk(this.pages.slice(), this.pageSize, this.slotCount, this.present);
+  }
+
   /** A view of the page in a slot; null for a hole or a slot that the chunk does not have. */
   page(slot: number): Uint8Array | null {
     return this.#views[slot] ?? this.#makeView(slot);

@@ -130,7 +130,8 @@ interface LeafMemo {
   readonly leaf: LeafNode;
 }
 
-const MEMO_SIZE = 256;
+/** Leaves of 1 GiB of pages; what the memo keeps beyond the node cache is bounded by it. */
+const MEMO_SIZE = 4096;
 
 export class PageMap {
   readonly #source: NodeSource;
@@ -139,6 +140,8 @@ export class PageMap {
   readonly #nodes: ClockCache<PageMapNode>;
   /** The leaf used last per leaf index modulo its size: most lookups repeat. */
   readonly #memo: (LeafMemo | undefined)[] = Array.from({ length: MEMO_SIZE });
+  #lastRoot: PageMapRoot = EMPTY_ROOT;
+  #lastRootReference: NodeReference | null = null;
 
   constructor(options: PageMapOptions) {
     this.#source = options.source;
@@ -164,8 +167,12 @@ export class PageMap {
   }
 
   #findLeaf(root: PageMapRoot, index: number): LeafNode | null {
-    if (root.nodeId === null) return null;
-    let node = this.#load({ id: root.nodeId, key: idKey(root.nodeId) }, root.levels);
+    if (root !== this.#lastRoot) {
+      this.#lastRootReference = subtreeOf(root).node;
+      this.#lastRoot = root;
+    }
+    if (this.#lastRootReference === null) return null;
+    let node = this.#load(this.#lastRootReference, root.levels);
     while (!isLeaf(node)) {
       const child = node.children[Math.floor(index / SPAN[node.level - 1]!) % NODE_FANOUT] ?? null;
       if (child === null) return null;
