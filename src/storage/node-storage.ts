@@ -12,7 +12,7 @@ import { dirname, join, resolve, sep } from "node:path";
 
 import { InvariantError, invariant, StoreError } from "../errors.ts";
 import type { OpenFileOptions, Storage, StorageFile } from "./storage.ts";
-import { fromSystemError } from "./system-error.ts";
+import { fromSystemError, systemErrorName } from "./system-error.ts";
 
 /** Linux only: elsewhere O_DSYNC is missing or does not reach the platter, and each durable write is followed by a sync. */
 const SYNCHRONOUS_WRITES: number | null =
@@ -259,6 +259,7 @@ class NodeStorage implements Storage {
     try {
       return fs.statSync(fullPath, { throwIfNoEntry: false }) !== undefined;
     } catch (error) {
+      if (systemErrorName(error) === "ENOTDIR") return false;
       throw fromSystemError("Cannot look for", fullPath, error);
     }
   }

@@ -51,7 +51,7 @@ export interface Storage {
   existsSync(path: string): boolean;
   /** Names (not paths) in a directory, sorted; empty when the directory is missing. */
   listSync(path: string): string[];
-  /** Creates the directory and its parents where missing. */
+  /** Creates the directory and its parents where missing; durable when it returns. */
   makeDirectorySync(path: string): void;
   /** Atomic replacement of `to`. */
   renameSync(from: string, to: string): void;
