@@ -64,7 +64,7 @@ export interface Recovery {
   readonly absorbed: readonly SegmentName[];
 }
 
-interface FoundSegment {
+export interface FoundSegment {
   readonly name: SegmentName;
   readonly header: SegmentHeader;
 }

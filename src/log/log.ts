@@ -426,9 +426,11 @@ export class Log {
     this.prepareNext(segment);
   }
 
-  private async write({ segment, batch }: InFlight, unsynced: boolean): Promise<void> {
+  private async write(inFlight: InFlight, unsynced: boolean): Promise<void> {
+    const { segment, batch, lastLsn } = inFlight;
     if (batch.size > 0) await segment.write(batch);
-    if (unsynced) await segment.plain.sync();
+    // A synchronous flush may have made all of it durable meanwhile, and closed the segment.
+    if (unsynced && this.durable < lastLsn) await segment.plain.sync();
   }
 
   private finishWrite(inFlight: InFlight): void {
