@@ -115,7 +115,12 @@ export class DecodedChunk {
 
   /** With pages of its own, where they were views of a buffer that will be reused. */
   clone(): DecodedChunk {
-    return new DecodedChunk(this.pages.slice(), this.pageSize, this.slotCount, this.present);
+    return new DecodedChunk(
+      new Uint8Array(this.pages),
+      this.pageSize,
+      this.slotCount,
+      this.present,
+    );
   }
 
   /** A view of the page in a slot; null for a hole or a slot that the chunk does not have. */

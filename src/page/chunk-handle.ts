@@ -73,7 +73,11 @@ export class ChunkHandles {
     const key = idKey(bytes, offset);
     const known = this.#handles.get(key)?.deref();
     if (known !== undefined) return known;
-    const handle = new ChunkHandle(bytes.slice(offset, offset + CHUNK_ID_SIZE), key);
+    // Not `slice`: of a Buffer that is a view, and lmdb reuses the bytes under it.
+    const handle = new ChunkHandle(
+      new Uint8Array(bytes.subarray(offset, offset + CHUNK_ID_SIZE)),
+      key,
+    );
     this.#handles.set(key, new WeakRef(handle));
     this.#collected.register(handle, key);
     return handle;

@@ -204,7 +204,7 @@ function decodeInterior(bytes: Uint8Array, { id, key, level }: DecodeNodeOptions
     if (position + NODE_ID_SIZE > bytes.length) {
       throw corruptNode(id, `${bytes.length} bytes do not hold its children`);
     }
-    const childId = bytes.slice(position, position + NODE_ID_SIZE);
+    const childId = new Uint8Array(bytes.subarray(position, position + NODE_ID_SIZE));
     children.push({ id: childId, key: idKey(childId) });
     position += NODE_ID_SIZE;
   }
