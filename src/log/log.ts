@@ -109,6 +109,8 @@ export class Log {
   private segment: SegmentWriter | null = null;
   private phase: Phase = { name: "open" };
   private inFlight: InFlight | null = null;
+  /** Settles after the write in flight, or the last one, has left the disk alone. */
+  private idle: Promise<void> = Promise.resolve();
   private gathering: Group | null = null;
   private scheduled = false;
   private last = 0;
@@ -266,10 +268,12 @@ export class Log {
   /** Like `closeSync`, and resolves when no operation on the log's files is under way any more. */
   async close(): Promise<void> {
     const settled = this.files.settle();
-    const group = this.inFlight?.group.promise.catch(() => undefined);
-    this.closeSync();
-    await settled;
-    await group;
+    try {
+      this.closeSync();
+    } finally {
+      await settled;
+      await this.idle;
+    }
   }
 
   private unusable(): StoreError {
@@ -416,7 +420,7 @@ export class Log {
     this.gathering = null;
     this.inFlight = inFlight;
     const unsynced = this.written > this.durable;
-    this.write(inFlight, unsynced).then(
+    this.idle = this.write(inFlight, unsynced).then(
       () => this.finishWrite(inFlight),
       (error: unknown) => {
         this.fail(error);

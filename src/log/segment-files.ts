@@ -43,7 +43,9 @@ export class SegmentFiles {
   private readonly storage: Storage;
   private readonly random: (size: number) => Uint8Array;
   private spareSize = 0;
-  private preparing: { cancelled: boolean; done: Promise<void> } | null = null;
+  private preparing: { cancelled: boolean } | null = null;
+  /** All preparations that still touch the disk, cancelled ones too. */
+  private readonly underWay = new Set<Promise<void>>();
 
   constructor(storage: Storage, random: (size: number) => Uint8Array) {
     this.storage = storage;
@@ -117,16 +119,18 @@ export class SegmentFiles {
   /** Starts making a spare in the background; failures are left to `acquireSync`, which will meet them again. */
   prepare(size: number): void {
     if (this.preparing !== null || this.spareSize >= size) return;
-    const preparation = { cancelled: false, done: Promise.resolve() };
-    preparation.done = this.prepareFile(size, preparation).catch(() => undefined);
+    const preparation = { cancelled: false };
     this.preparing = preparation;
+    const done = this.prepareFile(size, preparation)
+      .catch(() => undefined)
+      .finally(() => this.underWay.delete(done));
+    this.underWay.add(done);
   }
 
   /** For the end of the log: no file appears or changes after this resolves. */
   async settle(): Promise<void> {
-    const preparation = this.preparing;
     this.cancelPreparation();
-    if (preparation !== null) await preparation.done;
+    await Promise.all(this.underWay);
   }
 
   /** The preparation that is under way, if any, will delete its file instead of offering it. */
