@@ -29,7 +29,8 @@
  * H1. One id has one content: the page of a slot never changes, only becomes a hole.
  * H2. A body that decodes has passed the CRC, the tag (if sealed) and every size before it is used; a hole is never
  *     read as a page.
- * H3. No size that a chunk states makes its reader allocate more than 64 pages of 64 KiB.
+ * H3. A store with a key reads no chunk that is not encrypted: anyone could have put it there.
+ * H4. No size that a chunk states makes its reader allocate more than 64 pages of 64 KiB.
  */
 import { createHash, randomFillSync } from "node:crypto";
 import { CipherError, SEAL_TAG_SIZE, type StoreCipher } from "../encryption/cipher.ts";
@@ -223,6 +224,9 @@ export function decodeChunk(bytes: Uint8Array, options: DecodeChunkOptions): Dec
   const header = checkHeader(bytes, options);
   const { cipher, expectedId } = options;
   let body = bytes.subarray(CHUNK_HEADER_SIZE, bytes.length - CRC_SIZE);
+  if (header.keyNumber === 0 && cipher !== null) {
+    throw corrupt(options, "it is not encrypted, in a store that is");
+  }
   if (header.keyNumber !== 0) body = openBody(bytes, body, header.keyNumber, options);
   let pages: Uint8Array;
   try {

@@ -1,0 +1,169 @@
+/** Writes a history segment (history-format.ts) in one pass; memory is bounded by one block and the index. */
+import { randomFillSync } from "node:crypto";
+import type { StoreCipher } from "../encryption/cipher.ts";
+import { invariant } from "../errors.ts";
+import type { StorageFile } from "../storage/storage.ts";
+import { Codec } from "./compression.ts";
+import {
+  BlockKind,
+  type BlockSealing,
+  compareHistoryKeys,
+  encodeBlock,
+  encodeHistoryFooter,
+  encodeHistoryHeader,
+  HISTORY_FOOTER_SIZE,
+  HISTORY_HEADER_SIZE,
+  HISTORY_SALT_SIZE,
+  type HistoryEntry,
+  type HistoryKey,
+  isPayloadValid,
+} from "./history-format.ts";
+import { VARINT_SIZE_MAX, writeVarint } from "./varint.ts";
+
+/** A block is closed when it holds this much. */
+const BLOCK_SIZE = 64 * 1024;
+const ENTRY_OVERHEAD_MAX = 5 * VARINT_SIZE_MAX;
+const INDEX_ENTRY_SIZE_MAX = 5 * VARINT_SIZE_MAX;
+const UINT32_MAX = 0xffff_ffff;
+
+export interface HistoryMeta {
+  /** 16 bytes. */
+  readonly storeId: Uint8Array;
+  readonly segmentNumber: number;
+  readonly databaseId: number;
+  readonly cipher: StoreCipher | null;
+  /** lz4 unless given. */
+  readonly codec?: Codec;
+  /** For tests of the format; random otherwise. */
+  readonly salt?: Uint8Array;
+}
+
+export interface HistorySize {
+  /** Of the file, in bytes. */
+  readonly size: number;
+  readonly entryCount: number;
+  readonly blockCount: number;
+}
+
+/**
+ * Writes all entries, which ascend by (timeline, page, version), to an empty file. Neither syncs the file nor its
+ * directory: the segment counts once both are done and the catalog names it.
+ */
+export function writeHistory(
+  file: StorageFile,
+  meta: HistoryMeta,
+  entries: Iterable<HistoryEntry>,
+): HistorySize {
+  const writer = new HistoryWriter(file, meta);
+  for (const entry of entries) writer.add(entry);
+  return writer.finish();
+}
+
+/** The same in steps, for a checkpoint that works in slices. */
+export class HistoryWriter {
+  readonly #file: StorageFile;
+  readonly #sealing: BlockSealing;
+  readonly #codec: Codec;
+  #end = 0;
+  #block: Uint8Array = new Uint8Array(BLOCK_SIZE + 65_536 + ENTRY_OVERHEAD_MAX);
+  #blockSize = 0;
+  #blockFirst: HistoryKey | null = null;
+  #index: Uint8Array = new Uint8Array(4096);
+  #indexSize = 0;
+  #last: HistoryKey | null = null;
+  #entryCount = 0;
+  #blockCount = 0;
+
+  constructor(file: StorageFile, meta: HistoryMeta) {
+    const { storeId, segmentNumber, databaseId, cipher } = meta;
+    const salt = meta.salt ?? newSalt(cipher);
+    const keyNumber = cipher?.activeKeyNumber ?? 0;
+    const header = encodeHistoryHeader({ storeId, segmentNumber, databaseId, keyNumber, salt });
+    this.#file = file;
+    this.#codec = meta.codec ?? Codec.lz4;
+    this.#sealing = { cipher, keyNumber, salt, header };
+    this.#append(header);
+  }
+
+  /** Copies the entry. */
+  add(entry: HistoryEntry): void {
+    const { timeline, page, version, kind, payload } = entry;
+    const key = { timeline, page, version };
+    invariant(
+      this.#last === null || compareHistoryKeys(this.#last, key) < 0,
+      `history entries ascend: ${timeline} ${page} ${version} is not after the one before`,
+    );
+    invariant(
+      timeline <= UINT32_MAX && page <= UINT32_MAX && isPayloadValid(kind, payload),
+      `a history entry is well formed: ${timeline} ${page} ${version} of kind ${kind} has ${payload.length} bytes`,
+    );
+    this.#block = withRoom(this.#block, this.#blockSize, payload.length + ENTRY_OVERHEAD_MAX);
+    const block = this.#block;
+    let end = writeVarint(block, this.#blockSize, timeline);
+    end = writeVarint(block, end, page);
+    end = writeVarint(block, end, version);
+    end = writeVarint(block, end, kind);
+    end = writeVarint(block, end, payload.length);
+    block.set(payload, end);
+    this.#blockSize = end + payload.length;
+    this.#blockFirst ??= key;
+    this.#last = key;
+    this.#entryCount++;
+    if (this.#blockSize >= BLOCK_SIZE) this.#flush();
+  }
+
+  /** Writes what is left, the index and the footer. */
+  finish(): HistorySize {
+    this.#flush();
+    const indexOffset = this.#end;
+    const indexLength = this.#appendBlock(
+      this.#index.subarray(0, this.#indexSize),
+      BlockKind.index,
+    );
+    const entryCount = this.#entryCount;
+    const blockCount = this.#blockCount;
+    this.#append(encodeHistoryFooter({ blockCount, entryCount, indexOffset, indexLength }));
+    const size = this.#end;
+    invariant(size >= HISTORY_HEADER_SIZE + HISTORY_FOOTER_SIZE, "a segment has header and footer");
+    return { size, entryCount, blockCount };
+  }
+
+  #flush(): void {
+    const first = this.#blockFirst;
+    if (first === null) return;
+    const offset = this.#end;
+    const length = this.#appendBlock(this.#block.subarray(0, this.#blockSize), BlockKind.entries);
+    this.#index = withRoom(this.#index, this.#indexSize, INDEX_ENTRY_SIZE_MAX);
+    for (const value of [first.timeline, first.page, first.version, offset, length]) {
+      this.#indexSize = writeVarint(this.#index, this.#indexSize, value);
+    }
+    this.#blockFirst = null;
+    this.#blockSize = 0;
+    this.#blockCount++;
+  }
+
+  #appendBlock(plaintext: Uint8Array, kind: BlockKind): number {
+    const place = { kind, offset: this.#end };
+    const bytes = encodeBlock(plaintext, place, { codec: this.#codec, sealing: this.#sealing });
+    this.#append(bytes);
+    return bytes.length;
+  }
+
+  #append(bytes: Uint8Array): void {
+    this.#file.writeSync(this.#end, bytes);
+    this.#end += bytes.length;
+  }
+}
+
+function newSalt(cipher: StoreCipher | null): Uint8Array {
+  const salt = new Uint8Array(HISTORY_SALT_SIZE);
+  return cipher === null ? salt : randomFillSync(salt);
+}
+
+/** The same buffer, or a larger one with its first `size` bytes. */
+function withRoom(buffer: Uint8Array, size: number, wanted: number): Uint8Array {
+  if (size + wanted <= buffer.length) return buffer;
+  const larger = new Uint8Array(Math.max(buffer.length * 2, size + wanted));
+  larger.set(buffer.subarray(0, size));
+  return larger;
+}
