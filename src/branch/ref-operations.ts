@@ -14,7 +14,7 @@ import {
   type RefChange,
   type RefState,
 } from "./refs.ts";
-import { checkBranchName, checkName } from "./revision.ts";
+import { checkName } from "./names.ts";
 
 export const PAGE_SIZE_MIN = 512;
 export const PAGE_SIZE_MAX = 65536;
@@ -49,7 +49,7 @@ export function createDatabaseChange(
   request: { name: string; pageSize?: number; atMs: number },
 ): RefChange {
   const { name, pageSize = PAGE_SIZE_DEFAULT, atMs } = request;
-  checkName(name, "database");
+  checkName("database", name);
   checkPageSize(pageSize);
   requireFreeDatabaseName(state, name);
   return { type: "create-database", databaseId: state.nextDatabaseId, name, pageSize, atMs };
@@ -69,7 +69,7 @@ export function renameDatabaseChange(
   request: { name: string; to: string },
 ): RefChange {
   const database = requireDatabase(state, request.name);
-  checkName(request.to, "database");
+  checkName("database", request.to);
   if (request.to !== request.name) requireFreeDatabaseName(state, request.to);
   return { type: "rename-database", databaseId: database.row.id, name: request.to };
 }
@@ -114,7 +114,7 @@ export function createBranchChange(
     atMs: number;
   },
 ): RefChange {
-  checkBranchName(request.name);
+  checkName("branch", request.name);
   requireFreeBranchName(database, request.name);
   requireFuture(request.expiresAtMs, request.atMs);
   return {
@@ -135,7 +135,7 @@ export function renameBranchChange(
   request: { name: string; to: string },
 ): RefChange {
   const branch = requireBranch(database, request.name);
-  checkBranchName(request.to);
+  checkName("branch", request.to);
   if (branch.name === MAIN_BRANCH)
     throw new StoreError(
       "BRANCH_PROTECTED",
@@ -210,7 +210,7 @@ export function resetBranchChange(
   const branch = requireBranch(database, request.name);
   requireUnprotected(database, branch, "reset");
   if (request.preserveAs !== null) {
-    checkBranchName(request.preserveAs);
+    checkName("branch", request.preserveAs);
     requireFreeBranchName(database, request.preserveAs);
   }
   return {
@@ -261,7 +261,7 @@ export function createTagChange(
   database: DatabaseRefs,
   request: { name: string; target: CommitPointer; atMs: number },
 ): RefChange {
-  checkName(request.name, "tag");
+  checkName("tag", request.name);
   if (database.tags.has(request.name))
     throw new StoreError(
       "TAG_EXISTS",

@@ -52,8 +52,8 @@ export interface CommitPipelineOptions {
   readonly log: Log;
   /** Milliseconds since 1970. */
   readonly now: () => number;
-  /** After a commit is visible; `retainedBytes` is about what it holds in memory until a checkpoint. */
-  readonly onPublished: (retainedBytes: number) => void;
+  /** When all parts of a commit are visible; `retainedBytes` is about what they hold in memory until a checkpoint. */
+  readonly onPublished: (databaseIds: readonly number[], retainedBytes: number) => void;
   /** Throws when the store takes no commits. */
   readonly assertWritable: () => void;
   /** Makes staged chunks durable, before a record refers to them. */
@@ -83,12 +83,12 @@ export class CommitPipeline {
 
   publish(prepared: PreparedCommit): void {
     let retained = 0;
-    for (const { timeline, commit, pages, frames } of prepared.parts) {
-      timeline.publish(commit, pages, frames);
-      for (const frame of frames)
-        retained += (frame.image?.length ?? 0) + (frame.delta?.length ?? 0) + 128;
-    }
-    this.#options.onPublished(retained);
+    for (const { timeline, commit, pages, frames } of prepared.parts)
+      retained += timeline.publish(commit, pages, frames);
+    this.#options.onPublished(
+      prepared.parts.map(({ timeline }) => timeline.row.databaseId),
+      retained,
+    );
   }
 
   #preparePart(writeSet: WriteSet): PreparedPart {

@@ -9,7 +9,7 @@
  *     the frame has no other form.
  * V3. A delta applies to the page as it was just before its version: the frame before it, or what lies below the layer.
  */
-import { invariant } from "../errors.ts";
+import { invariant, InvariantError } from "../errors.ts";
 import { applyDelta } from "../page/page-delta.ts";
 import type { ChunkReference } from "../page/chunk-handle.ts";
 
@@ -47,18 +47,27 @@ export class Frame {
 /** Every this many versions of a page one image is kept, so that reading an old version applies few deltas. */
 const IMAGE_INTERVAL = 32;
 
+/** About what a frame takes besides its bytes. */
+const FRAME_BYTES = 128;
+
 /** The frames of one page in one layer, oldest first. */
 export class PageVersions {
   readonly frames: Frame[] = [];
 
-  push(frame: Frame): void {
+  /** Returns how many bytes of memory are held more than before. */
+  push(frame: Frame): number {
+    let retained = FRAME_BYTES + (frame.image?.length ?? 0) + (frame.delta?.length ?? 0);
     const last = this.frames.at(-1);
     if (last !== undefined) {
-      invariant(last.version < frame.version, `Version ${frame.version} follows ${last.version}`);
-      if (last.kind === FrameKind.delta && this.frames.length % IMAGE_INTERVAL !== 0)
+      if (last.version >= frame.version)
+        throw new InvariantError(`Version ${frame.version} follows ${last.version}`);
+      if (last.kind === FrameKind.delta && this.frames.length % IMAGE_INTERVAL !== 0) {
+        retained -= last.image?.length ?? 0;
         last.image = null;
+      }
     }
     this.frames.push(frame);
+    return retained;
   }
 
   /** Index of the newest frame with version <= `version`, or -1. */
@@ -131,10 +140,11 @@ export class Layer {
     this.timelineId = timelineId;
   }
 
-  push(page: number, frame: Frame): void {
+  /** Returns how many bytes of memory are held more than before. */
+  push(page: number, frame: Frame): number {
     let versions = this.pages.get(page);
     if (versions === undefined) this.pages.set(page, (versions = new PageVersions()));
-    versions.push(frame);
+    return versions.push(frame);
   }
 
   /** The newest commit with version <= `version`. */

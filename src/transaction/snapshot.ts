@@ -7,16 +7,17 @@
  * N2. A page up to the page count that is found nowhere is damage, except SQLite's lock page, which holds nothing.
  */
 import type { ChunkReference } from "../page/chunk-handle.ts";
+import { EMPTY_ROOT, type PageMapRoot } from "../page/page-map.ts";
 import type { Layer } from "./page-versions.ts";
 
 /** Pages of a fixed state. */
 export interface PageSource {
   /** A shared view of the page, not to be modified. Throws a CORRUPT_* StoreError when it should be there and is not. */
   page(pageNumber: number): Uint8Array;
-  /** The page's place in a chunk when it has one and no delta is needed; null otherwise. */
-  reference(pageNumber: number): ChunkReference | null;
   /** The page only when it costs no input or output; null otherwise. */
   cachedPage(pageNumber: number): Uint8Array | null;
+  /** A page map that this state grew from, and every page that may differ from it: what a checkpoint must write. */
+  origin(): { readonly root: PageMapRoot; readonly changedPages: Iterable<number> };
 }
 
 /** A layer as far as a view may look into it. */
@@ -29,27 +30,33 @@ export interface BoundLayer {
 export interface ViewContext {
   readonly pageSize: number;
   readChunkPage(reference: ChunkReference): Uint8Array;
-  cachedChunkPage(reference: ChunkReference): Uint8Array | null;
+}
+
+/** A commit without its pages. */
+export interface CommitPlace {
+  readonly version: number;
+  readonly pageCount: number;
+  readonly timestampMs: number;
 }
 
 export class View {
   /** Newest first. */
   readonly layers: readonly BoundLayer[];
   readonly base: PageSource;
-  /** The version that `base` is; older ones are read from history. */
-  readonly baseVersion: number;
+  /** The newest commit below the timeline's own layers: its last checkpoint, or its fork point. */
+  readonly floor: CommitPlace;
   readonly context: ViewContext;
 
   constructor(
     context: ViewContext,
     layers: readonly BoundLayer[],
     base: PageSource,
-    baseVersion: number,
+    floor: CommitPlace,
   ) {
     this.context = context;
     this.layers = layers;
     this.base = base;
-    this.baseVersion = baseVersion;
+    this.floor = floor;
   }
 
   page(pageNumber: number, version: number): Uint8Array {
@@ -96,11 +103,7 @@ export class Snapshot {
   readonly pageCount: number;
   readonly timestampMs: number;
 
-  constructor(
-    timelineId: number,
-    view: View,
-    commit: { version: number; pageCount: number; timestampMs: number },
-  ) {
+  constructor(timelineId: number, view: View, commit: CommitPlace) {
     this.timelineId = timelineId;
     this.view = view;
     this.version = commit.version;
@@ -111,6 +114,21 @@ export class Snapshot {
   /** A shared view of the page, not to be modified. */
   page(pageNumber: number): Uint8Array {
     return this.view.page(pageNumber, this.version);
+  }
+
+  /** This snapshot as the base of a view. */
+  asSource(): PageSource {
+    const { view, version } = this;
+    if (view.layers.length === 0) return view.base;
+    return {
+      page: (pageNumber) => view.page(pageNumber, version),
+      cachedPage: (pageNumber) => view.cachedPage(pageNumber, version),
+      origin: () => {
+        const { root, changedPages } = view.base.origin();
+        const pages = view.layers.flatMap(({ layer }) => [...layer.pages.keys()]);
+        return { root, changedPages: [...changedPages, ...pages] };
+      },
+    };
   }
 }
 
@@ -124,6 +142,6 @@ export const emptySource: PageSource = {
   page(pageNumber) {
     throw new RangeError(`Cannot read page ${pageNumber}: the database is empty`);
   },
-  reference: () => null,
   cachedPage: () => null,
+  origin: () => ({ root: EMPTY_ROOT, changedPages: [] }),
 };

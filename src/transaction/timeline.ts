@@ -7,19 +7,13 @@
 import type { TimelineRow } from "../catalog/rows.ts";
 import type { DatabaseRefs } from "../branch/refs.ts";
 import { type CommitInfo, type Frame, Layer } from "./page-versions.ts";
-import { type PageSource, Snapshot, View, type ViewContext } from "./snapshot.ts";
+import { type CommitPlace, Snapshot, View, type ViewContext } from "./snapshot.ts";
 
 /** A database while its store is open. */
 export interface OpenDatabase {
   readonly refs: DatabaseRefs;
   readonly context: ViewContext;
   readonly timelines: Map<number, Timeline>;
-}
-
-export interface TimelineOrigin {
-  readonly base: PageSource;
-  /** What the base is: the checkpointed head, or the fork point. */
-  readonly commit: { version: number; pageCount: number; timestampMs: number };
 }
 
 export class Timeline {
@@ -29,7 +23,7 @@ export class Timeline {
   /** The file whose transaction may write; null when nobody writes. */
   writer: object | null = null;
 
-  constructor(database: OpenDatabase, row: TimelineRow, view: View, head: TimelineOrigin["commit"]) {
+  constructor(database: OpenDatabase, row: TimelineRow, view: View, head: CommitPlace) {
     this.database = database;
     this.row = row;
     this.#head = new Snapshot(row.id, view, head);
@@ -48,13 +42,16 @@ export class Timeline {
     return this.#head.view;
   }
 
-  /** Makes a commit visible to transactions that start from now on. */
-  publish(commit: CommitInfo, pages: readonly number[], frames: readonly Frame[]): void {
+  /** Makes a commit visible to transactions that start from now on. Returns the bytes of memory that it holds. */
+  publish(commit: CommitInfo, pages: readonly number[], frames: readonly Frame[]): number {
     const { view } = this.#head;
     const { layer } = view.layers[0]!;
-    for (let index = 0; index < pages.length; index++) layer.push(pages[index]!, frames[index]!);
+    let retained = 0;
+    for (let index = 0; index < pages.length; index++)
+      retained += layer.push(pages[index]!, frames[index]!);
     layer.commits.push(commit);
     this.#head = new Snapshot(this.row.id, view, commit);
+    return retained;
   }
 
   /** Puts a fresh layer on top, so that a checkpoint can work on those below. */
@@ -65,7 +62,7 @@ export class Timeline {
         view.context,
         [Timeline.topLayer(this.row.id), ...view.layers],
         view.base,
-        view.baseVersion,
+        view.floor,
       ),
     );
   }

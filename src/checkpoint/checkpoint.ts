@@ -1,0 +1,274 @@
+/**
+ * A checkpoint moves commits from the log into chunks, page maps and history segments:
+ *
+ *   freeze    every timeline with new commits gets a fresh top layer; the log position is noted
+ *   store     the newest version of each page goes into chunks (shared, if the store has it), in slices
+ *   map       each timeline gets a page map of its frozen head
+ *   history   the versions between its last root and this one go into a history segment
+ *   commit    chunks and history are synced, then the catalog takes everything in one transaction
+ *   swap      new snapshots read through the new roots; the log is trimmed
+ *
+ * C1. Until the catalog's transaction nothing refers to what was written; after it the log up to the noted position is
+ *     not needed. A crash at any point leaves either the old or the new state, and the log that goes with it.
+ * C2. Running snapshots keep the view that they started with, so they notice nothing.
+ * C3. Work is done in slices: `run` yields about every `SLICE_PAGES` pages, and the caller decides when to go on.
+ */
+import { CATALOG_FORMAT_VERSION, CatalogBatch } from "../catalog/catalog.ts";
+import { invariant } from "../errors.ts";
+import type { ChunkReference } from "../page/chunk-handle.ts";
+import { EMPTY_ROOT, type PageMapChange, type PageMapRoot } from "../page/page-map.ts";
+import type { PageWriter } from "../page/page-writer.ts";
+import type { Frame, Layer } from "../transaction/page-versions.ts";
+import { RootSource } from "../transaction/root-source.ts";
+import { lockPageNumber, type Snapshot, View } from "../transaction/snapshot.ts";
+import type { OpenDatabase, Timeline } from "../transaction/timeline.ts";
+import { writeTimelineHistory } from "./history-files.ts";
+import { newPageWriter, type StoreState } from "./store-state.ts";
+
+const SLICE_PAGES = 16;
+
+/** One timeline's part of a checkpoint. */
+interface Work {
+  readonly database: OpenDatabase;
+  readonly timeline: Timeline;
+  /** The head when the checkpoint began. */
+  readonly head: Snapshot;
+  /** Layers to be absorbed, newest first. */
+  readonly layers: Snapshot["view"]["layers"];
+  readonly changes: PageMapChange[];
+  /** First the page map that the changes apply to, then the new one. */
+  root: PageMapRoot;
+}
+
+export interface CheckpointReport {
+  readonly lsn: number;
+  readonly pagesWritten: number;
+  readonly pagesShared: number;
+  readonly commits: number;
+}
+
+/** Call `next()` until it is done. An error leaves the store failed: it must be opened again. */
+export function* runCheckpoint(
+  state: StoreState,
+  progress: { nextHistorySegment: number },
+): Generator<void, CheckpointReport> {
+  const lsn = state.log.lastLsn;
+  const batch = new CatalogBatch();
+  const works = freeze(state);
+  // As of `lsn`: later changes are in the log behind it.
+  putChangedRefs(state, batch);
+  let pagesWritten = 0;
+  let pagesShared = 0;
+  for (const [database, group] of byDatabase(works)) {
+    const writer = newPageWriter(state, database.refs.row.pageSize);
+    for (const work of group) yield* storePages(work, writer);
+    writer.flushSync();
+    pagesWritten += writer.pagesWritten;
+    pagesShared += writer.pagesShared;
+    yield;
+    for (const work of group) {
+      mapPages(state, work, batch);
+      yield;
+    }
+    yield* storeHistory(state, database, group, batch, progress);
+  }
+  state.chunks.syncSync();
+  const commits = putCommits(works, batch);
+  for (const handle of state.pending.chunks.values()) {
+    invariant(handle.location !== null, `Chunk ${handle.name} has a location`);
+    batch.putChunk(handle.id, handle.location);
+  }
+  for (const [key, reference] of state.pending.pages)
+    batch.putPage(Buffer.from(key, "latin1"), {
+      chunkId: reference.chunk.id,
+      slot: reference.slot,
+    });
+  batch.setState({
+    formatVersion: CATALOG_FORMAT_VERSION,
+    checkpointLsn: lsn,
+    nextDatabaseId: state.refs.nextDatabaseId,
+    nextHistorySegment: progress.nextHistorySegment,
+  });
+  // Only durable records may be behind a checkpoint: the catalog must not run ahead of the log.
+  state.log.flushSync("full");
+  batch.commit(state.catalog.store);
+  state.pending.clear();
+  for (const work of works) swap(state, work);
+  state.log.trim(lsn);
+  return { lsn, pagesWritten, pagesShared, commits };
+}
+
+/** Whether a timeline has anything that a checkpoint would move. */
+function needsCheckpoint(timeline: Timeline): boolean {
+  const { layers, base } = timeline.view;
+  if (layers.length > 1 || layers[0]!.layer.commits.length > 0) return true;
+  return timeline.head.pageCount > 0 && !(base instanceof RootSource);
+}
+
+function freeze(state: StoreState): Work[] {
+  const works: Work[] = [];
+  for (const database of state.databases.values()) {
+    for (const timeline of database.timelines.values()) {
+      if (!needsCheckpoint(timeline)) continue;
+      if (timeline.view.layers[0]!.layer.commits.length > 0) timeline.freeze();
+      works.push({
+        database,
+        timeline,
+        head: timeline.head,
+        layers: timeline.view.layers.slice(1),
+        changes: [],
+        root: EMPTY_ROOT,
+      });
+    }
+  }
+  return works;
+}
+
+function putChangedRefs(state: StoreState, batch: CatalogBatch): void {
+  const { refs, changedRefs } = state;
+  for (const id of changedRefs.databases) batch.putDatabase(refs.databases.get(id)!.row);
+  for (const key of changedRefs.branches) {
+    const [database, id] = splitKey(key);
+    batch.putBranch(refs.databases.get(database)!.branches.get(Number(id))!);
+  }
+  for (const key of changedRefs.tags) {
+    const [database, name] = splitKey(key);
+    const tag = refs.databases.get(database)!.tags.get(name);
+    if (tag === undefined) batch.deleteTag(database, name);
+    else batch.putTag(tag);
+  }
+  for (const key of changedRefs.timelines) {
+    const [databaseId, id] = splitKey(key);
+    const timeline = state.databases.get(databaseId)!.timelines.get(Number(id))!;
+    const { version, timestampMs } = timeline.head;
+    const { base } = timeline.view;
+    const root = timeline.view.layers.length === 1 && base instanceof RootSource ? base.root : null;
+    batch.putTimeline({
+      row: timeline.row,
+      headVersion: version,
+      headTimestampMs: timestampMs,
+      root,
+    });
+  }
+  changedRefs.clear();
+}
+
+function* storePages(work: Work, writer: PageWriter): Generator<void> {
+  const { head, layers, changes, database } = work;
+  const lockPage = lockPageNumber(database.refs.row.pageSize);
+  const pages = new Map<number, Frame | null>();
+  for (const { layer, maxVersion } of layers) {
+    for (const [page, versions] of layer.pages) {
+      if (page > head.pageCount || pages.has(page)) continue;
+      const index = versions.find(Math.min(head.version, maxVersion));
+      if (index >= 0) pages.set(page, versions.frames[index]!);
+    }
+  }
+  const { root, changedPages } = head.view.base.origin();
+  work.root = root;
+  for (const page of changedPages)
+    if (page <= head.pageCount && !pages.has(page)) pages.set(page, null);
+  let count = 0;
+  for (const page of [...pages.keys()].sort((left, right) => left - right)) {
+    if (page === lockPage) continue;
+    const frame = pages.get(page) ?? null;
+    const receive = (reference: ChunkReference): void => {
+      if (frame !== null) frame.reference = reference;
+      changes.push({ pageNumber: page, chunk: reference.chunk, slot: reference.slot });
+    };
+    if (frame !== null && frame.reference !== null) receive(frame.reference);
+    else if (writer.add(head.page(page), receive)) writer.flushSync();
+    if (++count % SLICE_PAGES === 0) yield;
+  }
+}
+
+function mapPages(state: StoreState, work: Work, batch: CatalogBatch): void {
+  const { head, changes, timeline } = work;
+  changes.sort((left, right) => left.pageNumber - right.pageNumber);
+  const update = state.pageMap.update(work.root, changes, head.pageCount);
+  for (const node of update.newNodes) batch.putNode(node.id, node.bytes);
+  work.root = update.root;
+  batch.putTimeline({
+    row: timeline.row,
+    headVersion: head.version,
+    headTimestampMs: head.timestampMs,
+    root: update.root,
+  });
+}
+
+function* storeHistory(
+  state: StoreState,
+  database: OpenDatabase,
+  group: readonly Work[],
+  batch: CatalogBatch,
+  progress: { nextHistorySegment: number },
+): Generator<void> {
+  const withHistory = group.filter((work) => ownLayers(work).some((l) => l.commits.length > 1));
+  let segment = 0;
+  if (withHistory.length > 0) {
+    segment = progress.nextHistorySegment++;
+    const written = yield* writeTimelineHistory(state, {
+      segment,
+      databaseId: database.refs.row.id,
+      timelines: withHistory.map((work) => ({
+        timeline: work.timeline.row.id,
+        headVersion: work.head.version,
+        layers: ownLayers(work),
+      })),
+    });
+    batch.putHistory({ segment, databaseId: database.refs.row.id, size: written.size });
+  }
+  for (const work of group) {
+    if (ownLayers(work).length === 0) continue;
+    batch.putRoot(database.refs.row.id, work.timeline.row.id, {
+      version: work.head.version,
+      root: work.root,
+      historySegment: withHistory.includes(work) ? segment : 0,
+    });
+  }
+}
+
+function putCommits(works: readonly Work[], batch: CatalogBatch): number {
+  let count = 0;
+  for (const work of works) {
+    for (const layer of ownLayers(work)) {
+      for (const commit of layer.commits) {
+        batch.putCommit(work.database.refs.row.id, work.timeline.row.id, commit);
+        count++;
+      }
+    }
+  }
+  return count;
+}
+
+function swap(state: StoreState, work: Work): void {
+  const { timeline, head, database, root } = work;
+  const { context } = database;
+  const { pageSize } = database.refs.row;
+  const base = new RootSource(root, { pageMap: state.pageMap, chunks: state.chunks, pageSize });
+  const kept = timeline.view.layers.slice(0, timeline.view.layers.length - work.layers.length);
+  invariant(kept.length === 1, "One checkpoint at a time leaves one layer above it");
+  timeline.replaceView(new View(context, kept, base, head));
+}
+
+/** The frozen layers with the timeline's own commits. */
+function ownLayers(work: Work): Layer[] {
+  return work.layers
+    .map(({ layer }) => layer)
+    .filter((layer) => layer.timelineId === work.timeline.row.id && layer.commits.length > 0);
+}
+
+function byDatabase(works: readonly Work[]): Map<OpenDatabase, Work[]> {
+  const groups = new Map<OpenDatabase, Work[]>();
+  for (const work of works) {
+    const group = groups.get(work.database);
+    if (group === undefined) groups.set(work.database, [work]);
+    else group.push(work);
+  }
+  return groups;
+}
+
+function splitKey(key: string): [number, string] {
+  const slash = key.indexOf("/");
+  return [Number(key.slice(0, slash)), key.slice(slash + 1)];
+}

@@ -1,0 +1,173 @@
+/** The history segments of a store: `history/<8-digit number>.hist`, written by checkpoints, opened when first read. */
+import type { StoreCipher } from "../encryption/cipher.ts";
+import { invariant } from "../errors.ts";
+import { encodeHistoryReference, type HistoryEntry } from "../page/history-format.ts";
+import { HistoryReader } from "../page/history-reader.ts";
+import { type HistorySize, HistoryWriter } from "../page/history-writer.ts";
+import type { Storage, StorageFile } from "../storage/storage.ts";
+import { type Frame, FrameKind, type Layer } from "../transaction/page-versions.ts";
+import type { StoreParts } from "./store-state.ts";
+
+export const HISTORY_DIRECTORY = "history";
+const OPEN_FILES_MAX = 32;
+const CACHE_BYTES_PER_FILE = 4 * 1024 * 1024;
+/** After this many deltas of a page an image is written, so that reading an old version applies few. */
+const IMAGE_INTERVAL = 64;
+
+export function historyPath(segment: number): string {
+  return `${HISTORY_DIRECTORY}/${String(segment).padStart(8, "0")}.hist`;
+}
+
+interface OpenSegment {
+  readonly file: StorageFile;
+  readonly reader: HistoryReader;
+}
+
+export interface HistoryFilesOptions {
+  readonly storage: Storage;
+  readonly storeId: Uint8Array;
+  readonly cipher: StoreCipher | null;
+}
+
+/** Opened segments, the least recently used closed first. */
+export class HistoryFiles {
+  readonly #options: HistoryFilesOptions;
+  readonly #open: Map<number, OpenSegment> = new Map();
+
+  constructor(options: HistoryFilesOptions) {
+    this.#options = options;
+  }
+
+  /** Greater than that of every file there is, also of those that a crash left without a catalog entry. */
+  nextSegmentNumber(): number {
+    let next = 1;
+    for (const name of this.#options.storage.listSync(HISTORY_DIRECTORY)) {
+      const match = /^(\d{8})\.hist$/.exec(name);
+      if (match !== null) next = Math.max(next, Number(match[1]) + 1);
+    }
+    return next;
+  }
+
+  /**
+   * The pages of a segment's file. The reader stays valid while it is used now and then; a HistoricalSource therefore
+   * asks here again for each page.
+   */
+  reader(segment: number): HistoryReader {
+    const known = this.#open.get(segment);
+    if (known !== undefined) {
+      this.#open.delete(segment);
+      this.#open.set(segment, known);
+      return known.reader;
+    }
+    const { storage, storeId, cipher } = this.#options;
+    const file = storage.openFileSync(historyPath(segment), { mode: "read" });
+    let reader: HistoryReader;
+    try {
+      reader = HistoryReader.open(file, {
+        storeId,
+        cipher,
+        cacheBytesMax: CACHE_BYTES_PER_FILE,
+      });
+    } catch (error) {
+      file.closeSync();
+      throw error;
+    }
+    if (this.#open.size >= OPEN_FILES_MAX) {
+      for (const [oldest, { file: unused }] of this.#open) {
+        unused.closeSync();
+        this.#open.delete(oldest);
+        break;
+      }
+    }
+    this.#open.set(segment, { file, reader });
+    return reader;
+  }
+
+  close(): void {
+    for (const { file } of this.#open.values()) file.closeSync();
+    this.#open.clear();
+  }
+}
+
+export interface HistoryRequest {
+  readonly segment: number;
+  readonly databaseId: number;
+  readonly timelines: readonly {
+    readonly timeline: number;
+    /** Its own root holds this version: frames of it are not needed here. */
+    readonly headVersion: number;
+    /** Newest first. */
+    readonly layers: readonly Layer[];
+  }[];
+}
+
+/** Writes a segment with every version but the heads, yielding now and then; durable when done. */
+export function* writeTimelineHistory(
+  parts: StoreParts,
+  request: HistoryRequest,
+): Generator<void, HistorySize> {
+  const { storage, storeId, cipher, codec } = parts;
+  storage.makeDirectorySync(HISTORY_DIRECTORY);
+  const file = storage.openFileSync(historyPath(request.segment), { mode: "create" });
+  try {
+    const writer = new HistoryWriter(file, {
+      storeId,
+      segmentNumber: request.segment,
+      databaseId: request.databaseId,
+      cipher,
+      codec,
+    });
+    let count = 0;
+    for (const timeline of [...request.timelines].sort((a, b) => a.timeline - b.timeline)) {
+      const { layers, headVersion } = timeline;
+      const pages = new Set(layers.flatMap((layer) => [...layer.pages.keys()]));
+      for (const page of [...pages].sort((a, b) => a - b)) {
+        const frames = layers
+          .toReversed()
+          .flatMap((layer) => layer.pages.get(page)?.frames ?? [])
+          .filter((frame) => frame.version < headVersion);
+        let deltas = 0;
+        for (const frame of frames) {
+          const entry = historyEntry(timeline.timeline, page, frame, deltas >= IMAGE_INTERVAL);
+          deltas = entry.kind === FrameKind.delta ? deltas + 1 : 0;
+          writer.add(entry);
+          if (++count % 256 === 0) yield;
+        }
+      }
+    }
+    const size = writer.finish();
+    file.syncSync();
+    storage.syncDirectorySync(HISTORY_DIRECTORY);
+    storage.syncDirectorySync("");
+    return size;
+  } finally {
+    file.closeSync();
+  }
+}
+
+function historyEntry(
+  timeline: number,
+  page: number,
+  frame: Frame,
+  prefersImage: boolean,
+): HistoryEntry {
+  const key = { timeline, page, version: frame.version };
+  switch (frame.kind) {
+    case FrameKind.delta:
+      if (prefersImage && frame.image !== null)
+        return { ...key, kind: FrameKind.image, payload: frame.image };
+      invariant(frame.delta !== null, "A delta frame has its delta");
+      return { ...key, kind: FrameKind.delta, payload: frame.delta };
+    case FrameKind.image:
+      invariant(frame.image !== null, "An image frame has its image");
+      return { ...key, kind: FrameKind.image, payload: frame.image };
+    case FrameKind.zero:
+      return { ...key, kind: FrameKind.zero, payload: new Uint8Array(0) };
+    case FrameKind.reference: {
+      const { reference } = frame;
+      invariant(reference !== null, "A reference frame has its reference");
+      const payload = encodeHistoryReference(reference.chunk.id, reference.slot);
+      return { ...key, kind: FrameKind.reference, payload };
+    }
+  }
+}

@@ -1,0 +1,204 @@
+/**
+ * Opening a store: the catalog gives the state of the last checkpoint, the log's records after it are applied in order.
+ * What is applied is exactly what was applied when the records were written: the same functions on the same state.
+ *
+ * V1. A record refers only to what exists at its place in the log. Anything else is damage, reported as CORRUPT_LOG.
+ */
+import { applyRefChange, type DatabaseRefs, type RefChange } from "../branch/refs.ts";
+import type { CheckpointedTimeline } from "../catalog/catalog.ts";
+import { StoreError, invariant } from "../errors.ts";
+import {
+  type CommitPart,
+  decodeCommit,
+  type DecodedFrame,
+  decodeRefChange,
+  RecordKind,
+} from "../transaction/commit-record.ts";
+import { Frame, FrameKind } from "../transaction/page-versions.ts";
+import { RootSource } from "../transaction/root-source.ts";
+import { View } from "../transaction/snapshot.ts";
+import { type OpenDatabase, Timeline } from "../transaction/timeline.ts";
+import { openTimeline } from "./snapshot-at.ts";
+import { refKey, type StoreParts, viewContext } from "./store-state.ts";
+
+/** Fills `parts.refs` and `parts.databases` from the catalog. */
+export function loadCatalog(parts: StoreParts): void {
+  const { catalog, refs } = parts;
+  for (const row of catalog.databases()) {
+    refs.databases.set(row.id, {
+      row,
+      branches: new Map(),
+      timelines: new Map(),
+      tags: new Map(),
+    });
+    refs.nextDatabaseId = Math.max(refs.nextDatabaseId, row.id + 1);
+  }
+  for (const row of catalog.branches())
+    requireRefs(parts, row.databaseId).branches.set(row.id, row);
+  for (const row of catalog.tags()) requireRefs(parts, row.databaseId).tags.set(row.name, row);
+  const timelines = new Map<number, CheckpointedTimeline[]>();
+  for (const timeline of catalog.timelines()) {
+    const { row } = timeline;
+    requireRefs(parts, row.databaseId).timelines.set(row.id, row);
+    const list = timelines.get(row.databaseId);
+    if (list === undefined) timelines.set(row.databaseId, [timeline]);
+    else list.push(timeline);
+  }
+  for (const database of refs.databases.values()) {
+    const open = openDatabase(parts, database);
+    for (const stored of timelines.get(database.row.id) ?? [])
+      open.timelines.set(stored.row.id, checkpointedTimeline(parts, open, stored));
+  }
+}
+
+/** Applies one record of the log. */
+export function applyRecord(
+  parts: StoreParts,
+  lsn: number,
+  kind: number,
+  payload: Uint8Array,
+): void {
+  try {
+    if (kind === RecordKind.commit) {
+      for (const part of decodeCommit(payload, lsn)) applyCommit(parts, part);
+    } else if (kind === RecordKind.refChange) {
+      applyChange(parts, decodeRefChange(payload));
+    } else {
+      throw new StoreError(
+        "STORE_FORMAT",
+        `Cannot read log record ${lsn}: its kind ${kind} is unknown; use a newer bough`,
+      );
+    }
+  } catch (error) {
+    if (error instanceof StoreError) throw error;
+    throw new StoreError("CORRUPT_LOG", `Cannot apply log record ${lsn}: ${String(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+/** Applies a change of names and opens what it made. */
+export function applyChange(parts: StoreParts, change: RefChange): void {
+  const { refs, changedRefs } = parts;
+  applyRefChange(refs, change);
+  const { databaseId } = change;
+  changedRefs.databases.add(databaseId);
+  const database = requireRefs(parts, databaseId);
+  switch (change.type) {
+    case "create-database": {
+      const open = openDatabase(parts, database);
+      changedRefs.branches.add(refKey(databaseId, 1));
+      addTimeline(parts, open, 1);
+      return;
+    }
+    case "create-branch":
+      changedRefs.branches.add(refKey(databaseId, change.branchId));
+      addTimeline(parts, requireOpen(parts, databaseId), change.timelineId);
+      return;
+    case "reset-branch":
+      changedRefs.branches.add(refKey(databaseId, change.branchId));
+      if (change.preserveAs !== null)
+        changedRefs.branches.add(refKey(databaseId, change.preserveAs.branchId));
+      addTimeline(parts, requireOpen(parts, databaseId), change.timelineId);
+      return;
+    case "rename-branch":
+    case "delete-branch":
+    case "undelete-branch":
+    case "set-branch":
+      changedRefs.branches.add(refKey(databaseId, change.branchId));
+      return;
+    case "create-tag":
+    case "delete-tag":
+      changedRefs.tags.add(refKey(databaseId, change.name));
+      return;
+    case "rename-database":
+    case "delete-database":
+    case "undelete-database":
+      return;
+  }
+}
+
+function addTimeline(parts: StoreParts, database: OpenDatabase, id: number): void {
+  parts.changedRefs.timelines.add(refKey(database.refs.row.id, id));
+  database.timelines.set(id, openTimeline(parts, database, id));
+}
+
+function applyCommit(parts: StoreParts, part: CommitPart): void {
+  const database = requireOpen(parts, part.databaseId);
+  const timeline = database.timelines.get(part.timelineId);
+  invariant(timeline !== undefined, `Timeline ${part.timelineId} exists`);
+  const { row } = database.refs;
+  invariant(part.version >= row.nextVersion, `Version ${part.version} is new`);
+  row.nextVersion = part.version + 1;
+  row.lastTimestampMs = part.timestampMs;
+  parts.changedRefs.databases.add(row.id);
+  const { version, timestampMs, pageCount } = part;
+  timeline.publish(
+    { version, timestampMs, pageCount, changedPages: part.frames.length },
+    part.frames.map((frame) => frame.page),
+    part.frames.map((frame) => replayFrame(parts, version, frame)),
+  );
+}
+
+function replayFrame(parts: StoreParts, version: number, frame: DecodedFrame): Frame {
+  switch (frame.kind) {
+    case FrameKind.image:
+      return new Frame(version, frame.kind, { image: frame.bytes });
+    case FrameKind.delta:
+      return new Frame(version, frame.kind, { delta: frame.bytes });
+    case FrameKind.zero:
+      return new Frame(version, frame.kind, {});
+    case FrameKind.reference: {
+      const { reference } = frame;
+      invariant(reference !== null, "A reference frame has its reference");
+      const chunk = parts.handles.intern(reference.id);
+      chunk.location = reference.place;
+      parts.pending.chunks.set(chunk.key, chunk);
+      return new Frame(version, frame.kind, { reference: { chunk, slot: reference.slot } });
+    }
+  }
+}
+
+function openDatabase(parts: StoreParts, refs: DatabaseRefs): OpenDatabase {
+  const open: OpenDatabase = {
+    refs,
+    context: viewContext(parts, refs.row.pageSize),
+    timelines: new Map(),
+  };
+  parts.databases.set(refs.row.id, open);
+  return open;
+}
+
+function checkpointedTimeline(
+  parts: StoreParts,
+  database: OpenDatabase,
+  stored: CheckpointedTimeline,
+): Timeline {
+  const { row, root } = stored;
+  if (root === null) return openTimeline(parts, database, row.id);
+  const { pageMap, chunks } = parts;
+  const { pageSize } = database.refs.row;
+  const floor = {
+    version: stored.headVersion,
+    timestampMs: stored.headTimestampMs,
+    pageCount: root.pageCount,
+  };
+  const base = new RootSource(root, { pageMap, chunks, pageSize });
+  const view = new View(database.context, [Timeline.topLayer(row.id)], base, floor);
+  return new Timeline(database, row, view, floor);
+}
+
+function requireRefs(parts: StoreParts, databaseId: number): DatabaseRefs {
+  const database = parts.refs.databases.get(databaseId);
+  if (database !== undefined) return database;
+  throw new StoreError(
+    "CORRUPT_CATALOG",
+    `Cannot open the store: a record names database ${databaseId}, which does not exist`,
+  );
+}
+
+function requireOpen(parts: StoreParts, databaseId: number): OpenDatabase {
+  const database = parts.databases.get(databaseId);
+  invariant(database !== undefined, `Database ${databaseId} is open`);
+  return database;
+}

@@ -1,0 +1,85 @@
+/** What an open store consists of, for the parts that work on it: recovery, checkpoints, snapshots of old versions. */
+import type { RefState } from "../branch/refs.ts";
+import type { Catalog } from "../catalog/catalog.ts";
+import type { StoreCipher } from "../encryption/cipher.ts";
+import type { Log } from "../log/log.ts";
+import type { ChunkHandles, ChunkLocation } from "../page/chunk-handle.ts";
+import type { ChunkStore } from "../page/chunk-store.ts";
+import type { Codec } from "../page/compression.ts";
+import type { PageMap } from "../page/page-map.ts";
+import { PageWriter, type PendingPages } from "../page/page-writer.ts";
+import type { Storage } from "../storage/storage.ts";
+import type { ViewContext } from "../transaction/snapshot.ts";
+import type { OpenDatabase } from "../transaction/timeline.ts";
+import type { HistoryFiles } from "./history-files.ts";
+
+/** Everything but the log, which recovery opens last. */
+export interface StoreParts {
+  readonly storage: Storage;
+  readonly storeId: Uint8Array;
+  readonly cipher: StoreCipher | null;
+  readonly codec: Codec;
+  /** Pages in a chunk. */
+  readonly chunkPages: number;
+  readonly catalog: Catalog;
+  readonly handles: ChunkHandles;
+  readonly chunks: ChunkStore;
+  readonly pageMap: PageMap;
+  readonly pending: PendingPages;
+  readonly history: HistoryFiles;
+  readonly refs: RefState;
+  readonly databases: Map<number, OpenDatabase>;
+  readonly changedRefs: ChangedRefs;
+}
+
+export interface StoreState extends StoreParts {
+  readonly log: Log;
+}
+
+/** Rows of the catalog that are out of date. */
+export class ChangedRefs {
+  readonly databases: Set<number> = new Set();
+  /** "database/branch" and so on. */
+  readonly branches: Set<string> = new Set();
+  readonly timelines: Set<string> = new Set();
+  readonly tags: Set<string> = new Set();
+
+  clear(): void {
+    this.databases.clear();
+    this.branches.clear();
+    this.timelines.clear();
+    this.tags.clear();
+  }
+}
+
+export function refKey(databaseId: number, id: number | string): string {
+  return `${databaseId}/${id}`;
+}
+
+/** Where a chunk is: written since the last checkpoint, or in the catalog. */
+export function locateChunk(parts: StoreParts, id: Uint8Array): ChunkLocation | undefined {
+  const known = parts.handles.intern(id).location;
+  return known ?? parts.catalog.chunk(id);
+}
+
+export function viewContext(parts: StoreParts, pageSize: number): ViewContext {
+  return {
+    pageSize,
+    readChunkPage: (reference) => parts.chunks.readPage(reference, pageSize),
+  };
+}
+
+export function newPageWriter(parts: StoreParts, pageSize: number): PageWriter {
+  const { chunks, handles, catalog, pending, cipher, codec, chunkPages } = parts;
+  return new PageWriter({
+    chunks,
+    handles,
+    pending,
+    cipher,
+    codec,
+    pageSize,
+    chunkPages,
+    index: { find: (hash) => catalog.page(hash) },
+    locate: (id) => locateChunk(parts, id),
+  });
+}

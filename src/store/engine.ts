@@ -1,0 +1,415 @@
+/**
+ * An open store without its public face: opening and closing, changes of names, commits, checkpoints.
+ *
+ *   open --failed write, sync or checkpoint--> failed (reads go on, writes are refused)      open, failed --close--> closed
+ *
+ * E1. Every change, of data or of names, is one log record, and visible only after the record is in the log.
+ * E2. One checkpoint runs at a time, in slices: after commits, and when the event loop is free. When commits come faster
+ *     than it can work, they wait for it, so memory stays bounded.
+ */
+import { randomBytes } from "node:crypto";
+import { emptyRefState, type RefChange } from "../branch/refs.ts";
+import { Catalog } from "../catalog/catalog.ts";
+import type { KeyValueStore } from "../catalog/key-value.ts";
+import { openLmdb } from "../catalog/lmdb-key-value.ts";
+import { openMemoryKeyValue } from "../catalog/memory-key-value.ts";
+import { type CheckpointReport, runCheckpoint } from "../checkpoint/checkpoint.ts";
+import { HistoryFiles } from "../checkpoint/history-files.ts";
+import { applyChange, applyRecord, loadCatalog } from "../checkpoint/recovery.ts";
+import {
+  ChangedRefs,
+  locateChunk,
+  newPageWriter,
+  type StoreParts,
+  type StoreState,
+} from "../checkpoint/store-state.ts";
+import { CurrentCipher } from "../encryption/current-cipher.ts";
+import { KeyRing } from "../encryption/key-ring.ts";
+import { findMasterKey, parseMasterKey } from "../encryption/master-key.ts";
+import { StoreError } from "../errors.ts";
+import { Log } from "../log/log.ts";
+import { ChunkHandles, type ChunkReference } from "../page/chunk-handle.ts";
+import { ChunkStore } from "../page/chunk-store.ts";
+import { PageMap } from "../page/page-map.ts";
+import { PendingPages } from "../page/page-writer.ts";
+import { openNodeStorage } from "../storage/node-storage.ts";
+import type { Storage } from "../storage/storage.ts";
+import { acquireStoreLock, type StoreLock } from "../storage/store-lock.ts";
+import { readFileSync } from "../storage/whole-file.ts";
+import { CommitPipeline } from "../transaction/commit-pipeline.ts";
+import { encodeRefChange, RecordKind } from "../transaction/commit-record.ts";
+import type { PageStager } from "../transaction/revision-file.ts";
+import { type Backend, HEADER_FILE, readHeader, type StoreHeader, writeHeader } from "./store-header.ts";
+import {
+  type ResolvedOptions,
+  resolveOptions,
+  storeNotFound,
+  type StoreOptions,
+} from "./store-options.ts";
+
+/** How long one slice of a checkpoint may take, in milliseconds: after a commit, and when the event loop is free. */
+const COMMIT_SLICE_MS = 0.5;
+const IDLE_SLICE_MS = 4;
+const CATALOG_DIRECTORY = "catalog";
+
+type Phase =
+  | { readonly name: "open" }
+  | { readonly name: "failed"; readonly cause: unknown }
+  | { readonly name: "closed" };
+
+export class Engine implements PageStager {
+  readonly description: string;
+  readonly options: ResolvedOptions;
+  readonly state: StoreState;
+  readonly pipeline: CommitPipeline;
+  readonly #lock: StoreLock;
+  #header: StoreHeader;
+  readonly #cipher: CurrentCipher | null;
+  #phase: Phase = { name: "open" };
+  #retainedBytes = 0;
+  #checkpoint: Generator<void, CheckpointReport> | null = null;
+  #isStepping = false;
+  #isScheduled = false;
+  readonly #progress: { nextHistorySegment: number };
+
+  private constructor(parts: {
+    description: string;
+    options: ResolvedOptions;
+    lock: StoreLock;
+    header: StoreHeader;
+    cipher: CurrentCipher | null;
+    state: StoreState;
+    nextHistorySegment: number;
+  }) {
+    this.description = parts.description;
+    this.options = parts.options;
+    this.state = parts.state;
+    this.#lock = parts.lock;
+    this.#header = parts.header;
+    this.#cipher = parts.cipher;
+    this.#progress = { nextHistorySegment: parts.nextHistorySegment };
+    this.pipeline = new CommitPipeline({
+      log: parts.state.log,
+      now: parts.options.now,
+      onPublished: (databaseIds, bytes) => this.#onPublished(databaseIds, bytes),
+      assertWritable: () => this.assertWritable(),
+      syncChunks: () => parts.state.chunks.syncSync(),
+    });
+  }
+
+  static open(path: string, options: StoreOptions): Engine {
+    const resolved = resolveOptions(options);
+    const storage = options.storage ?? openNodeStorage(path);
+    const description = options.storage?.description ?? path;
+    const exists = prepareDirectory(storage, description, resolved.create);
+    const lock = acquireStoreLock(storage, { description });
+    const opened: { close(): void }[] = [];
+    try {
+      const master = findMasterKey({
+        key: options.key,
+        keyFile: options.keyFile,
+        environment: process.env,
+        readFile: readKeyFile,
+      });
+      let header: StoreHeader;
+      if (exists) header = readHeader(storage);
+      else {
+        header = {
+          storeId: Uint8Array.from(randomBytes(16)),
+          createdAt: new Date(resolved.now()).toISOString(),
+          backend: resolved.backend,
+          encryption: master === null ? null : KeyRing.create(master).toJSON(),
+        };
+        writeHeader(storage, header);
+      }
+      const cipher =
+        header.encryption === null
+          ? null
+          : new CurrentCipher(KeyRing.open(header.encryption, master));
+      const backend = openBackend(header.backend, storage);
+      opened.push(backend);
+      const catalog = new Catalog(backend);
+      const parts = makeParts({ storage, storeId: header.storeId, cipher, resolved, catalog });
+      opened.push(parts.chunks);
+      const stored = catalog.state();
+      if (stored !== null) parts.refs.nextDatabaseId = stored.nextDatabaseId;
+      loadCatalog(parts);
+      const log = Log.open({
+        storage,
+        storeId: header.storeId,
+        cipher,
+        afterLsn: stored?.checkpointLsn ?? 0,
+        segmentSize: resolved.logSegmentBytes,
+        onRecord: (lsn, kind, payload) => applyRecord(parts, lsn, kind, payload),
+      });
+      return new Engine({
+        description,
+        options: resolved,
+        lock,
+        header,
+        cipher,
+        state: { ...parts, log },
+        nextHistorySegment: Math.max(
+          stored?.nextHistorySegment ?? 1,
+          parts.history.nextSegmentNumber(),
+        ),
+      });
+    } catch (error) {
+      for (const part of opened.reverse()) part.close();
+      lock.release();
+      throw error;
+    }
+  }
+
+  get isOpen(): boolean {
+    return this.#phase.name !== "closed";
+  }
+
+  get header(): StoreHeader {
+    return this.#header;
+  }
+
+  assertOpen(): void {
+    if (this.#phase.name === "closed")
+      throw new StoreError(
+        "STORE_CLOSED",
+        `Cannot use store "${this.description}": it is closed`,
+      );
+  }
+
+  assertWritable(): void {
+    this.assertOpen();
+    if (this.#phase.name === "failed")
+      throw new StoreError(
+        "STORE_FAILED",
+        `Cannot write to store "${this.description}": an earlier write failed; open the store again`,
+        { cause: this.#phase.cause },
+      );
+  }
+
+  /** Makes a change of names durable and applies it. */
+  change(change: RefChange): void {
+    this.assertWritable();
+    const { log } = this.state;
+    try {
+      log.append(RecordKind.refChange, encodeRefChange(change));
+      log.flushSync("full");
+      applyChange(this.state, change);
+    } catch (error) {
+      this.#fail(error);
+      throw error;
+    }
+  }
+
+  /** Puts the pages of a large transaction into chunks; they are durable when the commit's record is. */
+  stage(pages: ReadonlyMap<number, Uint8Array>, pageSize: number): Map<number, ChunkReference> {
+    const staged = new Map<number, ChunkReference>();
+    const writer = newPageWriter(this.state, pageSize);
+    for (const page of [...pages.keys()].sort((left, right) => left - right)) {
+      const isFull = writer.add(pages.get(page)!, (reference) => staged.set(page, reference));
+      if (isFull) writer.flushSync();
+    }
+    writer.flushSync();
+    return staged;
+  }
+
+  /** Moves all commits so far out of the log; returns when done. */
+  checkpoint(): void {
+    this.assertWritable();
+    this.#runCheckpoint(Infinity); // one that runs already does not cover the newest commits
+    if (this.#hasWork()) {
+      this.#checkpoint = runCheckpoint(this.state, this.#progress);
+      this.#runCheckpoint(Infinity);
+    }
+  }
+
+  /** New data is sealed with a new data key from now on, all keys are wrapped with the new master key. */
+  rotateKey(key: Uint8Array | string): void {
+    this.assertWritable();
+    if (this.#cipher === null)
+      throw new StoreError(
+        "KEY_REQUIRED",
+        `Cannot rotate the key of store "${this.description}": it is not encrypted; a store is encrypted when it is made`,
+      );
+    const ring = this.#cipher.ring.rotate(parseMasterKey(key, "new key"));
+    const header = { ...this.#header, encryption: ring.toJSON() };
+    writeHeader(this.state.storage, header);
+    this.#header = header;
+    this.#cipher.ring = ring;
+    this.state.log.rotate();
+  }
+
+  /** A checkpoint, then everything is closed and the lock is given back; also when something fails on the way. */
+  close(): void {
+    if (this.#phase.name === "closed") return;
+    const steps: (() => void)[] = [
+      () => {
+        if (this.#phase.name === "open") this.checkpoint();
+      },
+      () => this.state.log.closeSync(),
+      () => this.state.history.close(),
+      () => this.state.chunks.close(),
+      () => this.state.catalog.store.close(),
+      () => this.#lock.release(),
+    ];
+    const errors: unknown[] = [];
+    for (const step of steps) {
+      try {
+        step();
+      } catch (error) {
+        errors.push(error);
+      }
+    }
+    this.#checkpoint = null;
+    this.#phase = { name: "closed" };
+    if (errors.length > 0) throw errors[0];
+  }
+
+  #fail(cause: unknown): void {
+    if (this.#phase.name === "open") this.#phase = { name: "failed", cause };
+  }
+
+  #hasWork(): boolean {
+    return this.state.log.lastLsn > (this.state.catalog.state()?.checkpointLsn ?? 0);
+  }
+
+  #onPublished(databaseIds: readonly number[], bytes: number): void {
+    for (const id of databaseIds) this.state.changedRefs.databases.add(id);
+    this.#retainedBytes += bytes;
+    const { checkpointBytes } = this.options;
+    if (this.#checkpoint === null) {
+      if (this.#retainedBytes < checkpointBytes || this.#phase.name !== "open") return;
+      this.#checkpoint = runCheckpoint(this.state, this.#progress);
+      this.#retainedBytes = 0;
+      this.#schedule();
+      return;
+    }
+    this.#runCheckpoint(this.#retainedBytes > checkpointBytes ? Infinity : COMMIT_SLICE_MS);
+  }
+
+  #schedule(): void {
+    if (this.#isScheduled || this.#checkpoint === null) return;
+    this.#isScheduled = true;
+    setImmediate(() => {
+      this.#isScheduled = false;
+      if (this.#phase.name !== "open") return;
+      try {
+        this.#runCheckpoint(IDLE_SLICE_MS);
+      } catch {
+        return; // The store has failed: the next write says so.
+      }
+      this.#schedule();
+    });
+  }
+
+  /** Goes on with the running checkpoint for about this long. */
+  #runCheckpoint(sliceMs: number): void {
+    const checkpoint = this.#checkpoint;
+    if (checkpoint === null || this.#isStepping) return;
+    const until = performance.now() + sliceMs;
+    this.#isStepping = true;
+    try {
+      do {
+        if (checkpoint.next().done === true) {
+          this.#checkpoint = null;
+          return;
+        }
+      } while (performance.now() < until);
+    } catch (error) {
+      this.#checkpoint = null;
+      this.#fail(error);
+      throw error;
+    } finally {
+      this.#isStepping = false;
+    }
+  }
+}
+
+/** Whether there is a store. Refuses what is no store; creates the directory when asked to. */
+function prepareDirectory(storage: Storage, description: string, create: boolean): boolean {
+  let names: string[];
+  try {
+    names = storage.listSync("");
+  } catch (cause) {
+    if (storage.directory !== null && isFile(storage))
+      throw new StoreError(
+        "STORE_IS_FILE",
+        `Cannot open store "${description}": it is a file, a store is a directory; to bring a SQLite file in use "bough import"`,
+        { cause },
+      );
+    throw cause;
+  }
+  if (names.includes(HEADER_FILE)) return true;
+  if (!create) throw storeNotFound(description);
+  const foreign = names.filter((name) => name !== "lock" && !name.startsWith(HEADER_FILE));
+  if (foreign.length > 0)
+    throw new StoreError(
+      "STORE_NOT_FOUND",
+      `Cannot open store "${description}": the directory holds other files, "${foreign[0]}" among them, and no "${HEADER_FILE}"`,
+    );
+  storage.makeDirectorySync("");
+  return false;
+}
+
+function isFile(storage: Storage): boolean {
+  try {
+    openNodeStorage(storage.directory ?? "").listSync("..");
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function readKeyFile(path: string): Uint8Array {
+  const slash = Math.max(path.lastIndexOf("/"), path.lastIndexOf("\\"));
+  const directory = slash < 0 ? "." : path.slice(0, slash + 1);
+  return readFileSync(openNodeStorage(directory), path.slice(slash + 1));
+}
+
+function openBackend(backend: Backend, storage: Storage): KeyValueStore {
+  storage.makeDirectorySync(CATALOG_DIRECTORY);
+  return backend === "lmdb"
+    ? openLmdb(storage, CATALOG_DIRECTORY)
+    : openMemoryKeyValue(storage, `${CATALOG_DIRECTORY}/catalog.kv`);
+}
+
+function makeParts(given: {
+  storage: Storage;
+  storeId: Uint8Array;
+  cipher: CurrentCipher | null;
+  resolved: ResolvedOptions;
+  catalog: Catalog;
+}): StoreParts {
+  const { storage, storeId, cipher, resolved, catalog } = given;
+  const handles = new ChunkHandles();
+  const chunks = ChunkStore.open({
+    storage,
+    storeId,
+    cipher,
+    handles,
+    locate: (id) => locateChunk(parts, id),
+    cacheBytesMax: resolved.cacheBytesMax,
+  });
+  const pageMap = new PageMap({
+    source: { load: (id) => catalog.node(id) },
+    handles,
+    cipher,
+  });
+  const parts: StoreParts = {
+    storage,
+    storeId,
+    cipher,
+    codec: resolved.codec,
+    chunkPages: resolved.chunkPages,
+    catalog,
+    handles,
+    chunks,
+    pageMap,
+    pending: new PendingPages(),
+    history: new HistoryFiles({ storage, storeId, cipher }),
+    refs: emptyRefState(),
+    databases: new Map(),
+    changedRefs: new ChangedRefs(),
+  };
+  return parts;
+}

@@ -1,0 +1,87 @@
+/**
+ * The file `store.json`: what a directory must say before anything else in it is read.
+ *
+ *   line 1   JSON: { "bough": "store", "formatVersion": 1, "storeId": 32 hex characters, "createdAt": RFC 3339,
+ *            "backend": "lmdb" | "memory", "encryption": null | key ring (src/encryption/key-ring.ts) }
+ *   line 2   "crc64nvme " and 16 hex characters: CRC64-NVME of line 1, without its newline, as UTF-8
+ *
+ * H1. The file is replaced as a whole (whole-file.ts), so it is always one complete version.
+ * H2. Unknown fields are refused together with unknown format versions: nothing may be lost by writing it back.
+ */
+import { StoreError } from "../errors.ts";
+import type { KeyRingJson } from "../encryption/key-ring.ts";
+import { crc64Into, CRC64_SIZE } from "../storage/crc64.ts";
+import type { Storage } from "../storage/storage.ts";
+import { readFileSync, writeFileAtomicSync } from "../storage/whole-file.ts";
+
+export const HEADER_FILE = "store.json";
+export const STORE_FORMAT_VERSION = 1;
+
+export type Backend = "lmdb" | "memory";
+export const BACKENDS: readonly Backend[] = ["lmdb", "memory"];
+
+export interface StoreHeader {
+  readonly storeId: Uint8Array;
+  readonly createdAt: string;
+  readonly backend: Backend;
+  readonly encryption: KeyRingJson | null;
+}
+
+export function writeHeader(storage: Storage, header: StoreHeader): void {
+  const line = JSON.stringify({
+    bough: "store",
+    formatVersion: STORE_FORMAT_VERSION,
+    storeId: Buffer.from(header.storeId).toString("hex"),
+    createdAt: header.createdAt,
+    backend: header.backend,
+    encryption: header.encryption,
+  });
+  writeFileAtomicSync(
+    storage,
+    HEADER_FILE,
+    new TextEncoder().encode(`${line}\ncrc64nvme ${checksum(line)}\n`),
+  );
+}
+
+/** Throws CORRUPT_HEADER or STORE_FORMAT. */
+export function readHeader(storage: Storage): StoreHeader {
+  const text = Buffer.from(readFileSync(storage, HEADER_FILE)).toString();
+  const [line, check, rest] = text.split("\n");
+  if (line === undefined || check !== `crc64nvme ${checksum(line)}` || rest !== "")
+    throw corrupt("its checksum does not fit");
+  let json: Record<string, unknown>;
+  try {
+    json = JSON.parse(line) as Record<string, unknown>;
+  } catch (cause) {
+    throw corrupt("it is not JSON", cause);
+  }
+  const { formatVersion, storeId, createdAt, backend, encryption } = json;
+  if (json["bough"] !== "store" || typeof formatVersion !== "number")
+    throw corrupt("it is not a store's");
+  if (formatVersion > STORE_FORMAT_VERSION)
+    throw new StoreError(
+      "STORE_FORMAT",
+      `Cannot open the store: its format version is ${formatVersion}, this bough reads up to ${STORE_FORMAT_VERSION}; use a newer bough`,
+    );
+  const known = BACKENDS.find((name) => name === backend);
+  if (typeof storeId !== "string" || !/^[0-9a-f]{32}$/.test(storeId) || known === undefined)
+    throw corrupt("a field is missing");
+  return {
+    storeId: Uint8Array.from(Buffer.from(storeId, "hex")),
+    createdAt: String(createdAt),
+    backend: known,
+    // Checked when the ring is opened.
+    encryption: (encryption ?? null) as KeyRingJson | null,
+  };
+}
+
+function checksum(line: string): string {
+  const bytes = new TextEncoder().encode(line);
+  const check = new Uint8Array(CRC64_SIZE);
+  crc64Into(bytes, 0, bytes.length, check, 0);
+  return Buffer.from(check).reverse().toString("hex");
+}
+
+function corrupt(what: string, cause?: unknown): StoreError {
+  return new StoreError("CORRUPT_HEADER", `Cannot read "${HEADER_FILE}": ${what}`, { cause });
+}

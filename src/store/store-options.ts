@@ -1,0 +1,95 @@
+/** How a store is opened, with the defaults. */
+import { StoreError } from "../errors.ts";
+import type { Codec } from "../page/compression.ts";
+import { Codec as Codecs } from "../page/compression.ts";
+import { CHUNK_SLOTS_MAX } from "../page/chunk-format.ts";
+import type { Storage } from "../storage/storage.ts";
+import type { Durability } from "../transaction/commit-pipeline.ts";
+import { type Backend, BACKENDS } from "./store-header.ts";
+
+export interface StoreOptions {
+  /** Make the store when there is none; true by default. Otherwise STORE_NOT_FOUND. */
+  readonly create?: boolean;
+  /** Where names and indexes are kept, chosen when the store is made: lmdb by default. */
+  readonly backend?: Backend;
+  /** 32 bytes, 64 hex characters or base64: encrypts a new store, opens an encrypted one. Default: BOUGH_KEY. */
+  readonly key?: Uint8Array | string;
+  /** A file with the key. */
+  readonly keyFile?: string;
+  /** What a commit survives when it returns, as in PRAGMA synchronous: full by default. */
+  readonly durability?: Durability;
+  /** Codec of new chunks; lz4 by default. */
+  readonly compression?: "lz4" | "none";
+  /** Decoded chunks kept in memory, in bytes: 64 MiB by default. */
+  readonly cacheBytesMax?: number;
+  /** A checkpoint begins when commits hold this much memory, in bytes: 32 MiB by default. */
+  readonly checkpointBytes?: number;
+  /** A transaction with more changed pages than this, in bytes, moves them to chunks before it commits: 16 MiB. */
+  readonly transactionBytesMax?: number;
+  /** Size of a log segment in bytes, a multiple of 4096: 16 MiB by default. */
+  readonly logSegmentBytes?: number;
+  /** Pages in a chunk, 1 to 64: 64 by default. */
+  readonly chunkPages?: number;
+  /** The clock, in milliseconds since 1970. */
+  readonly now?: () => number;
+  /** Instead of a directory: for tests on a simulated disk. */
+  readonly storage?: Storage;
+}
+
+export interface ResolvedOptions {
+  readonly create: boolean;
+  readonly backend: Backend;
+  readonly durability: Durability;
+  readonly codec: Codec;
+  readonly cacheBytesMax: number;
+  readonly checkpointBytes: number;
+  readonly transactionBytesMax: number;
+  readonly logSegmentBytes: number;
+  readonly chunkPages: number;
+  readonly now: () => number;
+}
+
+const MIB = 1024 * 1024;
+const DURABILITIES: readonly Durability[] = ["full", "normal", "off"];
+
+/** Throws TypeError or RangeError for values that make no sense. */
+export function resolveOptions(options: StoreOptions): ResolvedOptions {
+  const { backend = "lmdb", durability = "full", compression = "lz4" } = options;
+  requireOneOf("backend", backend, BACKENDS);
+  requireOneOf("durability", durability, DURABILITIES);
+  requireOneOf("compression", compression, ["lz4", "none"]);
+  const chunkPages = options.chunkPages ?? CHUNK_SLOTS_MAX;
+  if (!Number.isInteger(chunkPages) || chunkPages < 1 || chunkPages > CHUNK_SLOTS_MAX)
+    throw new RangeError(`Option "chunkPages": ${chunkPages} is not from 1 to ${CHUNK_SLOTS_MAX}`);
+  return {
+    create: options.create ?? true,
+    backend,
+    durability,
+    codec: compression === "lz4" ? Codecs.lz4 : Codecs.raw,
+    cacheBytesMax: bytes("cacheBytesMax", options.cacheBytesMax, 64 * MIB),
+    checkpointBytes: bytes("checkpointBytes", options.checkpointBytes, 32 * MIB),
+    transactionBytesMax: bytes("transactionBytesMax", options.transactionBytesMax, 16 * MIB),
+    logSegmentBytes: bytes("logSegmentBytes", options.logSegmentBytes, 16 * MIB),
+    chunkPages,
+    now: options.now ?? Date.now,
+  };
+}
+
+function bytes(name: string, value: number | undefined, fallback: number): number {
+  if (value === undefined) return fallback;
+  if (!Number.isSafeInteger(value) || value < 0)
+    throw new RangeError(`Option "${name}": ${value} is not a number of bytes`);
+  return value;
+}
+
+function requireOneOf(name: string, value: string, allowed: readonly string[]): void {
+  if (allowed.includes(value)) return;
+  throw new TypeError(`Option "${name}": "${value}" is not one of ${allowed.join(", ")}`);
+}
+
+export function storeNotFound(description: string): StoreError {
+  return new StoreError(
+    "STORE_NOT_FOUND",
+    `Cannot open store "${description}": there is none; create one with "bough import" or "bough database create"`,
+  );
+}
