@@ -92,6 +92,11 @@ interface InFlight {
   covered: boolean;
 }
 
+function rangeSize(bytes: Uint8Array, start: number, end: number): number {
+  if (start >= 0 && start <= end && end <= bytes.byteLength) return end - start;
+  throw new RangeError(`Log record from ${start} to ${end}: it has ${bytes.byteLength} bytes`);
+}
+
 type Phase =
   | { readonly name: "open" }
   | { readonly name: "failed"; readonly cause: unknown }
@@ -184,21 +189,20 @@ export class Log {
     if (!(kind >= 1 && kind <= 255)) throw new RangeError(`Kind of a log record: ${kind}`);
     const cipher = this.options.cipher;
     const one = payload instanceof Uint8Array ? payload : null;
-    const stop = end ?? one?.byteLength ?? 0;
-    if (one !== null && !(start >= 0 && start <= stop && stop <= one.byteLength)) {
-      throw new RangeError(`Log record from ${start} to ${stop}: it has ${one.byteLength} bytes`);
-    }
-    let size = one === null ? 0 : stop - start;
-    if (!(payload instanceof Uint8Array)) for (const part of payload) size += part.byteLength;
-    const bytes = recordSize(size + (cipher === null ? 0 : SEAL_TAG_SIZE));
-    const segment = this.segmentFor(bytes, size);
-    const record = { kind, lsn: this.last + 1, durableLsn: this.durable };
-    if (one !== null && cipher === null) segment.add(this.buffer, record, one, start, stop);
-    else {
-      const parts = payload instanceof Uint8Array ? [payload.subarray(start, stop)] : payload;
-      const sealing = cipher === null ? null : { cipher, tagSize: SEAL_TAG_SIZE };
-      segment.addParts(this.buffer, record, { parts, size }, sealing);
-    }
+    const parts = payload instanceof Uint8Array ? [] : payload;
+    let size = 0;
+    if (one === null) for (const part of parts) size += part.byteLength;
+    else size = rangeSize(one, start, end ?? one.byteLength);
+    const sealed = cipher !== null;
+    const storedSize = sealed ? size + SEAL_TAG_SIZE : size;
+    const segment = this.segmentFor(recordSize(storedSize), size);
+    const fields = { kind, sealed, storedSize, lsn: this.last + 1, durableLsn: this.durable };
+    let bytes: number;
+    if (one === null) bytes = segment.addParts(this.buffer, fields, parts, cipher);
+    else if (sealed) {
+      const part = one.subarray(start, start + size);
+      bytes = segment.addParts(this.buffer, fields, [part], cipher);
+    } else bytes = segment.add(this.buffer, fields, one, start);
     const lsn = ++this.last;
     this.positions.add(lsn, bytes);
     if (this.buffer.size >= this.pendingBytesMax) this.writeOutSync(false);

@@ -13,17 +13,12 @@ import {
   type PlaceSalt,
   RECORD_HEADER_SIZE,
   RecordChain,
+  type RecordFields,
   recordNonce,
   recordSize,
   SEGMENT_HEADER_SIZE,
   type SegmentHeader,
 } from "./segment-format.ts";
-
-/** Bytes of a payload: [start, end) of each part, one after the other. */
-export interface PayloadParts {
-  readonly parts: readonly Uint8Array[];
-  readonly size: number;
-}
 
 /** The segment that is appended to: gives out places for records, and holds the file twice, see `durable`. */
 export class SegmentWriter {
@@ -53,46 +48,39 @@ export class SegmentWriter {
     return this.offset + size <= this.header.fileSize - END_RECORD_SIZE;
   }
 
-  /** Adds a record whose payload is `source`[start, end), stored as it is. */
-  add(
-    buffer: RecordBuffer,
-    record: { kind: number; lsn: number; durableLsn: number },
-    source: Uint8Array,
-    start: number,
-    end: number,
-  ): number {
-    const storedSize = end - start;
-    const fields = { ...record, sealed: false, storedSize };
+  /** Adds a record whose payload is `source`[start, start + storedSize), stored as it is. Returns its size. */
+  add(buffer: RecordBuffer, fields: RecordFields, source: Uint8Array, start: number): number {
+    const { storedSize } = fields;
     const payloadAt = buffer.begin(this.offset, this.place, fields);
-    if (start === 0 && end === source.byteLength) buffer.target().set(source, payloadAt);
-    else buffer.target().set(source.subarray(start, end), payloadAt);
+    const whole = start === 0 && storedSize === source.byteLength;
+    const payload = whole ? source : source.subarray(start, start + storedSize);
+    buffer.target().set(payload, payloadAt);
     return this.complete(buffer, payloadAt, storedSize);
   }
 
-  /** Adds a record whose payload is all of `parts`; sealed when there is a cipher. */
+  /** Adds a record whose payload is all of `parts`; sealed when there is a cipher. Returns its size. */
   addParts(
     buffer: RecordBuffer,
-    record: { kind: number; lsn: number; durableLsn: number },
-    payload: PayloadParts,
-    sealing: { cipher: StoreCipher; tagSize: number } | null,
+    fields: RecordFields,
+    parts: readonly Uint8Array[],
+    cipher: StoreCipher | null,
   ): number {
-    const storedSize = payload.size + (sealing?.tagSize ?? 0);
-    const fields = { ...record, sealed: sealing !== null, storedSize };
+    const { storedSize } = fields;
     const payloadAt = buffer.begin(this.offset, this.place, fields);
     const target = buffer.target();
     let at = payloadAt;
-    for (const part of payload.parts) {
+    for (const part of parts) {
       target.set(part, at);
       at += part.byteLength;
     }
-    if (sealing !== null) {
+    if (cipher !== null) {
       const options = {
         context: "log",
         salt: this.header.salt,
         nonce: recordNonce(this.offset),
         associatedData: target.subarray(payloadAt - RECORD_HEADER_SIZE, payloadAt),
       } as const;
-      const sealed = sealing.cipher.seal(options, target.subarray(payloadAt, at));
+      const sealed = cipher.seal(options, target.subarray(payloadAt, at));
       invariant(
         sealed.byteLength === storedSize,
         `A sealed record of ${storedSize} bytes: the cipher made ${sealed.byteLength}`,
@@ -118,13 +106,9 @@ export class SegmentWriter {
     const lastLsn = this.header.firstLsn + this.recordCount - 1;
     const chain = this.chain.value();
     const payload = encodeEndPayload(this.recordCount, chain);
-    const fields = { kind: END_KIND, lsn: lastLsn, durableLsn: lastLsn };
     const storedSize = payload.byteLength;
-    const payloadAt = buffer.begin(this.offset, this.place, {
-      ...fields,
-      sealed: false,
-      storedSize,
-    });
+    const fields = { kind: END_KIND, sealed: false, storedSize, lsn: lastLsn, durableLsn: lastLsn };
+    const payloadAt = buffer.begin(this.offset, this.place, fields);
     buffer.target().set(payload, payloadAt);
     buffer.finish(payloadAt, storedSize);
     this.writeSync(buffer.peek(), true);
