@@ -118,7 +118,8 @@ export class SegmentFiles {
 
   /** Starts making a spare in the background; failures are left to `acquireSync`, which will meet them again. */
   prepare(size: number): void {
-    if (this.preparing !== null || this.spareSize >= size) return;
+    // One at a time, cancelled ones too: in a program that never returns to the event loop none of them goes on.
+    if (this.underWay.size > 0 || this.spareSize >= size) return;
     const preparation = { cancelled: false };
     this.preparing = preparation;
     const done = this.prepareFile(size, preparation)
@@ -141,7 +142,8 @@ export class SegmentFiles {
 
   /** Gives up the file of a segment. The caller syncs the directory (`syncDirectory`) after the last one. */
   releaseSync(path: string, recycle: { size: number } | null): void {
-    if (recycle !== null && this.spareSize === 0 && this.preparing === null) {
+    if (recycle !== null && this.spareSize === 0) {
+      this.cancelPreparation();
       this.storage.renameSync(path, SPARE_PATH);
       this.spareSize = recycle.size;
     } else {
