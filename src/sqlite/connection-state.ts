@@ -1,0 +1,115 @@
+/**
+ * What a connection's parts share: the Connection itself, its statements and iterators, its functions and the VFS
+ * bridge.
+ *
+ *   ready --call--> busy --return--> ready --close()--> closed
+ *   any --a trap inside WebAssembly--> failed
+ *
+ * C1. While `status` is busy, SQLite is on the stack for this connection: nothing else may use it.
+ * C2. An exception never crosses WebAssembly. It is kept here, SQLite gets a result code, and the call that the user
+ *     made throws the kept error in place of SQLite's own.
+ */
+import { SQLITE_OK } from "./constants.ts";
+import { resultCodeName, SqliteError } from "./sqlite-error.ts";
+import type { SqliteRuntime } from "./runtime.ts";
+
+export const ConnectionStatus = { ready: 0, busy: 1, closed: 2, failed: 3 } as const;
+export type ConnectionStatus = (typeof ConnectionStatus)[keyof typeof ConnectionStatus];
+
+/** A prepared statement that must be finalized: when its Statement is collected, or with its connection. */
+export interface StatementHandle {
+  pointer: number;
+}
+
+export class ConnectionState {
+  readonly runtime: SqliteRuntime;
+  readonly owner: object;
+  /** sqlite3*, 0 before it is open and after it is closed. */
+  pointer = 0;
+  status: ConnectionStatus = ConnectionStatus.ready;
+  iterators = 0;
+  safeIntegers = false;
+  unsafe = false;
+  verbose: ((...parameters: unknown[]) => unknown) | null = null;
+  keptError: { readonly error: unknown } | null = null;
+  /** Set while the host itself runs a pragma, which the VfsFile is then not asked about. */
+  internalPragma = false;
+  /** The bridge opened a database file: after ATTACH, its journal mode is not set yet. */
+  fileOpened = false;
+  readonly statements: Set<StatementHandle> = new Set();
+
+  constructor(runtime: SqliteRuntime, owner: object) {
+    this.runtime = runtime;
+    this.owner = owner;
+  }
+
+  /** The first error of a call is its cause; what follows while SQLite unwinds is not. */
+  keep(error: unknown): void {
+    this.keptError ??= { error };
+  }
+
+  requireOpen(): void {
+    if (this.status === ConnectionStatus.failed) throw this.runtime.failureError();
+    if (this.status === ConnectionStatus.closed)
+      throw new TypeError("The database connection is not open");
+  }
+
+  requireReady(): void {
+    this.requireOpen();
+    this.requireNotBusy();
+  }
+
+  requireNotBusy(): void {
+    if (this.status === ConnectionStatus.failed) throw this.runtime.failureError();
+    if (this.status === ConnectionStatus.busy) throw busyError();
+  }
+
+  requireNoIterators(): void {
+    if (this.iterators > 0) throw busyError();
+  }
+
+  requireNoIteratorsUnlessUnsafe(): void {
+    if (!this.unsafe) this.requireNoIterators();
+  }
+
+  /** Marks the connection busy and makes it the one that opens files. Every `enter` is followed by a `leave`. */
+  enter(): void {
+    this.keptError = null;
+    this.status = ConnectionStatus.busy;
+    this.runtime.current = this;
+  }
+
+  leave(): void {
+    if (this.status === ConnectionStatus.busy) this.status = ConnectionStatus.ready;
+  }
+
+  /** The error of the call that just failed: the kept one, else SQLite's. */
+  failure(): unknown {
+    const kept = this.keptError;
+    if (kept !== null) {
+      this.keptError = null;
+      return kept.error;
+    }
+    const { exports, heap } = this.runtime;
+    const code = exports.sqlite3_extended_errcode(this.pointer);
+    return new SqliteError(
+      heap.requireCString(exports.sqlite3_errmsg(this.pointer)),
+      resultCodeName(code),
+    );
+  }
+
+  check(code: number): void {
+    if (code !== SQLITE_OK) throw this.failure();
+  }
+
+  finalize(handle: StatementHandle): void {
+    if (handle.pointer === 0 || this.status === ConnectionStatus.failed) return;
+    this.runtime.exports.sqlite3_finalize(handle.pointer);
+    handle.pointer = 0;
+    this.statements.delete(handle);
+  }
+}
+
+function busyError(): TypeError {
+  return new TypeError("This database connection is busy executing a query");
+}

@@ -1,0 +1,326 @@
+/** A connection with better-sqlite3's methods, on a database that the runtime's VFS opens, or in memory. */
+import { settleAttachedFiles } from "./attached-files.ts";
+import { ConnectionState, ConnectionStatus } from "./connection-state.ts";
+import {
+  SQLITE_DBCONFIG_DEFENSIVE,
+  SQLITE_DBCONFIG_ENABLE_FKEY,
+  SQLITE_OK,
+  SQLITE_OPEN_CREATE,
+  SQLITE_OPEN_READONLY,
+  SQLITE_OPEN_READWRITE,
+  SQLITE_PREPARE_PERSISTENT,
+} from "./constants.ts";
+import type { SqliteRuntime } from "./runtime.ts";
+import { runScript } from "./script.ts";
+import { deserialize, serialize } from "./serialization.ts";
+import { resultCodeName, SqliteError } from "./sqlite-error.ts";
+import { requireSingleStatement } from "./sql-tail.ts";
+import { Statement, toggled } from "./statement.ts";
+import { StatementState } from "./statement-state.ts";
+import {
+  transactionFunction,
+  type AnyFunction,
+  type TransactionFunction,
+} from "./transaction-function.ts";
+
+export interface ConnectionOptions {
+  /** What the VFS is asked to open; ":memory:" and "" are private databases in memory and in a temporary file. */
+  readonly name: string;
+  /** What `connection.name` says; `name` by default. */
+  readonly displayName?: string;
+  readonly vfsName?: string;
+  readonly readonly?: boolean;
+  /** SQLITE_OPEN_CREATE is not given. */
+  readonly fileMustExist?: boolean;
+  /**
+   * Milliseconds that SQLite repeats a busy lock. The thread sleeps in between, so that a lock held by another
+   * connection of this thread cannot go away meanwhile. 0 by default.
+   */
+  readonly timeout?: number;
+  /** Of a database that is still empty; 4096 by default. */
+  readonly pageSize?: number;
+  /** Given to `Vfs.open` as the owner; the Connection itself by default. */
+  readonly owner?: object;
+  /** Called with each statement's SQL before it runs. */
+  readonly verbose?: ((...parameters: unknown[]) => unknown) | null;
+  /** The database's bytes, for a database in memory. */
+  readonly bytes?: Uint8Array | null;
+}
+
+/** V8's longest string on 64-bit systems, the limit for a text or blob that better-sqlite3 sets too. */
+const LENGTH_MAX = 536_870_888;
+const SQLITE_LIMIT_LENGTH = 0;
+const SQLITE_LIMIT_SQL_LENGTH = 1;
+const PAGE_BYTES = 4096;
+const SETTINGS = "PRAGMA cache_size=-16000; PRAGMA temp_store=FILE";
+
+export class Connection {
+  readonly name: string;
+  readonly memory: boolean;
+  readonly readonly: boolean;
+  readonly #state: ConnectionState;
+
+  constructor(runtime: SqliteRuntime, options: ConnectionOptions) {
+    runtime.requireRunning();
+    this.name = options.displayName ?? options.name;
+    this.memory = options.name === "" || options.name === ":memory:";
+    this.readonly = options.readonly ?? false;
+    this.#state = new ConnectionState(runtime, options.owner ?? this);
+    this.#state.verbose = options.verbose ?? null;
+    openDatabase(this.#state, options);
+    try {
+      configure(this.#state, options);
+      if (options.bytes) deserialize(this.#state, options.bytes, this.readonly);
+    } catch (error) {
+      closeDatabase(this.#state);
+      throw error;
+    }
+  }
+
+  get open(): boolean {
+    return this.#state.status !== ConnectionStatus.closed;
+  }
+
+  get inTransaction(): boolean {
+    const { status, runtime, pointer } = this.#state;
+    if (status === ConnectionStatus.closed || status === ConnectionStatus.failed) return false;
+    return runtime.exports.sqlite3_get_autocommit(pointer) === 0;
+  }
+
+  prepare(sql: string): Statement {
+    if (typeof sql !== "string") throw new TypeError("Expected first argument to be a string");
+    const state = this.#state;
+    state.requireReady();
+    return new Statement(prepareStatement(state, sql, false), this, sql);
+  }
+
+  exec(sql: string): this {
+    if (typeof sql !== "string") throw new TypeError("Expected first argument to be a string");
+    const state = this.#state;
+    state.requireReady();
+    state.requireNoIteratorsUnlessUnsafe();
+    const { exports, heap } = state.runtime;
+    runScript(state, sql, {
+      onStatement: (statement) => {
+        if (state.verbose === null) return;
+        const text = exports.sqlite3_expanded_sql(statement);
+        const expanded = heap.readCString(text);
+        exports.sqlite3_free(text);
+        state.verbose(expanded);
+      },
+      afterStatement: () => {
+        if (state.fileOpened) settleAttachedFiles(state);
+      },
+    });
+    return this;
+  }
+
+  pragma(source: string, options?: { simple?: boolean } | null): unknown {
+    if (typeof source !== "string") throw new TypeError("Expected first argument to be a string");
+    if (options !== undefined && typeof options !== "object") {
+      throw new TypeError("Expected second argument to be an options object");
+    }
+    const simple = booleanOption(options ?? {}, "simple");
+    const state = this.#state;
+    state.requireReady();
+    state.requireNoIteratorsUnlessUnsafe();
+    const prepared = prepareStatement(state, `PRAGMA ${source}`, true);
+    try {
+      const statement = new Statement(prepared, this, `PRAGMA ${source}`);
+      return simple ? statement.pluck().get() : statement.all();
+    } finally {
+      state.finalize(prepared.handle);
+    }
+  }
+
+  transaction<F extends AnyFunction>(body: F): TransactionFunction<F> {
+    return transactionFunction(this, body);
+  }
+
+  serialize(options?: { attached?: string } | null): Buffer {
+    if (options !== undefined && typeof options !== "object") {
+      throw new TypeError("Expected first argument to be an options object");
+    }
+    const attached = attachedOption(options ?? {});
+    this.#state.requireReady();
+    this.#state.requireNoIterators();
+    return serialize(this.#state, attached);
+  }
+
+  loadExtension(...parameters: unknown[]): this {
+    if (typeof parameters[0] !== "string")
+      throw new TypeError("Expected first argument to be a string");
+    this.#state.requireReady();
+    this.#state.requireNoIterators();
+    throw new SqliteError(
+      `Cannot load extension "${parameters[0]}": SQLite runs in WebAssembly, which cannot load native code`,
+      "SQLITE_ERROR",
+    );
+  }
+
+  defaultSafeIntegers(...toggle: [enabled?: boolean]): this {
+    this.#state.safeIntegers = toggled(toggle);
+    return this;
+  }
+
+  unsafeMode(...toggle: [enabled?: boolean]): this {
+    const state = this.#state;
+    state.unsafe = toggled(toggle);
+    if (state.pointer !== 0 && state.status !== ConnectionStatus.failed) {
+      setOption(state, SQLITE_DBCONFIG_DEFENSIVE, !state.unsafe);
+    }
+    return this;
+  }
+
+  /** Makes the statement that is running fail with SQLITE_INTERRUPT: for use from within a user-defined function. */
+  interrupt(): this {
+    const { status, runtime, pointer } = this.#state;
+    if (status === ConnectionStatus.busy || status === ConnectionStatus.ready) {
+      runtime.exports.sqlite3_interrupt(pointer);
+    }
+    return this;
+  }
+
+  close(): this {
+    const state = this.#state;
+    if (state.status === ConnectionStatus.closed) return this;
+    if (state.status !== ConnectionStatus.failed) {
+      state.requireNotBusy();
+      state.requireNoIterators();
+    }
+    closeDatabase(state);
+    return this;
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+function prepareStatement(state: ConnectionState, sql: string, pragma: boolean): StatementState {
+  const { runtime } = state;
+  const { exports, heap } = runtime;
+  const flags = pragma ? 0 : SQLITE_PREPARE_PERSISTENT;
+  const text = heap.allocateText(sql);
+  let pointer = 0;
+  state.enter();
+  try {
+    const code = exports.sqlite3_prepare_v3(
+      state.pointer,
+      text,
+      -1,
+      flags,
+      heap.scratch,
+      heap.scratch + 4,
+    );
+    pointer = heap.i32[heap.scratch >> 2]!;
+    if (code !== SQLITE_OK) throw state.failure();
+    if (pointer === 0) {
+      throw new RangeError("The supplied SQL string contains no statements");
+    }
+    requireSingleStatement(heap.u8, heap.i32[(heap.scratch + 4) >> 2]!);
+  } catch (error) {
+    if (error instanceof WebAssembly.RuntimeError) throw runtime.fail(error);
+    if (pointer !== 0) exports.sqlite3_finalize(pointer);
+    throw error;
+  } finally {
+    state.leave();
+    if (state.status === ConnectionStatus.ready) exports.sqlite3_free(text);
+  }
+  const handle = { pointer };
+  state.statements.add(handle);
+  const returnsData = pragma || exports.sqlite3_column_count(pointer) >= 1;
+  const statement = new StatementState(state, handle, returnsData);
+  if (!pragma) runtime.finalizeWith(statement, state, handle);
+  return statement;
+}
+
+function openDatabase(state: ConnectionState, options: ConnectionOptions): void {
+  const { runtime } = state;
+  const { exports, heap } = runtime;
+  const flags =
+    options.readonly === true && !options.bytes
+      ? SQLITE_OPEN_READONLY
+      : SQLITE_OPEN_READWRITE | (options.fileMustExist === true ? 0 : SQLITE_OPEN_CREATE);
+  const name = heap.allocateText(options.name);
+  const vfsName = options.vfsName === undefined ? 0 : heap.allocateText(options.vfsName);
+  runtime.connections.add(state);
+  state.enter();
+  try {
+    const code = exports.sqlite3_open_v2(name, heap.scratch, flags, vfsName);
+    state.pointer = heap.i32[heap.scratch >> 2]!;
+    if (code !== SQLITE_OK) {
+      throw state.pointer === 0
+        ? new SqliteError("out of memory", resultCodeName(code))
+        : state.failure();
+    }
+  } catch (error) {
+    if (error instanceof WebAssembly.RuntimeError) throw runtime.fail(error);
+    closeDatabase(state);
+    throw error;
+  } finally {
+    state.leave();
+    if (state.status !== ConnectionStatus.failed) {
+      exports.sqlite3_free(name);
+      exports.sqlite3_free(vfsName);
+    }
+  }
+}
+
+function configure(
+  state: ConnectionState,
+  { timeout = 0, pageSize = PAGE_BYTES }: ConnectionOptions,
+): void {
+  const { exports } = state.runtime;
+  exports.sqlite3_extended_result_codes(state.pointer, 1);
+  exports.sqlite3_busy_timeout(state.pointer, timeout);
+  exports.sqlite3_limit(state.pointer, SQLITE_LIMIT_LENGTH, LENGTH_MAX);
+  exports.sqlite3_limit(state.pointer, SQLITE_LIMIT_SQL_LENGTH, LENGTH_MAX);
+  setOption(state, SQLITE_DBCONFIG_ENABLE_FKEY, true);
+  setOption(state, SQLITE_DBCONFIG_DEFENSIVE, true);
+  state.internalPragma = true;
+  try {
+    runScript(state, `PRAGMA page_size=${pageSize}; ${SETTINGS}`);
+  } finally {
+    state.internalPragma = false;
+  }
+  if (state.fileOpened) settleAttachedFiles(state);
+}
+
+function setOption({ runtime, pointer }: ConnectionState, option: number, enabled: boolean): void {
+  runtime.exports.sqlite3__wasm_db_config_ip(pointer, option, enabled ? 1 : 0, 0);
+}
+
+/** Finalizes what is left and closes. Never throws SQLite's errors: there is nothing left to do about them. */
+function closeDatabase(state: ConnectionState): void {
+  const { runtime, pointer } = state;
+  if (state.status !== ConnectionStatus.failed && pointer !== 0) {
+    state.enter();
+    try {
+      for (const handle of state.statements) state.finalize(handle);
+      runtime.exports.sqlite3_close_v2(pointer);
+    } catch (error) {
+      throw runtime.fail(error);
+    }
+  }
+  state.status = ConnectionStatus.closed;
+  state.pointer = 0;
+  runtime.connections.delete(state);
+  if (runtime.current === state) runtime.current = null;
+}
+
+export function booleanOption(options: object, name: string): boolean {
+  if (!(name in options)) return false;
+  const value: unknown = Reflect.get(options, name);
+  if (typeof value !== "boolean")
+    throw new TypeError(`Expected the "${name}" option to be a boolean`);
+  return value;
+}
+
+export function attachedOption(options: { attached?: string }): string {
+  const attached: unknown = "attached" in options ? options.attached : "main";
+  if (typeof attached !== "string")
+    throw new TypeError('Expected the "attached" option to be a string');
+  if (attached === "") throw new TypeError('The "attached" option cannot be an empty string');
+  return attached;
+}

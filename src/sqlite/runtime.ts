@@ -1,0 +1,138 @@
+/**
+ * One instance of SQLite, with any number of connections. Everything in it runs on one thread.
+ *
+ * R1. A trap (out of bounds, unreachable, stack overflow) leaves SQLite's memory in an unknown state. The runtime then
+ *     fails for good: each later call on each of its connections throws STORE_FAILED, and nothing more is written.
+ * R2. `current` is the connection that called into SQLite last and has not returned: the one that opens files.
+ *     JavaScript that SQLite calls puts it back, as it may use other connections.
+ */
+import { StoreError } from "../errors.ts";
+import {
+  ConnectionStatus,
+  type ConnectionState,
+  type StatementHandle,
+} from "./connection-state.ts";
+import { SQLITE_CONFIG_MEMSTATUS, SQLITE_CONFIG_URI, SQLITE_OK } from "./constants.ts";
+import { Heap } from "./heap.ts";
+import { findLayout, type RowLayout } from "./row-reader.ts";
+import { registerVfs } from "./vfs-bridge.ts";
+import type { Vfs } from "./vfs.ts";
+import type { SqliteExports } from "./wasm-exports.ts";
+import { instantiateSqlite } from "./wasm-host.ts";
+import { wrapCallbacks, wrapExports, type WasmCallback, type WasmFunction } from "./trampoline.ts";
+
+export interface SqliteRuntimeOptions {
+  /** Opens the databases whose connections name no other VFS. */
+  readonly vfs: Vfs;
+  /** Milliseconds since 1970. */
+  readonly now?: () => number;
+  /** Where temporary files go that outgrow memory; the system's temporary directory by default. */
+  readonly temporaryDirectory?: string;
+}
+
+/** Name of the default VFS. */
+export const DEFAULT_VFS = "bough";
+
+/** The same for every instance of the module: found once. */
+let knownLayout: { readonly layout: RowLayout | null } | null = null;
+
+export class SqliteRuntime {
+  readonly heap: Heap = new Heap();
+  readonly exports: SqliteExports;
+  readonly now: () => number;
+  readonly temporaryDirectory: string | null;
+  /** sqlite3_last_insert_rowid as a number. */
+  readonly lastInsertRowid: (database: number) => number;
+  /** A function table index: give it to SQLite as the destructor of memory that it takes over. */
+  readonly freeFunction: number;
+  /** Where SQLite keeps rows; null: unknown, see row-reader.ts. */
+  readonly layout: RowLayout | null;
+  current: ConnectionState | null = null;
+  readonly connections: Set<ConnectionState> = new Set();
+  /** Journal files that SQLite opened, in memory: none but those of VACUUM INTO. */
+  journalsOpened = 0;
+  readonly #abandoned: FinalizationRegistry<{ state: ConnectionState; handle: StatementHandle }>;
+  #failure: unknown = null;
+
+  constructor({ vfs, now, temporaryDirectory }: SqliteRuntimeOptions) {
+    this.now = now ?? Date.now;
+    this.temporaryDirectory = temporaryDirectory ?? null;
+    const instance = instantiateSqlite({ now: this.now, onGrow: () => this.heap.refresh() });
+    const { exports } = instance;
+    this.exports = exports;
+    exports.sqlite3__wasm_config_i(SQLITE_CONFIG_MEMSTATUS, 0);
+    exports.sqlite3__wasm_config_i(SQLITE_CONFIG_URI, 0);
+    const code = exports.sqlite3_initialize();
+    if (code !== SQLITE_OK)
+      throw new StoreError("STORE_FAILED", `Cannot start SQLite: result code ${code}`);
+    this.heap.attach(instance);
+    this.freeFunction = this.#addToTable([exports.sqlite3_free]);
+    const [lastInsertRowid] = wrapExports([
+      { signature: "i>j", target: exports.sqlite3_last_insert_rowid },
+    ]);
+    // The trampoline's signature says what it takes and returns.
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion
+    this.lastInsertRowid = lastInsertRowid as (database: number) => number;
+    this.#removeFileSystems();
+    registerVfs(this, { name: DEFAULT_VFS, vfs, makeDefault: true });
+    knownLayout ??= { layout: findLayout(this) };
+    this.layout = knownLayout.layout;
+    this.#abandoned = new FinalizationRegistry(({ state, handle }) => state.finalize(handle));
+  }
+
+  /** Adds a VFS under a name of its own: a Connection chooses it with `vfsName`. */
+  registerVfs(name: string, vfs: Vfs): void {
+    registerVfs(this, { name, vfs, makeDefault: false });
+  }
+
+  /** Puts callbacks into SQLite's function table; returns the first one's index, the others follow it. */
+  addCallbacks(
+    callbacks: readonly { readonly signature: string; readonly callback: WasmCallback }[],
+  ): number {
+    return this.#addToTable(wrapCallbacks(callbacks));
+  }
+
+  /** Finalizes the statement after `holder` was collected. */
+  finalizeWith(holder: object, state: ConnectionState, handle: StatementHandle): void {
+    this.#abandoned.register(holder, { state, handle });
+  }
+
+  /** See R1. Returns the error to throw. */
+  fail(cause: unknown): StoreError {
+    this.#failure ??= cause;
+    for (const connection of this.connections) connection.status = ConnectionStatus.failed;
+    return this.failureError();
+  }
+
+  requireRunning(): void {
+    if (this.#failure !== null) throw this.failureError();
+  }
+
+  failureError(): StoreError {
+    return new StoreError(
+      "STORE_FAILED",
+      "Cannot use this connection: its SQLite instance failed earlier",
+      {
+        cause: this.#failure,
+      },
+    );
+  }
+
+  #addToTable(functions: readonly WasmFunction[]): number {
+    const table = this.exports.__indirect_function_table;
+    const first = table.grow(functions.length);
+    for (const [index, target] of functions.entries()) table.set(first + index, target);
+    return first;
+  }
+
+  /** SQLite's own VFSs have no file system behind them here. */
+  #removeFileSystems(): void {
+    const { exports, heap } = this;
+    for (const name of ["unix", "unix-none", "unix-dotfile", "unix-excl"]) {
+      const text = heap.allocateText(name);
+      const pointer = exports.sqlite3_vfs_find(text);
+      if (pointer !== 0) exports.sqlite3_vfs_unregister(pointer);
+      exports.sqlite3_free(text);
+    }
+  }
+}

@@ -1,0 +1,246 @@
+/**
+ * A prepared statement as Statement and StatementIterator use it.
+ *
+ * S1. `enter` binds and marks the connection busy; each successful `enter` is followed by `finish` or `abandon`.
+ * S2. After `finish`, SQLite refers to none of the arguments: those bound from the arena were bound for that run only,
+ *     and a statement never runs without binding all of its parameters again (or keeps those of `bind()`, copied).
+ * S3. A commit happens inside the last step or inside the reset of an unfinished statement: an error of either is
+ *     thrown.
+ */
+import { bindAll, readParameters, type Binding, type StatementParameters } from "./binder.ts";
+import { settleAttachedFiles } from "./attached-files.ts";
+import {
+  ConnectionStatus,
+  type ConnectionState,
+  type StatementHandle,
+} from "./connection-state.ts";
+import {
+  SQLITE_DONE,
+  SQLITE_OK,
+  SQLITE_ROW,
+  SQLITE_STATIC,
+  SQLITE_TRANSIENT,
+} from "./constants.ts";
+import { makeRowMaker, RowMode, type RowMaker } from "./row-maker.ts";
+import type { SqliteRuntime } from "./runtime.ts";
+
+export class StatementState {
+  readonly connection: ConnectionState;
+  readonly runtime: SqliteRuntime;
+  readonly handle: StatementHandle;
+  readonly returnsData: boolean;
+  bound = false;
+  locked = false;
+  mode: RowMode = RowMode.flat;
+  safeIntegers: boolean;
+  #temporary: Binding | null = null;
+  #maker: RowMaker | null = null;
+  /** Vdbe.aColName when the maker was made. */
+  #columnNames = 0;
+  /** Where the arena was before this run's arguments; -1: none of them is in it. */
+  #arenaMark = -1;
+
+  constructor(connection: ConnectionState, handle: StatementHandle, returnsData: boolean) {
+    this.connection = connection;
+    this.runtime = connection.runtime;
+    this.handle = handle;
+    this.returnsData = returnsData;
+    this.safeIntegers = connection.safeIntegers;
+  }
+
+  /** Refuses in better-sqlite3's order: closed, busy connection, busy statement. */
+  requireIdle(): void {
+    if (this.connection.status !== ConnectionStatus.ready) this.connection.requireReady();
+    if (this.locked) throw new TypeError("This statement is busy executing a query");
+  }
+
+  requireData(): void {
+    if (!this.returnsData) {
+      throw new TypeError("This statement does not return data. Use run() instead");
+    }
+  }
+
+  /** Binds for one run. `keep`: the statement goes on after this call, so that SQLite copies text and blobs. */
+  bind(values: readonly unknown[], keep: boolean): void {
+    if (this.bound) {
+      if (values.length > 0) throw new TypeError("This statement already has bound parameters");
+      return;
+    }
+    this.#temporary ??= this.#makeBinding();
+    if (values.length === 0 && this.#temporary.parameters.count === 0) return;
+    this.#arenaMark = this.runtime.heap.arenaTop;
+    try {
+      if (keep) {
+        bindAll({ ...this.#temporary, lifetime: SQLITE_TRANSIENT }, values);
+        this.#releaseArguments();
+      } else {
+        bindAll(this.#temporary, values);
+      }
+    } catch (error) {
+      this.#releaseArguments();
+      this.runtime.exports.sqlite3_clear_bindings(this.handle.pointer);
+      throw error;
+    }
+  }
+
+  /** See S1. */
+  enter(values: readonly unknown[]): void {
+    this.requireIdle();
+    this.bind(values, false);
+    this.connection.enter();
+    if (this.connection.verbose !== null) this.log();
+  }
+
+  step(): number {
+    try {
+      return this.runtime.exports.sqlite3_step(this.handle.pointer);
+    } catch (error) {
+      throw this.runtime.fail(error);
+    }
+  }
+
+  /** Ends a run whose last step returned `code`; throws when it failed (S3). */
+  finish(code: number): void {
+    const resetCode = this.#reset();
+    this.connection.leave();
+    this.#releaseArguments();
+    if (resetCode !== SQLITE_OK || (code !== SQLITE_ROW && code !== SQLITE_DONE)) {
+      throw this.connection.failure();
+    }
+    if (this.connection.fileOpened) settleAttachedFiles(this.connection);
+  }
+
+  /** Ends a run that an exception left. */
+  abandon(): void {
+    if (this.connection.status !== ConnectionStatus.busy) return;
+    this.#reset();
+    this.connection.leave();
+    this.#releaseArguments();
+  }
+
+  #releaseArguments(): void {
+    if (this.#arenaMark === -1) return;
+    this.runtime.heap.arenaTop = this.#arenaMark;
+    this.#arenaMark = -1;
+  }
+
+  #reset(): number {
+    try {
+      return this.runtime.exports.sqlite3_reset(this.handle.pointer);
+    } catch (error) {
+      throw this.runtime.fail(error);
+    }
+  }
+
+  /** The current row, after a step returned SQLITE_ROW. */
+  readRow(): unknown {
+    const { layout, heap } = this.runtime;
+    if (layout === null) return this.#readRowThroughInterface();
+    const pointer = this.handle.pointer;
+    if (
+      this.#maker === null ||
+      heap.i32[(pointer + layout.columnNames) >> 2] !== this.#columnNames
+    ) {
+      this.#maker = this.#makeMaker();
+      this.#columnNames = heap.i32[(pointer + layout.columnNames) >> 2]!;
+    }
+    return this.#maker(this.runtime, heap.i32[(pointer + layout.resultRow) >> 2]!);
+  }
+
+  /** After a change of mode or of integers. */
+  shapeChanged(): void {
+    this.#maker = null;
+  }
+
+  /** All rows from the current one to the last, appended to `rows`; returns the last step's code. */
+  readRows(rows: unknown[]): number {
+    const { layout, heap, exports } = this.runtime;
+    rows.push(this.readRow());
+    const maker = this.#maker;
+    if (layout === null || maker === null) {
+      let code = this.step();
+      for (; code === SQLITE_ROW; code = this.step()) rows.push(this.readRow());
+      return code;
+    }
+    const pointer = this.handle.pointer;
+    const word = (pointer + layout.resultRow) >> 2;
+    const { sqlite3_step } = exports;
+    let code = this.step();
+    while (code === SQLITE_ROW) {
+      rows.push(maker(this.runtime, heap.i32[word]!));
+      try {
+        code = sqlite3_step(pointer);
+      } catch (error) {
+        throw this.runtime.fail(error);
+      }
+    }
+    return code;
+  }
+
+  columnNames(): string[] {
+    const { exports, heap } = this.runtime;
+    const pointer = this.handle.pointer;
+    const names: string[] = [];
+    for (let index = 0; index < exports.sqlite3_column_count(pointer); index++) {
+      names.push(heap.requireCString(exports.sqlite3_column_name(pointer, index)));
+    }
+    return names;
+  }
+
+  #makeMaker(): RowMaker {
+    const { exports, heap } = this.runtime;
+    const columns = this.columnNames();
+    const tables =
+      this.mode === RowMode.expand
+        ? columns.map(
+            (_, index) =>
+              heap.readCString(exports.sqlite3_column_table_name(this.handle.pointer, index)) ??
+              "$",
+          )
+        : [];
+    return makeRowMaker({ columns, tables, mode: this.mode, safeIntegers: this.safeIntegers });
+  }
+
+  /** Mems are not known to be contiguous: this makes each column look like the first of a row. */
+  #readRowThroughInterface(): unknown {
+    const { exports, heap } = this.runtime;
+    const { mode, safeIntegers } = this;
+    const read = makeRowMaker({ columns: [], tables: [], mode: RowMode.pluck, safeIntegers });
+    const value = (index: number): unknown =>
+      read(this.runtime, exports.sqlite3_column_value(this.handle.pointer, index));
+    if (mode === RowMode.pluck) return value(0);
+    const columns = this.columnNames();
+    if (mode === RowMode.raw) return columns.map((_, index) => value(index));
+    if (mode === RowMode.flat)
+      return Object.fromEntries(columns.map((name, index) => [name, value(index)]));
+    const tables = new Map<string, [string, unknown][]>();
+    for (const [index, name] of columns.entries()) {
+      const table =
+        heap.readCString(exports.sqlite3_column_table_name(this.handle.pointer, index)) ?? "$";
+      tables.set(table, [...(tables.get(table) ?? []), [name, value(index)]]);
+    }
+    return Object.fromEntries(
+      [...tables].map(([table, entries]) => [table, Object.fromEntries(entries)]),
+    );
+  }
+
+  /** Hands the statement's SQL, with the bound values in it, to the connection's `verbose` function. */
+  log(): void {
+    const { exports, heap } = this.runtime;
+    const text = exports.sqlite3_expanded_sql(this.handle.pointer);
+    const sql = heap.readCString(text);
+    exports.sqlite3_free(text);
+    try {
+      this.connection.verbose?.(sql);
+    } catch (error) {
+      this.abandon();
+      throw error;
+    }
+  }
+
+  #makeBinding(): Binding {
+    const statement = this.handle.pointer;
+    const parameters: StatementParameters = readParameters(this.runtime, statement);
+    return { runtime: this.runtime, statement, parameters, lifetime: SQLITE_STATIC };
+  }
+}

@@ -1,0 +1,183 @@
+/** A prepared statement with better-sqlite3's methods. Made by Connection.prepare. */
+import type { Connection } from "./connection.ts";
+import { SQLITE_ROW } from "./constants.ts";
+import { RowMode } from "./row-maker.ts";
+import { StatementIterator } from "./statement-iterator.ts";
+import { StatementState } from "./statement-state.ts";
+
+export interface RunResult {
+  /** Rows inserted, updated or deleted by the statement itself, without triggers and foreign key actions. */
+  changes: number;
+  lastInsertRowid: number | bigint;
+}
+
+export interface ColumnDefinition {
+  name: string;
+  column: string | null;
+  table: string | null;
+  database: string | null;
+  type: string | null;
+}
+
+export class Statement {
+  /** The SQL text it was prepared from. */
+  readonly source: string;
+  readonly database: Connection;
+  /** Whether it returns rows. */
+  readonly reader: boolean;
+  /** Whether it leaves the database unchanged. */
+  readonly readonly: boolean;
+  readonly #state: StatementState;
+
+  constructor(state: StatementState, database: Connection, source: string) {
+    if (!(state instanceof StatementState)) {
+      throw new TypeError("Statements can only be constructed by the db.prepare() method");
+    }
+    this.#state = state;
+    this.source = source;
+    this.database = database;
+    this.reader = state.returnsData;
+    this.readonly = state.runtime.exports.sqlite3_stmt_readonly(state.handle.pointer) !== 0;
+  }
+
+  /** Whether an iterator of this statement is open. */
+  get busy(): boolean {
+    return this.#state.locked && this.#state.handle.pointer !== 0;
+  }
+
+  run(...values: unknown[]): RunResult {
+    const state = this.#state;
+    const { connection, runtime } = state;
+    state.requireIdle();
+    if (connection.iterators > 0) connection.requireNoIteratorsUnlessUnsafe();
+    state.enter(values);
+    const { exports } = runtime;
+    const database = connection.pointer;
+    const before = exports.sqlite3_total_changes(database);
+    const code = state.step();
+    state.finish(code);
+    const changes =
+      exports.sqlite3_total_changes(database) === before ? 0 : exports.sqlite3_changes(database);
+    const lastInsertRowid = state.safeIntegers
+      ? exports.sqlite3_last_insert_rowid(database)
+      : runtime.lastInsertRowid(database);
+    return { changes, lastInsertRowid };
+  }
+
+  /** The first row, or undefined. */
+  get(...values: unknown[]): unknown {
+    const state = this.#state;
+    state.requireData();
+    state.enter(values);
+    try {
+      const code = state.step();
+      const row = code === SQLITE_ROW ? state.readRow() : undefined;
+      state.finish(code);
+      return row;
+    } catch (error) {
+      state.abandon();
+      throw error;
+    }
+  }
+
+  all(...values: unknown[]): unknown[] {
+    const state = this.#state;
+    state.requireData();
+    state.enter(values);
+    try {
+      const rows: unknown[] = [];
+      let code = state.step();
+      if (code === SQLITE_ROW) code = state.readRows(rows);
+      state.finish(code);
+      return rows;
+    } catch (error) {
+      state.abandon();
+      throw error;
+    }
+  }
+
+  /** Rows as they are asked for. The connection refuses writes until the iterator ends (see unsafeMode). */
+  iterate(...values: unknown[]): StatementIterator {
+    const state = this.#state;
+    state.requireData();
+    state.requireIdle();
+    state.bind(values, true);
+    return new StatementIterator(this, state);
+  }
+
+  /** Binds for good. */
+  bind(...values: unknown[]): this {
+    const state = this.#state;
+    if (state.bound) {
+      throw new TypeError("The bind() method can only be invoked once per statement object");
+    }
+    state.requireIdle();
+    state.bind(values, true);
+    state.bound = true;
+    return this;
+  }
+
+  pluck(...toggle: [enabled?: boolean]): this {
+    return this.#setMode("pluck", toggle);
+  }
+
+  expand(...toggle: [enabled?: boolean]): this {
+    return this.#setMode("expand", toggle);
+  }
+
+  raw(...toggle: [enabled?: boolean]): this {
+    return this.#setMode("raw", toggle);
+  }
+
+  safeIntegers(...toggle: [enabled?: boolean]): this {
+    const state = this.#state;
+    this.#requireChangeable();
+    state.safeIntegers = toggled(toggle);
+    state.shapeChanged();
+    return this;
+  }
+
+  columns(): ColumnDefinition[] {
+    const state = this.#state;
+    if (!state.returnsData) {
+      throw new TypeError("The columns() method is only for statements that return data");
+    }
+    state.connection.requireReady();
+    const { exports, heap } = state.runtime;
+    const { pointer } = state.handle;
+    return state.columnNames().map((name, index) => ({
+      name,
+      column: heap.readCString(exports.sqlite3_column_origin_name(pointer, index)),
+      table: heap.readCString(exports.sqlite3_column_table_name(pointer, index)),
+      database: heap.readCString(exports.sqlite3_column_database_name(pointer, index)),
+      type: heap.readCString(exports.sqlite3_column_decltype(pointer, index)),
+    }));
+  }
+
+  #setMode(name: "pluck" | "expand" | "raw", toggle: readonly unknown[]): this {
+    const state = this.#state;
+    if (!state.returnsData) {
+      throw new TypeError(`The ${name}() method is only for statements that return data`);
+    }
+    this.#requireChangeable();
+    if (toggled(toggle)) state.mode = RowMode[name];
+    else if (state.mode === RowMode[name]) state.mode = RowMode.flat;
+    state.shapeChanged();
+    return this;
+  }
+
+  /** Settings may be changed on a closed connection, without effect. */
+  #requireChangeable(): void {
+    const state = this.#state;
+    state.connection.requireNotBusy();
+    if (state.locked) throw new TypeError("This statement is busy executing a query");
+  }
+}
+
+/** No argument means true. */
+export function toggled(parameters: readonly unknown[]): boolean {
+  if (parameters.length === 0) return true;
+  const [value] = parameters;
+  if (typeof value !== "boolean") throw new TypeError("Expected first argument to be a boolean");
+  return value;
+}
