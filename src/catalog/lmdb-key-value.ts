@@ -6,6 +6,8 @@
  * L2. Values returned are copies: lmdb reads into one buffer that all its databases in the process share.
  * L3. An open iterator holds a read transaction, thus its snapshot (K3), until it ends or is closed by leaving the loop.
  * L4. After a failed commit the store refuses further commits until reopened.
+ * L5. Compaction builds `path.compact` durably, then renames it: a crash leaves the old file or the new one, and perhaps
+ *     a copy that the next compaction deletes.
  */
 import { createRequire } from "node:module";
 import { join } from "node:path";
@@ -13,9 +15,11 @@ import type { RootDatabase } from "lmdb";
 
 import { invariant, StoreError } from "../errors.ts";
 import type { Storage } from "../storage/storage.ts";
-import { fromSystemError } from "../storage/system-error.ts";
+import { directoryOf } from "../storage/whole-file.ts";
 import { checkBatch, checkRange, compareKeys } from "./key-order.ts";
 import type { KeyValueEntry, KeyValueStore, RangeOptions, WriteBatch } from "./key-value.ts";
+import { fromLmdbError } from "./lmdb-error.ts";
+import { prepareLmdbFile } from "./lmdb-file.ts";
 
 /** Address space reserved at first; lmdb doubles it when the file outgrows it. */
 const MAP_SIZE_INITIAL = 0x1000_0000;
@@ -29,6 +33,7 @@ class LmdbKeyValue implements KeyValueStore {
   private readonly path: string;
   private database: Database;
   private closed = false;
+  private iteratorCount = 0;
   private failure: unknown = null;
 
   constructor(storage: Storage, path: string) {
@@ -42,7 +47,7 @@ class LmdbKeyValue implements KeyValueStore {
     try {
       return this.database.get(key);
     } catch (error) {
-      throw explain("Cannot read the catalog", this.path, error);
+      throw fromLmdbError("Cannot read the catalog", this.path, error);
     }
   }
 
@@ -73,22 +78,43 @@ class LmdbKeyValue implements KeyValueStore {
       });
     } catch (error) {
       this.failure = error;
-      throw explain("Cannot write the catalog", this.path, error);
+      throw fromLmdbError("Cannot write the catalog", this.path, error);
     }
   }
 
   estimatedSize(): number {
-    const file = this.storage.openFileSync(this.path, { mode: "read" });
-    try {
-      return file.sizeSync();
-    } finally {
-      file.closeSync();
-    }
+    return fileSize(this.storage, this.path);
   }
 
-  /** lmdb reuses free pages within its file and cannot give them back while it is open. */
+  /**
+   * Copies all entries into a new file, which then replaces this one (L5): lmdb reuses free pages but never gives them
+   * back. Does nothing while an iterator is open, nor when less than a tenth would be gained.
+   */
   compact(): void {
     this.checkOpen();
+    if (this.iteratorCount > 0) return;
+    const copy = `${this.path}.compact`;
+    deleteLmdbFiles(this.storage, copy);
+    const target = openDatabase(this.storage, copy);
+    try {
+      copyEntries(this.database, target);
+    } catch (error) {
+      throw fromLmdbError("Cannot compact the catalog", this.path, error);
+    } finally {
+      void target.close();
+    }
+    if (fileSize(this.storage, copy) > 0.9 * this.estimatedSize()) {
+      deleteLmdbFiles(this.storage, copy);
+      return;
+    }
+    void this.database.close();
+    try {
+      this.storage.renameSync(copy, this.path);
+      this.storage.syncDirectorySync(directoryOf(this.path));
+      deleteLmdbFiles(this.storage, copy);
+    } finally {
+      this.database = openDatabase(this.storage, this.path);
+    }
   }
 
   close(): void {
@@ -106,6 +132,7 @@ class LmdbKeyValue implements KeyValueStore {
       options.reverse === true
         ? { start: end, end: start, reverse: true, exclusiveStart: true, inclusiveEnd: true }
         : { start, end };
+    this.iteratorCount++;
     try {
       const entries = this.database.getRange(limit === undefined ? bounds : { ...bounds, limit });
       for (const entry of entries) {
@@ -113,7 +140,9 @@ class LmdbKeyValue implements KeyValueStore {
         this.checkOpen();
       }
     } catch (error) {
-      throw explain("Cannot read the catalog", this.path, error);
+      throw fromLmdbError("Cannot read the catalog", this.path, error);
+    } finally {
+      this.iteratorCount--;
     }
   }
 
@@ -127,10 +156,11 @@ function openDatabase(storage: Storage, path: string): Database {
     storage.directory !== null,
     `A real directory for lmdb: ${storage.description} has none`,
   );
+  const filledUp = prepareLmdbFile(storage, path);
   const lmdb: Lmdb = createRequire(import.meta.url)("lmdb");
   const fullPath = join(storage.directory, path);
   try {
-    return lmdb.open<Uint8Array, Uint8Array>({
+    const database = lmdb.open<Uint8Array, Uint8Array>({
       path: fullPath,
       noSubdir: true,
       encoding: "binary",
@@ -141,13 +171,54 @@ function openDatabase(storage: Storage, path: string): Database {
       maxDbs: 1,
       mapSize: MAP_SIZE_INITIAL,
     });
+    if (filledUp) readEverything(database);
+    return database;
   } catch (error) {
-    throw explain("Cannot open the catalog", fullPath, error);
+    throw fromLmdbError("Cannot open the catalog", fullPath, error);
   }
 }
 
-function explain(action: string, path: string, error: unknown): unknown {
-  return fromSystemError(action, path, error);
+/** Meets every page in use: throws when one of them lies in the part of the file that was lost. */
+function readEverything(database: Database): void {
+  try {
+    for (const { value } of database.getRange({})) void value.byteLength;
+  } catch (error) {
+    void database.close();
+    throw error;
+  }
+}
+
+/** Bounds the memory that a transaction of the copy takes. */
+const COPY_BYTES_MAX = 16 * 1024 * 1024;
+
+function copyEntries(source: Database, target: Database): void {
+  const entries = source.getRange({})[Symbol.iterator]();
+  let next = entries.next();
+  while (next.done !== true) {
+    target.transactionSync(() => {
+      let size = 0;
+      for (; next.done !== true && size < COPY_BYTES_MAX; next = entries.next()) {
+        const { key, value } = next.value;
+        target.putSync(key, value);
+        size += key.byteLength + value.byteLength;
+      }
+    });
+  }
+}
+
+function deleteLmdbFiles(storage: Storage, path: string): void {
+  for (const file of [path, `${path}-lock`]) {
+    if (storage.existsSync(file)) storage.deleteSync(file);
+  }
+}
+
+function fileSize(storage: Storage, path: string): number {
+  const file = storage.openFileSync(path, { mode: "read" });
+  try {
+    return file.sizeSync();
+  } finally {
+    file.closeSync();
+  }
 }
 
 /** Opens or creates the catalog in the file `path` of a storage that has a directory. */

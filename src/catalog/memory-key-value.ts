@@ -135,7 +135,7 @@ function sortedOperations(batch: WriteBatch): Operation[] {
   });
 }
 
-/** Keys and values are copied: the caller may reuse its buffers. */
+/** Keys and values are copied, since the caller may reuse its buffers; `slice` of a Buffer would be a view. */
 function merge(
   entries: readonly KeyValueEntry[],
   operations: readonly Operation[],
@@ -148,7 +148,7 @@ function merge(
       if (order > 0) break;
       if (order < 0) merged.push(entry);
     }
-    if (value !== null) merged.push({ key: key.slice(), value: value.slice() });
+    if (value !== null) merged.push({ key: new Uint8Array(key), value: new Uint8Array(value) });
   }
   for (let entry = entries[index]; entry !== undefined; entry = entries[++index])
     merged.push(entry);

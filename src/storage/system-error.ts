@@ -69,10 +69,21 @@ export function fromSystemError(action: string, path: string, error: unknown): u
   if (error instanceof StoreError) return error;
   const name = systemErrorName(error);
   if (name === null || name.startsWith("ERR_")) return error;
+  return explainSystemError({ action, path, name, cause: error });
+}
+
+/** The StoreError for the system's error `name` ("ENOENT"). */
+export function explainSystemError(options: {
+  readonly action: string;
+  readonly path: string;
+  readonly name: string;
+  readonly cause: unknown;
+}): StoreError {
+  const { action, path, name, cause } = options;
   const explanation = EXPLANATIONS.get(name);
   const text = explanation === undefined ? name : `${explanation.text} (${name})`;
   return new StoreError(explanation?.code ?? "IO", `${action} "${path}": ${text}`, {
-    cause: error,
+    cause,
     details: { path, systemCode: name },
   });
 }
