@@ -232,6 +232,7 @@ export class Catalog {
     range: { from: number; to: number; reverse?: boolean; limit?: number },
   ): Iterable<{ key: Uint8Array; value: Uint8Array }> {
     const to = Math.min(range.to, Number.MAX_SAFE_INTEGER - 1);
+    if (to < range.from) return [];
     return this.store.range({
       start: versionKey(table, databaseId, timeline, range.from),
       end: versionKey(table, databaseId, timeline, to + 1),

@@ -8,7 +8,7 @@
  *     than it can work, they wait for it, so memory stays bounded.
  */
 import { randomBytes } from "node:crypto";
-import { emptyRefState, type RefChange } from "../branch/refs.ts";
+import { emptyRefState, livingBranches, type RefChange } from "../branch/refs.ts";
 import { Catalog } from "../catalog/catalog.ts";
 import type { KeyValueStore } from "../catalog/key-value.ts";
 import { openLmdb } from "../catalog/lmdb-key-value.ts";
@@ -70,6 +70,8 @@ export class Engine implements PageStager {
   #checkpoint: Generator<void, CheckpointReport> | null = null;
   #isStepping = false;
   #isScheduled = false;
+  /** No branch expires before this time. */
+  #nextExpiryMs = 0;
   readonly #progress: { nextHistorySegment: number };
 
   private constructor(parts: {
@@ -190,6 +192,7 @@ export class Engine implements PageStager {
   /** Makes a change of names durable and applies it. */
   change(change: RefChange): void {
     this.assertWritable();
+    this.#nextExpiryMs = 0;
     const { log } = this.state;
     try {
       log.append(RecordKind.refChange, encodeRefChange(change));
@@ -199,6 +202,25 @@ export class Engine implements PageStager {
       this.#fail(error);
       throw error;
     }
+  }
+
+  /** Deletes the branches whose time has come; children keep theirs alive. */
+  expireBranches(): void {
+    const nowMs = this.options.now();
+    if (nowMs < this.#nextExpiryMs || this.#phase.name !== "open") return;
+    const due: { databaseId: number; branchId: number }[] = [];
+    let next = Infinity;
+    for (const database of this.state.refs.databases.values()) {
+      const living = livingBranches(database);
+      for (const { id, expiresAtMs } of living) {
+        if (expiresAtMs === null) continue;
+        const hasChildren = living.some((row) => row.parentBranchId === id);
+        if (expiresAtMs > nowMs || hasChildren) next = Math.min(next, Math.max(expiresAtMs, nowMs));
+        else due.push({ databaseId: database.row.id, branchId: id });
+      }
+    }
+    this.#nextExpiryMs = next;
+    for (const branch of due) this.change({ type: "delete-branch", ...branch, atMs: nowMs });
   }
 
   /** Puts the pages of a large transaction into chunks; they are durable when the commit's record is. */

@@ -1,0 +1,275 @@
+/** A branch, as users of the library hold it: a name that follows its row through renames. */
+import {
+  createBranchChange,
+  deleteBranchChange,
+  renameBranchChange,
+  requireBranch,
+  resetBranchChange,
+  setBranchChange,
+} from "../branch/ref-operations.ts";
+import { currentTimelineId } from "../branch/refs.ts";
+import type { BranchRow, CommitPointer } from "../catalog/rows.ts";
+import { timelineOf } from "../checkpoint/snapshot-at.ts";
+import { invariant, StoreError } from "../errors.ts";
+import type { Snapshot } from "../transaction/snapshot.ts";
+import type { OpenDatabase } from "../transaction/timeline.ts";
+import { type Commit, commitLog, type LogOptions } from "./commit-log.ts";
+import type { Engine } from "./engine.ts";
+import { headOf, resolveRevision } from "./resolve-revision.ts";
+
+export interface CreateBranchOptions {
+  /** A revision of the same database: "shop/dev", "shop@120", or from "@" on for main: "@-5m". Default: main's head. */
+  readonly from?: string;
+  /** The branch is deleted at this time. */
+  readonly expiresAt?: Date | number;
+}
+
+export interface RestoreOptions {
+  /** A revision of the same database. */
+  readonly to: string;
+  /** The branch that keeps the old head; by default "<name>-before-<version>". */
+  readonly preserveAs?: string;
+}
+
+export interface Head {
+  /** 0: the branch has no commits. */
+  readonly version: number;
+  readonly timestamp: Date;
+  readonly pageCount: number;
+}
+
+export class Branch {
+  readonly #engine: Engine;
+  readonly #database: OpenDatabase;
+  readonly #row: BranchRow;
+
+  /** @internal */
+  constructor(engine: Engine, database: OpenDatabase, row: BranchRow) {
+    this.#engine = engine;
+    this.#database = database;
+    this.#row = row;
+  }
+
+  get name(): string {
+    return this.#row.name;
+  }
+
+  /** "database/branch", which is also the revision of its head. */
+  get revision(): string {
+    return `${this.#database.refs.row.name}/${this.#row.name}`;
+  }
+
+  get createdAt(): Date {
+    return new Date(this.#row.createdAtMs);
+  }
+
+  get isProtected(): boolean {
+    return this.#row.isProtected;
+  }
+
+  get expiresAt(): Date | null {
+    return this.#row.expiresAtMs === null ? null : new Date(this.#row.expiresAtMs);
+  }
+
+  /** The branch that this one was created from; null for main. */
+  get parent(): Branch | null {
+    const row =
+      this.#row.parentBranchId === null
+        ? undefined
+        : this.#database.refs.branches.get(this.#row.parentBranchId);
+    return row === undefined ? null : new Branch(this.#engine, this.#database, row);
+  }
+
+  /** The version of the parent that this branch started from; null for main. */
+  get forkVersion(): number | null {
+    return this.#timelineRow().parent?.version ?? null;
+  }
+
+  get head(): Head {
+    const { version, timestampMs, pageCount } = this.#living();
+    return { version, timestamp: new Date(timestampMs), pageCount };
+  }
+
+  /** Commits, newest first, also those from before the fork. */
+  log(options: LogOptions = {}): Commit[] {
+    this.#living();
+    return [...commitLog(this.#engine, this.#database, this.#row, options)];
+  }
+
+  rename(to: string): void {
+    this.#living();
+    this.#engine.change(renameBranchChange(this.#database.refs, { name: this.name, to }));
+  }
+
+  /** Deletes the branch; `database.undeleteBranch(name)` brings it back. */
+  delete(): void {
+    this.#living();
+    this.#requireIdle("delete");
+    const atMs = this.#engine.options.now();
+    this.#engine.change(deleteBranchChange(this.#database.refs, { name: this.name, atMs }));
+  }
+
+  /** Makes the branch what its parent is now, or what a revision was; what it was stays in its history. */
+  reset(options: { readonly to?: string } = {}): void {
+    this.#living();
+    let from: Snapshot;
+    if (options.to !== undefined) from = this.#snapshotOf(options.to);
+    else {
+      const { parent } = this;
+      if (parent === null)
+        throw new StoreError(
+          "BRANCH_NOT_FOUND",
+          `Cannot reset branch "${this.revision}" to its parent: it has none; say a revision`,
+        );
+      from = headOf(this.#database, requireBranch(this.#database.refs, parent.name));
+    }
+    this.#reset(from, null);
+  }
+
+  /** Makes the branch what a revision was; a new branch keeps what it is now. Returns that branch. */
+  restore(options: RestoreOptions): Branch {
+    const head = this.#living();
+    const preserveAs = options.preserveAs ?? this.#backupName(head.version);
+    this.#reset(this.#snapshotOf(options.to), preserveAs);
+    const row = requireBranch(this.#database.refs, preserveAs);
+    return new Branch(this.#engine, this.#database, row);
+  }
+
+  protect(): void {
+    this.#set({ isProtected: true });
+  }
+
+  unprotect(): void {
+    this.#set({ isProtected: false });
+  }
+
+  /** Null: the branch does not expire. */
+  setExpiration(at: Date | number | null): void {
+    this.#set({ expiresAtMs: at === null ? null : timestampOf(at) });
+  }
+
+  toJSON(): object {
+    const { name, revision, head, createdAt, isProtected, expiresAt, forkVersion } = this;
+    return {
+      name,
+      revision,
+      head,
+      parent: this.parent?.name ?? null,
+      forkVersion,
+      createdAt,
+      isProtected,
+      expiresAt,
+    };
+  }
+
+  #set(values: { isProtected?: boolean; expiresAtMs?: number | null }): void {
+    this.#living();
+    const atMs = this.#engine.options.now();
+    const request = { name: this.name, atMs, ...values };
+    this.#engine.change(setBranchChange(this.#database.refs, request));
+  }
+
+  #reset(from: Snapshot, preserveAs: string | null): void {
+    this.#requireIdle("reset");
+    this.#engine.change(
+      resetBranchChange(this.#database.refs, {
+        name: this.name,
+        from: pointerTo(from),
+        preserveAs,
+        atMs: this.#engine.options.now(),
+      }),
+    );
+  }
+
+  #snapshotOf(revision: string): Snapshot {
+    return snapshotInDatabase(this.#engine, this.#database, revision).snapshot;
+  }
+
+  #backupName(version: number): string {
+    const base = `${this.name}-before-${version}`;
+    const taken = new Set([...this.#database.refs.branches.values()].map(({ name }) => name));
+    let name = base;
+    for (let number = 2; taken.has(name); number++) name = `${base}-${number}`;
+    return name;
+  }
+
+  #requireIdle(action: string): void {
+    const timeline = timelineOf(this.#database, currentTimelineId(this.#row));
+    if (timeline.writer === null) return;
+    throw new StoreError(
+      "BRANCH_BUSY",
+      `Cannot ${action} branch "${this.revision}": a transaction is writing to it; try again when it has ended`,
+      { retryable: true },
+    );
+  }
+
+  #timelineRow(): { readonly parent: CommitPointer | null } {
+    const row = this.#database.refs.timelines.get(currentTimelineId(this.#row));
+    invariant(row !== undefined, `Branch ${this.#row.id} has a timeline`);
+    return row;
+  }
+
+  #living(): Snapshot {
+    this.#engine.assertOpen();
+    this.#engine.expireBranches();
+    if (this.#row.deletedAtMs !== null || this.#database.refs.row.deletedAtMs !== null)
+      throw new StoreError(
+        "BRANCH_NOT_FOUND",
+        `Cannot use branch "${this.revision}": it was deleted`,
+      );
+    return headOf(this.#database, this.#row);
+  }
+}
+
+/** Creates a branch and returns it. */
+export function createBranch(
+  engine: Engine,
+  database: OpenDatabase,
+  name: string,
+  options: CreateBranchOptions,
+): Branch {
+  const { snapshot, branch } = snapshotInDatabase(
+    engine,
+    database,
+    options.from ?? database.refs.row.name,
+  );
+  const { refs } = database;
+  engine.change(
+    createBranchChange(refs, {
+      name,
+      from: pointerTo(snapshot),
+      parentBranchId: branch.id,
+      expiresAtMs: options.expiresAt === undefined ? null : timestampOf(options.expiresAt),
+      atMs: engine.options.now(),
+    }),
+  );
+  return new Branch(engine, database, requireBranch(refs, name));
+}
+
+/** The commit that a revision of this database names; "@..." is short for main's. */
+export function snapshotInDatabase(
+  engine: Engine,
+  database: OpenDatabase,
+  revision: string,
+): { readonly snapshot: Snapshot; readonly branch: BranchRow } {
+  const { name } = database.refs.row;
+  const resolved = resolveRevision(engine, revision.startsWith("@") ? name + revision : revision);
+  if (resolved.database !== database)
+    throw new StoreError(
+      "REVISION_INVALID",
+      `Cannot use revision "${revision}" in database "${name}": it names another database`,
+    );
+  const { branch } = resolved;
+  return { branch, snapshot: resolved.snapshot ?? headOf(database, branch) };
+}
+
+export function pointerTo(snapshot: Snapshot): CommitPointer {
+  return { timeline: snapshot.timelineId, version: snapshot.version };
+}
+
+export function timestampOf(time: Date | number): number {
+  const timestampMs = typeof time === "number" ? time : time.getTime();
+  if (!Number.isSafeInteger(timestampMs))
+    throw new RangeError(`Cannot use ${String(time)} as a time: it is no valid date`);
+  return timestampMs;
+}

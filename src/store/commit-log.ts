@@ -1,0 +1,80 @@
+/** The commits of a branch, newest first, through all that it grew from. */
+import type { BranchRow } from "../catalog/rows.ts";
+import { timelineOf } from "../checkpoint/snapshot-at.ts";
+import type { CommitInfo } from "../transaction/page-versions.ts";
+import type { OpenDatabase, Timeline } from "../transaction/timeline.ts";
+import type { Engine } from "./engine.ts";
+import { branchOfTimeline } from "./resolve-revision.ts";
+
+export interface Commit {
+  readonly version: number;
+  readonly timestamp: Date;
+  /** Pages of the database after the commit. */
+  readonly pageCount: number;
+  /** Pages that the commit wrote. */
+  readonly changedPages: number;
+  /** The branch that the commit was made on, by its name now. */
+  readonly branch: string;
+  /** The version it changed; null for the first. */
+  readonly parent: number | null;
+}
+
+export interface LogOptions {
+  /** At most this many commits. */
+  readonly limit?: number;
+  /** Only versions up to this one. */
+  readonly before?: number;
+}
+
+export function* commitLog(
+  engine: Engine,
+  database: OpenDatabase,
+  branch: BranchRow,
+  options: LogOptions,
+): Generator<Commit> {
+  let remaining = options.limit ?? Infinity;
+  let pending: Omit<Commit, "parent"> | null = null;
+  let maxVersion = options.before ?? Infinity;
+  let timeline: Timeline | null = timelineOf(database, branch.history.at(-1)!.timeline);
+  while (timeline !== null && remaining > 0) {
+    const name = branchOfTimeline(database, timeline.row.id)?.name ?? branch.name;
+    for (const commit of ownCommits(engine, timeline, maxVersion)) {
+      if (pending !== null) {
+        yield { ...pending, parent: commit.version };
+        if (--remaining <= 0) return;
+      }
+      pending = {
+        version: commit.version,
+        timestamp: new Date(commit.timestampMs),
+        pageCount: commit.pageCount,
+        changedPages: commit.changedPages,
+        branch: name,
+      };
+    }
+    const parent: Timeline["row"]["parent"] = timeline.row.parent;
+    maxVersion = Math.min(maxVersion, parent?.version ?? 0);
+    timeline = parent === null ? null : timelineOf(database, parent.timeline);
+  }
+  if (pending !== null && remaining > 0) yield { ...pending, parent: null };
+}
+
+/** Newest first. */
+function* ownCommits(
+  engine: Engine,
+  timeline: Timeline,
+  maxVersion: number,
+): Generator<CommitInfo> {
+  const { row, view } = timeline;
+  for (const { layer } of view.layers) {
+    if (layer.timelineId !== row.id) continue;
+    for (let index = layer.commits.length - 1; index >= 0; index--) {
+      const commit = layer.commits[index]!;
+      if (commit.version <= maxVersion) yield commit;
+    }
+  }
+  yield* engine.state.catalog.commits(row.databaseId, row.id, {
+    from: (row.parent?.version ?? 0) + 1,
+    to: Math.min(maxVersion, view.floor.version),
+    reverse: true,
+  });
+}

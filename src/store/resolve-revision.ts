@@ -1,0 +1,117 @@
+/**
+ * From a revision, as a user writes it, to a branch or a commit of an open store.
+ *
+ * A version or a time names what the branch was then: the newest commit at or before it in the branch's history, also
+ * across a reset (refs.ts, "history"). Tags name a commit of the database, whatever branch is given with them.
+ */
+import { findBranch, livingBranches, MAIN_BRANCH } from "../branch/refs.ts";
+import { requireBranch, requireDatabase, requireTag } from "../branch/ref-operations.ts";
+import { parseRevision, type Revision, type RevisionPoint } from "../branch/revision.ts";
+import type { BranchRow, CommitPointer } from "../catalog/rows.ts";
+import { commitAtTime, snapshotAt, timelineOf } from "../checkpoint/snapshot-at.ts";
+import { invariant, StoreError } from "../errors.ts";
+import type { Snapshot } from "../transaction/snapshot.ts";
+import type { OpenDatabase } from "../transaction/timeline.ts";
+import type { Engine } from "./engine.ts";
+
+export interface ResolvedRevision {
+  readonly database: OpenDatabase;
+  readonly branch: BranchRow;
+  /** Null when the revision is the branch's head, which moves. */
+  readonly snapshot: Snapshot | null;
+}
+
+/** Throws REVISION_INVALID, *_NOT_FOUND, saying what is there. */
+export function resolveRevision(engine: Engine, text: string): ResolvedRevision {
+  engine.assertOpen();
+  const revision = parseRevision(text);
+  const database = openDatabaseNamed(engine, revision.database);
+  const branch = requireBranch(database.refs, revision.branch ?? MAIN_BRANCH);
+  if (revision.at === null) return { database, branch, snapshot: null };
+  const pointer = pointerAt(engine, { database, branch, revision, at: revision.at });
+  return { database, branch, snapshot: snapshotAt(engine.state, database, pointer) };
+}
+
+export function openDatabaseNamed(engine: Engine, name: string): OpenDatabase {
+  engine.expireBranches();
+  const { row } = requireDatabase(engine.state.refs, name);
+  const database = engine.state.databases.get(row.id);
+  invariant(database !== undefined, `Database ${row.id} is open`);
+  return database;
+}
+
+/** The branch's newest commit. */
+export function headOf(database: OpenDatabase, branch: BranchRow): Snapshot {
+  return timelineOf(database, branch.history.at(-1)!.timeline).head;
+}
+
+interface PointRequest {
+  readonly database: OpenDatabase;
+  readonly branch: BranchRow;
+  readonly revision: Revision;
+  readonly at: RevisionPoint;
+}
+
+function pointerAt(engine: Engine, request: PointRequest): CommitPointer {
+  const { database, at } = request;
+  switch (at.kind) {
+    case "tag":
+      return requireTag(database.refs, at.tag);
+    case "version":
+      return atVersion(request, at.version);
+    case "time":
+      return atTime(engine, request, at.timestampMs);
+    case "ago":
+      return atTime(engine, request, engine.options.now() - at.milliseconds);
+  }
+}
+
+function atVersion(request: PointRequest, version: number): CommitPointer {
+  const { database, branch } = request;
+  const newest = database.refs.row.nextVersion - 1;
+  if (version < 1 || version > newest) {
+    const range = newest === 0 ? "it has no versions yet" : `its versions go from 1 to ${newest}`;
+    throw notFound(request, `version ${version}`, range);
+  }
+  const entry = branch.history.findLast(({ afterVersion }) => afterVersion < version);
+  invariant(entry !== undefined, `Branch ${branch.id} has a history from version 0`);
+  return { timeline: entry.timeline, version };
+}
+
+function atTime(engine: Engine, request: PointRequest, timestampMs: number): CommitPointer {
+  const { database, branch } = request;
+  const time = new Date(timestampMs).toISOString();
+  if (timestampMs > engine.options.now())
+    throw notFound(request, `its state at ${time}`, "that is in the future");
+  const entry = branch.history.findLast(({ atMs }) => atMs <= timestampMs);
+  invariant(entry !== undefined, `Branch ${branch.id} has a history from the beginning`);
+  const pointer = commitAtTime(engine.state, database, entry.timeline, timestampMs);
+  if (pointer !== null) return pointer;
+  const head = headOf(database, branch);
+  throw notFound(
+    request,
+    `its state at ${time}`,
+    head.version === 0
+      ? "it has no commits yet"
+      : `its history begins later; the newest commit is version ${head.version} of ${new Date(head.timestampMs).toISOString()}`,
+  );
+}
+
+function notFound(request: PointRequest, what: string, fact: string): StoreError {
+  const { database, branch } = request;
+  return new StoreError(
+    "VERSION_NOT_FOUND",
+    `Cannot find ${what} of "${database.refs.row.name}/${branch.name}": ${fact}`,
+    { details: { database: database.refs.row.name, branch: branch.name } },
+  );
+}
+
+/** The living branch that names the timeline now, or did; for showing where a commit was made. */
+export function branchOfTimeline(database: OpenDatabase, timeline: number): BranchRow | undefined {
+  const rows = livingBranches(database.refs);
+  return (
+    rows.find((row) => row.history.at(-1)?.timeline === timeline) ??
+    rows.find((row) => row.history.some((entry) => entry.timeline === timeline)) ??
+    findBranch(database.refs, MAIN_BRANCH)
+  );
+}

@@ -1,0 +1,31 @@
+/** What SQLite opens and attaches in a store: revisions. */
+import { StoreError } from "../errors.ts";
+import type { Vfs, VfsFile, VfsOpenOptions } from "../sqlite/vfs.ts";
+import { ConnectionContext, RevisionFile } from "../transaction/revision-file.ts";
+import type { Engine } from "./engine.ts";
+import { openTarget } from "./revision-target.ts";
+
+export class StoreVfs implements Vfs {
+  readonly #engine: Engine;
+  readonly files: Set<RevisionFile> = new Set();
+
+  constructor(engine: Engine) {
+    this.#engine = engine;
+  }
+
+  open(name: string, { owner, readOnly }: VfsOpenOptions): VfsFile {
+    if (!(owner instanceof ConnectionContext))
+      throw new StoreError("STORE_CLOSED", `Cannot open "${name}": the connection has no store`);
+    const engine = this.#engine;
+    const file: RevisionFile = new RevisionFile({
+      target: openTarget(engine, name, { readOnly }),
+      context: owner,
+      pipeline: engine.pipeline,
+      stager: engine,
+      dirtyBytesMax: engine.options.transactionBytesMax,
+      onClose: () => this.files.delete(file),
+    });
+    this.files.add(file);
+    return file;
+  }
+}

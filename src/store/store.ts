@@ -1,0 +1,157 @@
+/** The library's entrance: a directory with databases, their branches and versions. */
+import {
+  createDatabaseChange,
+  undeleteDatabaseChange,
+} from "../branch/ref-operations.ts";
+import { parseRevision } from "../branch/revision.ts";
+import { StoreError } from "../errors.ts";
+import { SqliteRuntime } from "../sqlite/runtime.ts";
+import { Database } from "./database.ts";
+import { Engine } from "./engine.ts";
+import { openDatabaseNamed, resolveRevision } from "./resolve-revision.ts";
+import { type ConnectOptions, StoreConnection } from "./store-connection.ts";
+import type { StoreOptions } from "./store-options.ts";
+import { StoreVfs } from "./store-vfs.ts";
+
+export interface CreateDatabaseOptions {
+  /** Bytes, a power of two from 512 to 65536; 4096 by default. */
+  readonly pageSize?: number;
+}
+
+/**
+ * Opens the store in a directory, and makes it when there is none (unless `create: false`). One process holds a store at
+ * a time: STORE_LOCKED names the one that has it.
+ */
+export function openStore(path: string, options: StoreOptions = {}): Store {
+  return new Store(path, Engine.open(path, options));
+}
+
+/** The twin of `openStore` for callers that await: recovery of a long log happens before it resolves. */
+export async function openStoreAsync(path: string, options: StoreOptions = {}): Promise<Store> {
+  await Promise.resolve();
+  return openStore(path, options);
+}
+
+export class Store {
+  /** As given to `openStore`. */
+  readonly path: string;
+  readonly #engine: Engine;
+  readonly #vfs: StoreVfs;
+  readonly #connections: Set<StoreConnection> = new Set();
+  #runtime: SqliteRuntime | null = null;
+
+  /** @internal */
+  constructor(path: string, engine: Engine) {
+    this.path = path;
+    this.#engine = engine;
+    this.#vfs = new StoreVfs(engine);
+  }
+
+  get isOpen(): boolean {
+    return this.#engine.isOpen;
+  }
+
+  /** @internal For the parts of src/store that work on the engine. */
+  get engine(): Engine {
+    return this.#engine;
+  }
+
+  /** By name. */
+  databases(): Database[] {
+    this.#engine.assertOpen();
+    this.#engine.expireBranches();
+    return [...this.#engine.state.databases.values()]
+      .filter(({ refs }) => refs.row.deletedAtMs === null)
+      .sort((left, right) => (left.refs.row.name < right.refs.row.name ? -1 : 1))
+      .map((database) => new Database(this.#engine, database));
+  }
+
+  /** Throws DATABASE_NOT_FOUND. */
+  database(name: string): Database {
+    this.#engine.assertOpen();
+    return new Database(this.#engine, openDatabaseNamed(this.#engine, name));
+  }
+
+  /** Makes an empty database with the branch "main". Throws DATABASE_EXISTS. */
+  createDatabase(name: string, options: CreateDatabaseOptions = {}): Database {
+    const engine = this.#engine;
+    engine.assertOpen();
+    const atMs = engine.options.now();
+    engine.change(createDatabaseChange(engine.state.refs, { name, atMs, ...options }));
+    return this.database(name);
+  }
+
+  /** Brings back the database of that name that was deleted last. */
+  undeleteDatabase(name: string): Database {
+    this.#engine.assertOpen();
+    this.#engine.change(undeleteDatabaseChange(this.#engine.state.refs, { name }));
+    return this.database(name);
+  }
+
+  /** A connection on a revision: "shop", "shop/dev", "shop@120", "shop/dev@-5m". */
+  connect(revision: string, options: ConnectOptions & { displayName?: string } = {}): StoreConnection {
+    const engine = this.#engine;
+    const { database } = resolveRevision(engine, revision);
+    const { displayName } = options;
+    const connection = new StoreConnection({
+      engine,
+      runtime: this.#sqlite(),
+      revision,
+      pageSize: database.refs.row.pageSize,
+      connect: options,
+      ...(displayName === undefined ? {} : { displayName }),
+      onClose: (closed) => this.#connections.delete(closed),
+    });
+    this.#connections.add(connection);
+    return connection;
+  }
+
+  /** Moves every commit so far from the log into chunks. Happens by itself; for tests and before a copy. */
+  checkpoint(): void {
+    this.#engine.checkpoint();
+  }
+
+  /** Seals everything written from now on with a new key, and lets only the new master key open the store. */
+  rotateKey(key: Uint8Array | string): void {
+    this.#engine.rotateKey(key);
+  }
+
+  /** Closes the connections, checkpoints, and lets another process have the store. */
+  close(): void {
+    if (!this.#engine.isOpen) return;
+    for (const connection of this.#connections) {
+      try {
+        connection.close();
+      } catch (cause) {
+        throw new StoreError(
+          "BRANCH_BUSY",
+          `Cannot close store "${this.path}": connection "${connection.name}" is running a statement`,
+          { cause, retryable: true },
+        );
+      }
+    }
+    this.#engine.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #sqlite(): SqliteRuntime {
+    // A trap inside WebAssembly ends that instance only: its connections fail, later ones get a new instance.
+    if (this.#runtime === null || this.#runtime.hasFailed) {
+      this.#runtime = new SqliteRuntime({ vfs: this.#vfs, now: this.#engine.options.now });
+    }
+    return this.#runtime;
+  }
+}
+
+/** "database/branch" of a revision that names no fixed commit; REVISION_INVALID otherwise. */
+export function requireBranchRevision(text: string): { database: string; branch: string | null } {
+  const { database, branch, at } = parseRevision(text);
+  if (at === null) return { database, branch };
+  throw new StoreError(
+    "REVISION_INVALID",
+    `Cannot use revision "${text}" here: it names a fixed commit, a branch is needed`,
+  );
+}
