@@ -3,79 +3,65 @@
  * initial value and final xor all ones; of "123456789" it is 0xae8b14860a799888. Stored as 8 bytes, little-endian.
  *
  * An integrity check, never an address: anyone can make bytes with a given CRC.
- *
- * Slicing by 8: table k holds the CRC of a byte followed by k zero bytes, so that one step takes 8 bytes with 8
- * independent look-ups. Values are kept as two 32-bit halves, since a BigInt per step would cost 100 times more.
  */
-const POLYNOMIAL_LOW = 0xac4bc9b5 | 0;
-const POLYNOMIAL_HIGH = 0x9a6c9329 | 0;
-const SLICES = 8;
+import {
+  INPUT_OFFSET,
+  INPUT_SIZE,
+  instantiateCrc64,
+  SLICES,
+  STATE_OFFSET,
+} from "./crc64-module.ts";
+
+const POLYNOMIAL_LOW = 0xac4bc9b5;
+const POLYNOMIAL_HIGH = 0x9a6c9329;
 
 export const CRC64_SIZE = 8;
 
-const LOW = new Int32Array(SLICES * 256);
-const HIGH = new Int32Array(SLICES * 256);
-for (let byte = 0; byte < 256; byte++) {
-  let low = byte;
-  let high = 0;
-  for (let bit = 0; bit < 8; bit++) {
-    const carry = low & 1;
-    low = (low >>> 1) | (high << 31);
-    high >>>= 1;
-    if (carry === 1) {
-      low ^= POLYNOMIAL_LOW;
-      high ^= POLYNOMIAL_HIGH;
+const { memory, advance } = instantiateCrc64();
+const memoryBytes = new Uint8Array(memory);
+/** WebAssembly's memory is little-endian on every machine, typed arrays are not. */
+const view = new DataView(memory);
+fillTables();
+
+function fillTables(): void {
+  for (let byte = 0; byte < 256; byte++) {
+    let low = byte;
+    let high = 0;
+    for (let bit = 0; bit < 8; bit++) {
+      const carry = low & 1;
+      low = (low >>> 1) | (high << 31);
+      high >>>= 1;
+      if (carry === 1) {
+        low ^= POLYNOMIAL_LOW;
+        high ^= POLYNOMIAL_HIGH;
+      }
     }
+    view.setInt32(8 * byte, low, true);
+    view.setInt32(8 * byte + 4, high, true);
   }
-  LOW[byte] = low;
-  HIGH[byte] = high;
-}
-for (let index = 256; index < SLICES * 256; index++) {
-  const low = LOW[index - 256] ?? 0;
-  const high = HIGH[index - 256] ?? 0;
-  const byte = low & 0xff;
-  LOW[index] = ((low >>> 8) | (high << 24)) ^ (LOW[byte] ?? 0);
-  HIGH[index] = (high >>> 8) ^ (HIGH[byte] ?? 0);
+  for (let index = 256; index < SLICES * 256; index++) {
+    const low = view.getInt32(8 * (index - 256), true);
+    const high = view.getInt32(8 * (index - 256) + 4, true);
+    const byte = low & 0xff;
+    const next = ((low >>> 8) | (high << 24)) ^ view.getInt32(8 * byte, true);
+    view.setInt32(8 * index, next, true);
+    view.setInt32(8 * index + 4, (high >>> 8) ^ view.getInt32(8 * byte + 4, true), true);
+  }
 }
 
-let stateLow = 0;
-let stateHigh = 0;
+function setState(low: number, high: number): void {
+  view.setInt32(STATE_OFFSET, low, true);
+  view.setInt32(STATE_OFFSET + 4, high, true);
+}
 
-/** Advances (stateLow, stateHigh) over bytes[start, end). */
-function advance(bytes: Uint8Array, start: number, end: number): void {
-  let low = stateLow;
-  let high = stateHigh;
-  let position = start;
-  for (const last = end - 8; position <= last; position += 8) {
-    low ^=
-      bytes[position]! |
-      (bytes[position + 1]! << 8) |
-      (bytes[position + 2]! << 16) |
-      (bytes[position + 3]! << 24);
-    high ^=
-      bytes[position + 4]! |
-      (bytes[position + 5]! << 8) |
-      (bytes[position + 6]! << 16) |
-      (bytes[position + 7]! << 24);
-    const i0 = 0x700 | (low & 0xff);
-    const i1 = 0x600 | ((low >>> 8) & 0xff);
-    const i2 = 0x500 | ((low >>> 16) & 0xff);
-    const i3 = 0x400 | (low >>> 24);
-    const i4 = 0x300 | (high & 0xff);
-    const i5 = 0x200 | ((high >>> 8) & 0xff);
-    const i6 = 0x100 | ((high >>> 16) & 0xff);
-    const i7 = high >>> 24;
-    low = LOW[i0]! ^ LOW[i1]! ^ LOW[i2]! ^ LOW[i3]! ^ LOW[i4]! ^ LOW[i5]! ^ LOW[i6]! ^ LOW[i7]!;
-    high =
-      HIGH[i0]! ^ HIGH[i1]! ^ HIGH[i2]! ^ HIGH[i3]! ^ HIGH[i4]! ^ HIGH[i5]! ^ HIGH[i6]! ^ HIGH[i7]!;
+/** Advances the state over bytes[start, end). */
+function takeIn(bytes: Uint8Array, start: number, end: number): void {
+  for (let position = start; position < end; position += INPUT_SIZE) {
+    const stop = Math.min(end, position + INPUT_SIZE);
+    const whole = position === 0 && stop === bytes.byteLength;
+    memoryBytes.set(whole ? bytes : bytes.subarray(position, stop), INPUT_OFFSET);
+    advance(INPUT_OFFSET, INPUT_OFFSET + stop - position);
   }
-  for (; position < end; position++) {
-    const index = (low ^ bytes[position]!) & 0xff;
-    low = ((low >>> 8) | (high << 24)) ^ LOW[index]!;
-    high = (high >>> 8) ^ HIGH[index]!;
-  }
-  stateLow = low;
-  stateHigh = high;
 }
 
 function checkRange(bytes: Uint8Array, start: number, end: number): void {
@@ -84,10 +70,13 @@ function checkRange(bytes: Uint8Array, start: number, end: number): void {
   }
 }
 
-function store(low: number, high: number, target: Uint8Array, offset: number): void {
+/** Writes the final value of the state. */
+function finish(target: Uint8Array, offset: number): void {
   if (!(offset >= 0 && offset + CRC64_SIZE <= target.byteLength)) {
     throw new RangeError(`CRC64 at offset ${offset}: the buffer has ${target.byteLength} bytes`);
   }
+  const low = ~view.getInt32(STATE_OFFSET, true);
+  const high = ~view.getInt32(STATE_OFFSET + 4, true);
   target[offset] = low;
   target[offset + 1] = low >>> 8;
   target[offset + 2] = low >>> 16;
@@ -107,10 +96,9 @@ export function crc64Into(
   targetOffset: number,
 ): void {
   checkRange(bytes, start, end);
-  stateLow = -1;
-  stateHigh = -1;
-  advance(bytes, start, end);
-  store(~stateLow, ~stateHigh, target, targetOffset);
+  setState(-1, -1);
+  takeIn(bytes, start, end);
+  finish(target, targetOffset);
 }
 
 const computed = new Uint8Array(CRC64_SIZE);
@@ -136,16 +124,16 @@ export class Crc64 {
   private high = -1;
 
   update(bytes: Uint8Array): this {
-    stateLow = this.low;
-    stateHigh = this.high;
-    advance(bytes, 0, bytes.byteLength);
-    this.low = stateLow;
-    this.high = stateHigh;
+    setState(this.low, this.high);
+    takeIn(bytes, 0, bytes.byteLength);
+    this.low = view.getInt32(STATE_OFFSET, true);
+    this.high = view.getInt32(STATE_OFFSET + 4, true);
     return this;
   }
 
   /** Writes the CRC of all bytes so far; more may follow. */
   digestInto(target: Uint8Array, targetOffset: number): void {
-    store(~this.low, ~this.high, target, targetOffset);
+    setState(this.low, this.high);
+    finish(target, targetOffset);
   }
 }
