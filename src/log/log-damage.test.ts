@@ -200,10 +200,8 @@ test("LogReader reports damage in several segments and goes on after each", () =
       ? `record ${entry.lsn}`
       : `${entry.type} ${entry.segment.slice(-5, -4)}`,
   );
-  expect(seen).toEqual([
-    ...["segment 1", "record 1", "damage 1"],
-    ...["segment 2", "damage 2"],
-    ...["segment 3", "record 6", "end 3"],
-  ]);
+  expect(seen.join(", ")).toBe(
+    "segment 1, record 1, damage 1, segment 2, damage 2, segment 3, record 6, end 3",
+  );
   expect(storage.countOf("write", "create", "rename", "delete", "sync", "truncate")).toBe(before);
 });

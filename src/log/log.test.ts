@@ -171,6 +171,7 @@ test("a failed durable write fails the log: the call gets the error, later ones 
   expect(() => log.rotate()).toThrow(failed);
   await expect(log.flush()).rejects.toEqual(failed);
   expect(log.durableLsn).toBe(1);
+  await expect(log.close()).rejects.toEqual(failed);
   await log.close();
   expect(disk.countOf("write", "sync", "rename", "delete")).toBe(0);
   expect(open({ storage: disk }).records[0]).toEqual([1, 1, "kept"]);
@@ -192,7 +193,7 @@ test("a failed asynchronous sync rejects every waiter, is not retried, and leave
   await expect(log.flush()).rejects.toHaveProperty("code", "STORE_FAILED");
   expect(log.durableLsn).toBe(1);
   expect(disk.countOf("sync")).toBe(syncs + 1);
-  log.closeSync();
+  expect(() => log.closeSync()).toThrow(expect.objectContaining({ code: "STORE_FAILED" }));
   expect(disk.countOf("sync")).toBe(syncs + 1);
   disk.reboot();
   expect(open({ storage: disk }).records[0]).toEqual([1, 1, "kept"]);

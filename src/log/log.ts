@@ -256,9 +256,13 @@ export class Log {
     });
   }
 
-  /** Makes everything durable, closes the segment and the files. A failed log is only closed. Idempotent. */
+  /**
+   * Makes everything durable, closes the segment and the files. The files of a failed log are only closed; if it holds
+   * records that are not durable, the call then throws STORE_FAILED. Idempotent.
+   */
   closeSync(): void {
     if (this.phase.name === "closed") return;
+    const lost = this.phase.name === "failed" && this.durable < this.last ? this.unusable() : null;
     try {
       if (this.phase.name === "open") this.endSegment();
     } finally {
@@ -267,6 +271,7 @@ export class Log {
       this.segment = null;
       this.phase = { name: "closed" };
     }
+    if (lost !== null) throw lost;
   }
 
   /** Like `closeSync`, and resolves when no operation on the log's files is under way any more. */

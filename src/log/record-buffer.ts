@@ -10,7 +10,7 @@ import {
 
 const INITIAL_SIZE = 64 * 1024;
 /** Buffers that a large record made grow past this are not kept. */
-const KEPT_SIZE_MAX = 4 << 20;
+const KEPT_SIZE_MAX = 8 << 20;
 
 /** Finished records that have not been written, back to back as they will stand in the segment. */
 export interface RecordBatch {
