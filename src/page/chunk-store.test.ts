@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { StoreError } from "../errors.ts";
+import type { Storage, StorageFile } from "../storage/storage.ts";
 import { Random } from "../testing/random.ts";
 import { SimulatedStorage } from "../testing/simulated-storage.ts";
 import { encodeChunk, type EncodedChunk } from "./chunk-format.ts";
@@ -176,6 +177,36 @@ describe("chunk store", () => {
     store.close();
   });
 
+  test("a sync that finds nothing new still waits for the one that is on its way", async () => {
+    const world = new World();
+    const storage: Storage = Object.create(world.storage);
+    let finishSync = (): void => {};
+    storage.openFileSync = (path, options) => {
+      const file = world.storage.openFileSync(path, options);
+      const slow: StorageFile = Object.create(file);
+      slow.writeSync = (offset, source) => file.writeSync(offset, source);
+      slow.syncSync = () => file.syncSync();
+      slow.sync = () =>
+        new Promise((resolve) => {
+          finishSync = () => resolve(file.sync());
+        });
+      return slow;
+    };
+    const store = world.open({ storage });
+    store.append(chunkOf(1));
+    const order: string[] = [];
+    const first = store.sync().then(() => order.push("first"));
+    const second = store.sync().then(() => order.push("second"));
+    await new Promise(setImmediate);
+    expect([order, world.storage.hasUnsyncedWrites]).toEqual([[], true]);
+    // One that blocks cannot wait: it syncs itself what is under way.
+    store.syncSync();
+    expect(world.storage.hasUnsyncedWrites).toBe(false);
+    finishSync();
+    await Promise.all([first, second]);
+    expect(order).toEqual(["first", "second"]);
+  });
+
   test("what was synced survives any crash, at every operation", () => {
     let crashes = 0;
     for (let point = 1; ; point++) {
@@ -231,12 +262,15 @@ describe("chunk store", () => {
     },
   );
 
-  test("a closed store writes nothing", async () => {
+  test("a closed store writes and reads nothing", async () => {
     const store = new World().open();
     store.append(chunkOf(1));
     store.close();
     store.close();
     expect(errorOf(() => store.append(chunkOf(2))).code).toBe("STORE_CLOSED");
+    const chunk = new ChunkHandles().intern(chunkOf(1).id);
+    chunk.location = { pack: 1, offset: 40, length: 1096 };
+    expect(errorOf(() => store.readPage({ chunk, slot: 0 }, 512)).code).toBe("STORE_CLOSED");
     await expect(store.sync()).rejects.toMatchObject({ code: "STORE_CLOSED" });
   });
 });

@@ -57,7 +57,7 @@ export class ClockCache<Entry extends CacheEntry> {
   }
 
   clear(): void {
-    for (const key of [...this.#entries.keys()]) this.delete(key);
+    for (const key of this.#entries.keys()) this.delete(key);
   }
 
   #makeRoom(weight: number): void {

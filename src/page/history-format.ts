@@ -50,7 +50,7 @@
  *     makes its reader allocate more than 255 times the bytes that are there.
  */
 import { CipherError, SEAL_TAG_SIZE, type StoreCipher } from "../encryption/cipher.ts";
-import { StoreError } from "../errors.ts";
+import { invariant, StoreError } from "../errors.ts";
 import { crc64Into, crc64Matches } from "../storage/crc64.ts";
 import { CHUNK_ID_SIZE, CHUNK_SLOTS_MAX } from "./chunk-format.ts";
 import {
@@ -260,7 +260,12 @@ export function encodeBlock(
   { kind, offset }: BlockPlace,
   options: { readonly codec: Codec; readonly sealing: BlockSealing },
 ): Uint8Array {
-  const { cipher, salt, header } = options.sealing;
+  const { cipher, keyNumber, salt, header } = options.sealing;
+  // The header names one key for all blocks: a key rotated under a writer would make them unreadable.
+  invariant(
+    (cipher?.activeKeyNumber ?? 0) === keyNumber,
+    `a history segment keeps data key ${keyNumber}`,
+  );
   const { codec, body } = compressSync(plaintext, options.codec);
   const bodySize = body.length + (cipher === null ? 0 : SEAL_TAG_SIZE);
   const bytes = new Uint8Array(BLOCK_OVERHEAD + bodySize);

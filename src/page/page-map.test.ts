@@ -241,7 +241,7 @@ describe("damaged page map nodes", () => {
 
   test("every single-bit flip and every truncation is found", () => {
     const { nodes, root } = twoLevels();
-    for (const [key, bytes] of [...nodes.bytes]) {
+    for (const [key, bytes] of nodes.bytes) {
       for (let bit = 0; bit < bytes.length * 8; bit++) {
         const damaged = bytes.slice();
         damaged[bit >> 3]! ^= 1 << (bit & 7);
