@@ -15,8 +15,10 @@ import {
 import { SQLITE_CONFIG_MEMSTATUS, SQLITE_CONFIG_URI, SQLITE_OK } from "./constants.ts";
 import { Heap } from "./heap.ts";
 import { findLayout, type RowLayout } from "./row-reader.ts";
+import { UserFunctions } from "./user-functions.ts";
 import { registerVfs } from "./vfs-bridge.ts";
 import type { Vfs } from "./vfs.ts";
+import { VirtualTables } from "./virtual-tables.ts";
 import type { SqliteExports } from "./wasm-exports.ts";
 import { instantiateSqlite } from "./wasm-host.ts";
 import { wrapCallbacks, wrapExports, type WasmCallback, type WasmFunction } from "./trampoline.ts";
@@ -53,6 +55,8 @@ export class SqliteRuntime {
   journalsOpened = 0;
   readonly #abandoned: FinalizationRegistry<{ state: ConnectionState; handle: StatementHandle }>;
   #failure: unknown = null;
+  #functions: UserFunctions | null = null;
+  #tables: VirtualTables | null = null;
 
   constructor({ vfs, now, temporaryDirectory }: SqliteRuntimeOptions) {
     this.now = now ?? Date.now;
@@ -97,11 +101,25 @@ export class SqliteRuntime {
     this.#abandoned.register(holder, { state, handle });
   }
 
+  /** SQL functions in JavaScript; made when the first one is registered. */
+  get functions(): UserFunctions {
+    return (this.#functions ??= new UserFunctions(this));
+  }
+
+  /** Virtual tables in JavaScript; made when the first one is registered. */
+  get tables(): VirtualTables {
+    return (this.#tables ??= new VirtualTables(this));
+  }
+
   /** See R1. Returns the error to throw. */
   fail(cause: unknown): StoreError {
     this.#failure ??= cause;
     for (const connection of this.connections) connection.status = ConnectionStatus.failed;
     return this.failureError();
+  }
+
+  get hasFailed(): boolean {
+    return this.#failure !== null;
   }
 
   requireRunning(): void {

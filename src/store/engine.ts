@@ -391,7 +391,7 @@ function readKeyFile(path: string): Uint8Array {
 function openBackend(backend: Backend, storage: Storage): KeyValueStore {
   storage.makeDirectorySync(CATALOG_DIRECTORY);
   return backend === "lmdb"
-    ? openLmdb(storage, CATALOG_DIRECTORY)
+    ? openLmdb(storage, `${CATALOG_DIRECTORY}/data.mdb`)
     : openMemoryKeyValue(storage, `${CATALOG_DIRECTORY}/catalog.kv`);
 }
 
