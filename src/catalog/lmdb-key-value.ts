@@ -156,6 +156,7 @@ function openDatabase(storage: Storage, path: string): Database {
     storage.directory !== null,
     `A real directory for lmdb: ${storage.description} has none`,
   );
+  const isNew = !storage.existsSync(path);
   const filledUp = prepareLmdbFile(storage, path);
   const lmdb: Lmdb = createRequire(import.meta.url)("lmdb");
   const fullPath = join(storage.directory, path);
@@ -171,6 +172,8 @@ function openDatabase(storage: Storage, path: string): Database {
       maxDbs: 1,
       mapSize: MAP_SIZE_INITIAL,
     });
+    // lmdb syncs its files, never the directory that names them.
+    if (isNew) storage.syncDirectorySync(directoryOf(path));
     if (filledUp) readEverything(database);
     return database;
   } catch (error) {

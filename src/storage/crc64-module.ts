@@ -17,6 +17,8 @@ export const INPUT_OFFSET = 65_536;
 export const INPUT_SIZE = 262_144;
 const MEMORY_PAGES = (INPUT_OFFSET + INPUT_SIZE) / 65_536;
 
+/** "\0asm", version 1. */
+const MODULE_HEADER = [0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00];
 const I32 = 0x7f;
 const I64 = 0x7e;
 const BLOCK = [0x02, 0x40];
@@ -77,13 +79,13 @@ function bodyOfAdvance(): number[] {
     if (index > 0) step.push(I64_XOR);
   }
   const sixteenAtOnce = [
-    ...[...BLOCK, ...LOOP],
-    ...[...get(START), ...i32(SLICES), I32_ADD, ...get(STOP), I32_GREATER, ...LEAVE_BLOCK_IF],
-    ...[...get(STATE), ...get(START), ...loadI64(0), I64_XOR, ...set(STATE)],
-    ...[...get(START), ...loadI64(8), ...set(SECOND)],
-    ...[...step, ...set(STATE)],
-    ...[...get(START), ...i32(SLICES), I32_ADD, ...set(START), ...REPEAT_LOOP, END, END],
-  ];
+    [...BLOCK, ...LOOP],
+    [...get(START), ...i32(SLICES), I32_ADD, ...get(STOP), I32_GREATER, ...LEAVE_BLOCK_IF],
+    [...get(STATE), ...get(START), ...loadI64(0), I64_XOR, ...set(STATE)],
+    [...get(START), ...loadI64(8), ...set(SECOND)],
+    [...step, ...set(STATE)],
+    [...get(START), ...i32(SLICES), I32_ADD, ...set(START), ...REPEAT_LOOP, END, END],
+  ].flat();
   const index = [
     ...get(STATE),
     I32_OF_I64,
@@ -92,14 +94,14 @@ function bodyOfAdvance(): number[] {
     I32_XOR,
     ...i32(255),
     I32_AND,
-  ];
+  ].flat();
   const oneByOne = [
-    ...[...BLOCK, ...LOOP],
-    ...[...get(START), ...get(STOP), I32_NOT_LESS, ...LEAVE_BLOCK_IF],
-    ...[...get(STATE), ...i64(8), I64_SHIFT_RIGHT],
-    ...[...index, ...i32(3), I32_SHIFT_LEFT, ...loadI64(0), I64_XOR, ...set(STATE)],
-    ...[...get(START), ...i32(1), I32_ADD, ...set(START), ...REPEAT_LOOP, END, END],
-  ];
+    [...BLOCK, ...LOOP],
+    [...get(START), ...get(STOP), I32_NOT_LESS, ...LEAVE_BLOCK_IF],
+    [...get(STATE), ...i64(8), I64_SHIFT_RIGHT],
+    [...index, ...i32(3), I32_SHIFT_LEFT, ...loadI64(0), I64_XOR, ...set(STATE)],
+    [...get(START), ...i32(1), I32_ADD, ...set(START), ...REPEAT_LOOP, END, END],
+  ].flat();
   const readState = [...i32(0), ...loadI64(STATE_OFFSET), ...set(STATE)];
   const writeState = [...i32(0), ...get(STATE), ...storeI64(STATE_OFFSET)];
   const locals = [1, 2, I64];
@@ -121,7 +123,7 @@ export interface Crc64Module {
 export function instantiateCrc64(): Crc64Module {
   const body = bodyOfAdvance();
   const bytes = Uint8Array.from([
-    ...[0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00],
+    ...MODULE_HEADER,
     ...section(1, [1, 0x60, 2, I32, I32, 0]),
     ...section(2, [1, ...name("env"), ...name("memory"), 2, 1, MEMORY_PAGES, MEMORY_PAGES]),
     ...section(3, [1, 0]),

@@ -85,13 +85,14 @@ function describeFiles(fresh: () => Storage): void {
       const file = storage.openFileSync(`f${durableWrites}`, { mode: "create", durableWrites });
       let model = new Uint8Array(0);
       for (let step = 0; step < 150; step++) {
-        if (random.chance(0.1)) {
+        const dice = random.next();
+        if (dice < 0.1) {
           const size = random.integer(0, 20_000);
           const next = new Uint8Array(size);
           next.set(model.subarray(0, size));
           model = next;
           file.truncateSync(size);
-        } else if (random.chance(0.1)) {
+        } else if (dice < 0.2) {
           file.syncSync();
         } else {
           const offset = random.integer(0, 20_000);
