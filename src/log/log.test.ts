@@ -237,6 +237,31 @@ test("a recycled segment's old records never come back", () => {
   expect(again.lastLsn).toBe(201);
 });
 
+test("trim keeps a few files for the next segments, and close gives all but one back", () => {
+  const disk = new SimulatedStorage();
+  const spares = (): number =>
+    disk.listSync("log").filter((name) => name.startsWith("spare-")).length;
+  const { log } = open({ storage: disk });
+  for (let index = 0; index < 100; index++) log.append(1, new Uint8Array(1000));
+  log.flushSync("full");
+  log.trim(100);
+  expect(spares()).toBe(4);
+  expect(log.sizeBytes).toBe(5 * 16384);
+  disk.clearTrace();
+  for (let index = 0; index < 40; index++) log.append(1, new Uint8Array(1000));
+  expect(spares()).toBeLessThan(2);
+  expect(disk.countOf("create")).toBe(0);
+  log.trim(log.durableLsn);
+  expect(spares()).toBe(4);
+  log.closeSync();
+  expect(spares()).toBe(1);
+  const again = open({ storage: disk, afterLsn: 140 });
+  expect(again.records).toEqual([]);
+  disk.clearTrace();
+  again.log.append(1, text("x"));
+  expect(disk.countOf("create")).toBe(0);
+});
+
 test("a record larger than a segment gets one of its own", () => {
   const { log } = open({ storage });
   log.append(1, text("small"));

@@ -264,7 +264,10 @@ export class Log {
     if (this.phase.name === "closed") return;
     const lost = this.phase.name === "failed" && this.durable < this.last ? this.unusable() : null;
     try {
-      if (this.phase.name === "open") this.endSegment();
+      if (this.phase.name === "open") {
+        this.endSegment();
+        this.files.discardSpares(1);
+      }
     } finally {
       this.files.cancelPreparation();
       this.segment?.close();
@@ -331,17 +334,15 @@ export class Log {
   /** L4, L6. */
   private startSegment(bytes: number, keyNumber: number): SegmentWriter {
     const needed = fileSizeFor(bytes + END_RECORD_SIZE);
-    const fileSize = this.files.acquireSync(
-      Math.max(needed, this.nextSegmentSize()),
-      this.segmentSize,
-    );
+    const size = Math.max(needed, this.nextSegmentSize());
+    const spare = this.files.acquireSync(size, this.segmentSize);
     this.endSegment();
     const { storeId, random = randomBytes, now = Date.now } = this.options;
     const header: SegmentHeader = {
       storeId,
       number: (this.tail?.number ?? 0) + 1,
       firstLsn: this.last + 1,
-      fileSize,
+      fileSize: spare.size,
       createdMs: now(),
       keyNumber,
       salt: random(SALT_SIZE),
@@ -349,7 +350,7 @@ export class Log {
       previousClosed: this.tail?.closed ?? false,
     };
     return this.attempt(() => {
-      this.files.activateSync(header);
+      this.files.activateSync(spare, header);
       this.segment = new SegmentWriter(this.files, header);
       return this.segment;
     });

@@ -1,11 +1,13 @@
 /**
  * The files of the log and their life:
  *
- *   prepare-<random>.tmp --zeros written, synced--> spare --header written, renamed, directory synced--> <number>.wal
- *   <number>.wal --trimmed--> deleted, or renamed to spare (old bytes stay: G1)
+ *   prepare-<random>.tmp --zeros written, synced--> spare-<random>
+ *   spare-<random> --header written, renamed, directory synced--> <number>.wal
+ *   <number>.wal --trimmed--> deleted, or renamed to spare-<random> (old bytes stay: G1)
  *
  * F1. A file is as long as it will ever be, and synced, before it becomes a segment: writes inside need no metadata.
- * F2. There is at most one spare. Temporary files of an earlier process are deleted when the log opens.
+ * F2. There are at most 4 spares, one after a close: writing 16 MiB of zeros takes 50 ms, a rename none. Temporary files
+ *     of an earlier process are deleted when the log opens.
  * F3. Only segments that this process created are recycled: a write of an earlier user of the log, still in flight in
  *     this process, must find a file that nobody uses any more.
  */
@@ -13,7 +15,8 @@ import type { Storage, StorageFile } from "../storage/storage.ts";
 import { encodeSegmentHeader, SEGMENT_HEADER_SIZE, type SegmentHeader } from "./segment-format.ts";
 
 export const LOG_DIRECTORY = "log";
-const SPARE_PATH = "log/spare";
+const SPARE_PREFIX = "spare-";
+const SPARES_MAX = 4;
 const TEMPORARY_SUFFIX = ".tmp";
 const ZEROS_SIZE = 1 << 20;
 const SEGMENT_NAME = /^(\d{10})\.wal$/;
@@ -39,10 +42,16 @@ export function listSegments(storage: Storage): SegmentName[] {
   return names.sort((left, right) => left.number - right.number);
 }
 
+/** A file that is ready to become a segment. */
+export interface Spare {
+  readonly path: string;
+  readonly size: number;
+}
+
 export class SegmentFiles {
   private readonly storage: Storage;
   private readonly random: (size: number) => Uint8Array;
-  private spareSize = 0;
+  private spares: Spare[] = [];
   private preparing: { cancelled: boolean } | null = null;
   /** All preparations that still touch the disk, cancelled ones too. */
   private readonly underWay = new Set<Promise<void>>();
@@ -52,33 +61,37 @@ export class SegmentFiles {
     this.random = random;
   }
 
-  /** Deletes what an interrupted preparation left, and takes over a finished spare. */
+  /** Deletes what an interrupted preparation left, and takes over the finished spares. */
   openSync(): void {
     for (const name of this.storage.listSync(LOG_DIRECTORY)) {
-      if (name.endsWith(TEMPORARY_SUFFIX)) this.storage.deleteSync(`${LOG_DIRECTORY}/${name}`);
+      const path = `${LOG_DIRECTORY}/${name}`;
+      if (name.endsWith(TEMPORARY_SUFFIX)) this.storage.deleteSync(path);
+      if (!name.startsWith(SPARE_PREFIX)) continue;
+      const file = this.storage.openFileSync(path, { mode: "read" });
+      try {
+        this.spares.push({ path, size: file.sizeSync() });
+      } finally {
+        file.closeSync();
+      }
     }
-    if (!this.storage.existsSync(SPARE_PATH)) return;
-    const file = this.storage.openFileSync(SPARE_PATH, { mode: "read" });
-    try {
-      this.spareSize = file.sizeSync();
-    } finally {
-      file.closeSync();
-    }
+    this.discardSpares(SPARES_MAX);
   }
 
-  /** Size in bytes of the spare, 0 when there is none. */
+  /** Of all spares. */
   get spareBytes(): number {
-    return this.spareSize;
+    return this.spares.reduce((sum, spare) => sum + spare.size, 0);
   }
 
   /**
-   * Makes sure that a spare of at least `size` bytes, and at most `sizeMax` if it is an old one, is there. Returns its
-   * size. When it throws (a full disk), nothing has changed and the call may be repeated.
+   * A spare of at least `size` bytes, and at most `sizeMax` if it is an old one; it stays one until it is activated.
+   * When this throws (a full disk), nothing has changed and the call may be repeated.
    */
-  acquireSync(size: number, sizeMax: number): number {
-    if (this.spareSize >= size && this.spareSize <= Math.max(size, sizeMax)) return this.spareSize;
+  acquireSync(size: number, sizeMax: number): Spare {
+    const limit = Math.max(size, sizeMax);
+    const ready = this.spares.find((spare) => spare.size >= size && spare.size <= limit);
+    if (ready !== undefined) return ready;
     this.cancelPreparation();
-    this.discardSpare();
+    this.discardSpares(0);
     if (!this.storage.existsSync(LOG_DIRECTORY)) {
       this.storage.makeDirectorySync(LOG_DIRECTORY);
       this.storage.syncDirectorySync("");
@@ -97,29 +110,27 @@ export class SegmentFiles {
       throw error;
     }
     file.closeSync();
-    this.storage.renameSync(path, SPARE_PATH);
-    this.spareSize = size;
-    return size;
+    return this.addSpare(path, size);
   }
 
-  /** Turns the spare into the segment of `header`; durable when it returns. A failure here is final for the log. */
-  activateSync(header: SegmentHeader): void {
-    const file = this.storage.openFileSync(SPARE_PATH, { mode: "write" });
+  /** Turns a spare into the segment of `header`; durable when it returns. A failure here is final for the log. */
+  activateSync(spare: Spare, header: SegmentHeader): void {
+    const file = this.storage.openFileSync(spare.path, { mode: "write" });
     try {
       file.writeSync(0, encodeSegmentHeader(header));
       file.syncSync();
     } finally {
       file.closeSync();
     }
-    this.storage.renameSync(SPARE_PATH, segmentPath(header.number));
-    this.spareSize = 0;
+    this.storage.renameSync(spare.path, segmentPath(header.number));
+    this.spares = this.spares.filter((other) => other !== spare);
     this.storage.syncDirectorySync(LOG_DIRECTORY);
   }
 
   /** Starts making a spare in the background; failures are left to `acquireSync`, which will meet them again. */
   prepare(size: number): void {
     // One at a time, cancelled ones too: in a program that never returns to the event loop none of them goes on.
-    if (this.underWay.size > 0 || this.spareSize >= size) return;
+    if (this.underWay.size > 0 || this.spares.some((spare) => spare.size >= size)) return;
     const preparation = { cancelled: false };
     this.preparing = preparation;
     const done = this.prepareFile(size, preparation)
@@ -142,10 +153,9 @@ export class SegmentFiles {
 
   /** Gives up the file of a segment. The caller syncs the directory (`syncDirectory`) after the last one. */
   releaseSync(path: string, recycle: { size: number } | null): void {
-    if (recycle !== null && this.spareSize === 0) {
+    if (recycle !== null && this.spares.length < SPARES_MAX) {
       this.cancelPreparation();
-      this.storage.renameSync(path, SPARE_PATH);
-      this.spareSize = recycle.size;
+      this.addSpare(path, recycle.size);
     } else {
       this.storage.deleteSync(path);
     }
@@ -173,8 +183,7 @@ export class SegmentFiles {
     } finally {
       file.closeSync();
       if (complete) {
-        this.storage.renameSync(path, SPARE_PATH);
-        this.spareSize = size;
+        this.addSpare(path, size);
       } else {
         this.deleteTemporary(path);
       }
@@ -182,16 +191,25 @@ export class SegmentFiles {
     }
   }
 
-  /** A name that no other user of the directory has: a cancelled preparation deletes its file late. */
-  private temporaryPath(): string {
-    const unique = Buffer.from(this.random(8)).toString("hex");
-    return `${LOG_DIRECTORY}/prepare-${unique}${TEMPORARY_SUFFIX}`;
+  /** Deletes spares until `count` are left. */
+  discardSpares(count: number): void {
+    for (const { path } of this.spares.splice(count)) this.storage.deleteSync(path);
   }
 
-  private discardSpare(): void {
-    if (this.spareSize === 0) return;
-    this.storage.deleteSync(SPARE_PATH);
-    this.spareSize = 0;
+  private addSpare(from: string, size: number): Spare {
+    const spare = { path: `${LOG_DIRECTORY}/${SPARE_PREFIX}${this.uniqueName()}`, size };
+    this.storage.renameSync(from, spare.path);
+    this.spares.push(spare);
+    return spare;
+  }
+
+  private temporaryPath(): string {
+    return `${LOG_DIRECTORY}/prepare-${this.uniqueName()}${TEMPORARY_SUFFIX}`;
+  }
+
+  /** A name that no other user of the directory has: a cancelled preparation deletes its file late. */
+  private uniqueName(): string {
+    return Buffer.from(this.random(8)).toString("hex");
   }
 
   /** Best effort: what stays is deleted when the log opens next. */
