@@ -16,65 +16,22 @@
  * R3. `update` changes nothing that exists: it returns the nodes to be stored. The new root may be used once they are
  *     in the source.
  */
-import type { StoreCipher } from "../encryption/cipher.ts";
-import { ClockCache } from "./clock-cache.ts";
-import { type ChunkHandle, type ChunkHandles, type ChunkReference, idKey } from "./chunk-handle.ts";
+import { type ChunkReference, idKey } from "./chunk-handle.ts";
+import { isLeaf, type LeafNode, NODE_FANOUT, type NodeReference } from "./page-map-node.ts";
 import {
-  corruptNode,
-  decodeNode,
-  encodeInterior,
-  encodeLeaf,
-  isLeaf,
-  type LeafNode,
-  type LeafPages,
-  LEVELS_MAX,
-  NODE_FANOUT,
-  type NodeChildren,
-  nodeId,
-  type NodeReference,
-  type PageMapNode,
-} from "./page-map-node.ts";
+  EMPTY_ROOT,
+  type PageMapOptions,
+  type PageMapRoot,
+  PageMapTree,
+  SPAN,
+  type Subtree,
+  subtreeOf,
+} from "./page-map-tree.ts";
+import { type PageMapChange, type PageMapUpdate, updatePageMap } from "./page-map-update.ts";
 
-export interface PageMapRoot {
-  /** 16 bytes; null when no page is present. */
-  readonly nodeId: Uint8Array | null;
-  readonly levels: number;
-  readonly pageCount: number;
-}
-
-export const EMPTY_ROOT: PageMapRoot = { nodeId: null, levels: 0, pageCount: 0 };
-
-/** Where nodes are kept: the catalog. */
-export interface NodeSource {
-  /** The node's bytes, valid until the next call; undefined when there is none, which the page map reports as damage. */
-  load(id: Uint8Array): Uint8Array | undefined;
-}
-
-export interface PageMapOptions {
-  readonly source: NodeSource;
-  readonly handles: ChunkHandles;
-  readonly cipher: StoreCipher | null;
-  /** Decoded nodes kept in memory, at some 5 KiB each; 8192 cover a database of 2 GiB. */
-  readonly cachedNodesMax?: number;
-}
-
-/** A page's new place; a null chunk makes the page absent. */
-export interface PageMapChange {
-  readonly pageNumber: number;
-  readonly chunk: ChunkHandle | null;
-  readonly slot: number;
-}
-
-export interface NewNode {
-  readonly id: Uint8Array;
-  readonly bytes: Uint8Array;
-}
-
-export interface PageMapUpdate {
-  readonly root: PageMapRoot;
-  /** Children before parents. Some may be in the source already. */
-  readonly newNodes: NewNode[];
-}
+export { EMPTY_ROOT, levelsFor } from "./page-map-tree.ts";
+export type { NodeSource, PageMapOptions, PageMapRoot } from "./page-map-tree.ts";
+export type { NewNode, PageMapChange, PageMapUpdate } from "./page-map-update.ts";
 
 /** A node met by `walk`. */
 export interface PageMapVisit {
@@ -87,43 +44,6 @@ export interface PageMapVisit {
   readonly pages: readonly (ChunkReference | null)[] | null;
 }
 
-/** The fewest levels that cover so many pages. */
-export function levelsFor(pageCount: number): number {
-  let levels = 0;
-  for (let covered = 1; covered < pageCount; covered *= NODE_FANOUT) levels++;
-  return pageCount === 1 ? 1 : levels;
-}
-
-/** Pages covered by a node of each level. */
-const SPAN: readonly number[] = Array.from(
-  { length: LEVELS_MAX + 1 },
-  (_, level) => NODE_FANOUT ** level,
-);
-
-/** A part of a tree: a node and its level. */
-interface Subtree {
-  readonly node: NodeReference | null;
-  readonly level: number;
-}
-
-interface UpdateRun {
-  readonly changes: readonly PageMapChange[];
-  readonly pageCount: number;
-  /** Entries past the new page count exist and must go. */
-  readonly shrinks: boolean;
-  readonly newNodes: NewNode[];
-}
-
-/** The changes from `start` to `end` that fall into one node, and what was there before. */
-interface UpdateStep {
-  readonly old: Subtree;
-  readonly level: number;
-  /** Page index that the node begins with. */
-  readonly base: number;
-  readonly start: number;
-  readonly end: number;
-}
-
 interface LeafMemo {
   readonly root: PageMapRoot;
   readonly leafIndex: number;
@@ -134,20 +54,14 @@ interface LeafMemo {
 const MEMO_SIZE = 4096;
 
 export class PageMap {
-  readonly #source: NodeSource;
-  readonly #handles: ChunkHandles;
-  readonly #cipher: StoreCipher | null;
-  readonly #nodes: ClockCache<PageMapNode>;
+  readonly #tree: PageMapTree;
   /** The leaf used last per leaf index modulo its size: most lookups repeat. */
   readonly #memo: (LeafMemo | undefined)[] = Array.from({ length: MEMO_SIZE });
   #lastRoot: PageMapRoot = EMPTY_ROOT;
   #lastRootReference: NodeReference | null = null;
 
   constructor(options: PageMapOptions) {
-    this.#source = options.source;
-    this.#handles = options.handles;
-    this.#cipher = options.cipher;
-    this.#nodes = new ClockCache(options.cachedNodesMax ?? 8192);
+    this.#tree = new PageMapTree(options);
   }
 
   /** Null when the page is absent or past the page count. Throws CORRUPT_NODE. */
@@ -172,29 +86,13 @@ export class PageMap {
       this.#lastRoot = root;
     }
     if (this.#lastRootReference === null) return null;
-    let node = this.#load(this.#lastRootReference, root.levels);
+    let node = this.#tree.load(this.#lastRootReference, root.levels);
     while (!isLeaf(node)) {
       const child = node.children[Math.floor(index / SPAN[node.level - 1]!) % NODE_FANOUT] ?? null;
       if (child === null) return null;
-      node = this.#load(child, node.level - 1);
+      node = this.#tree.load(child, node.level - 1);
     }
     return node;
-  }
-
-  /** A node through the cache. */
-  #load(reference: NodeReference, level: number): PageMapNode {
-    const cached = this.#nodes.get(reference.key);
-    // The same bytes may be asked for at one level only; a damaged parent could ask at another.
-    if (cached !== undefined && cached.level === level) return cached;
-    const node = this.#loadFresh(reference, level);
-    this.#nodes.set(node.key, node);
-    return node;
-  }
-
-  #loadFresh({ id, key }: NodeReference, level: number): PageMapNode {
-    const bytes = this.#source.load(id);
-    if (bytes === undefined) throw corruptNode(id, "the catalog does not have it");
-    return decodeNode(bytes, { id, key, level, cipher: this.#cipher, handles: this.#handles });
   }
 
   /**
@@ -202,126 +100,7 @@ export class PageMap {
    * `root` past `pageCount` are dropped. Nothing is stored; see R3.
    */
   update(root: PageMapRoot, changes: readonly PageMapChange[], pageCount: number): PageMapUpdate {
-    checkChanges(changes, pageCount);
-    const levels = levelsFor(pageCount);
-    const newNodes: NewNode[] = [];
-    const run: UpdateRun = { changes, pageCount, shrinks: pageCount < root.pageCount, newNodes };
-    let old = subtreeOf(root);
-    // A tree that shrank keeps only what is under the first child.
-    while (old.node !== null && old.level > levels) old = this.#firstChild(old);
-    if (levels === 0) return { root: { nodeId: null, levels: 0, pageCount }, newNodes };
-    const node = this.#updateNode(run, {
-      old,
-      level: levels,
-      base: 0,
-      start: 0,
-      end: changes.length,
-    });
-    return { root: { nodeId: node?.id ?? null, levels, pageCount }, newNodes };
-  }
-
-  #firstChild({ node, level }: Subtree): Subtree {
-    if (node === null) return { node, level: level - 1 };
-    const loaded = this.#load(node, level);
-    return { node: isLeaf(loaded) ? null : (loaded.children[0] ?? null), level: level - 1 };
-  }
-
-  #updateNode(run: UpdateRun, step: UpdateStep): NodeReference | null {
-    const { old, level, base, start, end } = step;
-    const cut = run.shrinks && base + SPAN[level]! > run.pageCount;
-    if (start === end && (old.node === null || (!cut && old.level === level))) return old.node;
-    return level === 1 ? this.#updateLeaf(run, step) : this.#updateInterior(run, step);
-  }
-
-  #updateLeaf(run: UpdateRun, { old, base, start, end }: UpdateStep): NodeReference | null {
-    const before = old.node === null ? null : this.#load(old.node, 1);
-    const pages: LeafPages =
-      before !== null && isLeaf(before)
-        ? [...before.pages]
-        : Array.from({ length: NODE_FANOUT }, () => null);
-    for (let index = start; index < end; index++) {
-      const { pageNumber, chunk, slot } = run.changes[index]!;
-      pages[pageNumber - 1 - base] = chunk === null ? null : { chunk, slot };
-    }
-    for (let index = Math.max(0, run.pageCount - base); index < NODE_FANOUT; index++)
-      pages[index] = null;
-    const bytes = encodeLeaf(pages);
-    if (bytes === null) return null;
-    return this.#finish(run, old.node, bytes, (id, key) => ({
-      level: 1,
-      key,
-      id,
-      pages,
-      weight: 1,
-      referenced: false,
-    }));
-  }
-
-  #updateInterior(run: UpdateRun, step: UpdateStep): NodeReference | null {
-    const { old, level, base } = step;
-    const children = this.#oldChildren(old, level);
-    const span = SPAN[level - 1]!;
-    let start = step.start;
-    for (let index = 0; index < NODE_FANOUT; index++) {
-      const childBase = base + index * span;
-      let end = start;
-      while (end < step.end && run.changes[end]!.pageNumber - 1 < childBase + span) end++;
-      const before = children[index]!;
-      if (childBase >= run.pageCount) {
-        children[index] = NO_SUBTREE;
-      } else {
-        const node = this.#updateNode(run, {
-          old: before,
-          level: level - 1,
-          base: childBase,
-          start,
-          end,
-        });
-        children[index] = { node, level: level - 1 };
-      }
-      start = end;
-    }
-    const nodes: NodeChildren = children.map((child) => child.node);
-    const bytes = encodeInterior(level, nodes);
-    if (bytes === null) return null;
-    return this.#finish(run, old.level === level ? old.node : null, bytes, (id, key) => ({
-      level,
-      key,
-      id,
-      children: nodes,
-      weight: 1,
-      referenced: false,
-    }));
-  }
-
-  /** The 64 children of a node of this level; a tree that grew a level is the first child of a new node. */
-  #oldChildren(old: Subtree, level: number): Subtree[] {
-    const children: Subtree[] = Array.from({ length: NODE_FANOUT }, () => NO_SUBTREE);
-    if (old.node === null) return children;
-    if (old.level < level) {
-      children[0] = old;
-      return children;
-    }
-    const node = this.#load(old.node, level);
-    if (isLeaf(node)) return children;
-    return node.children.map((child) =>
-      child === null ? NO_SUBTREE : { node: child, level: level - 1 },
-    );
-  }
-
-  /** Names a node, and notes it as new unless it is what was there before. */
-  #finish(
-    run: UpdateRun,
-    before: NodeReference | null,
-    bytes: Uint8Array,
-    make: (id: Uint8Array, key: string) => PageMapNode,
-  ): NodeReference {
-    const id = nodeId(bytes, this.#cipher);
-    const key = idKey(id);
-    if (before !== null && before.key === key) return before;
-    run.newNodes.push({ id, bytes });
-    this.#nodes.set(key, make(id, key));
-    return { id, key };
+    return updatePageMap(this.#tree, root, changes, pageCount);
   }
 
   /**
@@ -341,8 +120,8 @@ export class PageMap {
     if (left.node === null && right.node === null) return;
     if (left.node?.key === right.node?.key) return;
     if (level === 1) {
-      const before = this.#leafPages(left.node);
-      const after = this.#leafPages(right.node);
+      const before = this.#tree.leafPages(left.node);
+      const after = this.#tree.leafPages(right.node);
       for (let index = 0; index < NODE_FANOUT; index++) {
         const a = before[index] ?? null;
         const b = after[index] ?? null;
@@ -350,18 +129,12 @@ export class PageMap {
       }
       return;
     }
-    const lefts = this.#oldChildren(left, level);
-    const rights = this.#oldChildren(right, level);
+    const lefts = this.#tree.children(left, level);
+    const rights = this.#tree.children(right, level);
     const span = SPAN[level - 1]!;
     for (let index = 0; index < NODE_FANOUT; index++) {
       yield* this.#diff(lefts[index]!, rights[index]!, level - 1, base + index * span);
     }
-  }
-
-  #leafPages(node: NodeReference | null): readonly (ChunkReference | null)[] {
-    if (node === null) return [];
-    const leaf = this.#load(node, 1);
-    return isLeaf(leaf) ? leaf.pages : [];
   }
 
   /**
@@ -383,7 +156,7 @@ export class PageMap {
     enter: (key: string) => boolean,
   ): Generator<PageMapVisit, void, undefined> {
     if (!enter(reference.key)) return;
-    const node = this.#loadFresh(reference, level);
+    const node = this.#tree.loadFresh(reference, level);
     const { id, key } = node;
     const pages = isLeaf(node) ? node.pages : null;
     yield { id, key, level, firstPage: base + 1, pages };
@@ -395,28 +168,6 @@ export class PageMap {
   }
 
   get cachedNodes(): number {
-    return this.#nodes.count;
-  }
-}
-
-const NO_SUBTREE: Subtree = { node: null, level: 0 };
-
-function subtreeOf(root: PageMapRoot): Subtree {
-  const { nodeId: id, levels } = root;
-  return { node: id === null ? null : { id, key: idKey(id) }, level: levels };
-}
-
-function checkChanges(changes: readonly PageMapChange[], pageCount: number): void {
-  let last = 0;
-  for (const { pageNumber, chunk, slot } of changes) {
-    if (!(pageNumber > last) || pageNumber > pageCount) {
-      throw new RangeError(
-        `Cannot update page map: page ${pageNumber} after ${last}, of ${pageCount} pages`,
-      );
-    }
-    if (chunk !== null && !(slot >= 0 && slot < 64)) {
-      throw new RangeError(`Cannot update page map: page ${pageNumber} has slot ${slot}`);
-    }
-    last = pageNumber;
+    return this.#tree.cachedNodes;
   }
 }
