@@ -1,0 +1,21 @@
+/** bough: git-like branches for SQLite. */
+export { openStore, openStoreAsync, Store } from "./store/store.ts";
+export { Database } from "./store/database.ts";
+export { Branch } from "./store/branch.ts";
+export { StoreConnection } from "./store/store-connection.ts";
+export { Connection } from "./sqlite/connection.ts";
+export { Statement } from "./sqlite/statement.ts";
+export { SqliteError } from "./sqlite/sqlite-error.ts";
+export { InvariantError, StoreError } from "./errors.ts";
+export { formatRevision, parseRevision } from "./branch/revision.ts";
+
+export type { CreateDatabaseOptions } from "./store/store.ts";
+export type { Tag } from "./store/database.ts";
+export type { CreateBranchOptions, Head, RestoreOptions } from "./store/branch.ts";
+export type { Commit, LogOptions } from "./store/commit-log.ts";
+export type { ConnectOptions } from "./store/store-connection.ts";
+export type { StoreOptions } from "./store/store-options.ts";
+export type { Backend } from "./store/store-header.ts";
+export type { Durability } from "./transaction/commit-pipeline.ts";
+export type { Revision, RevisionPoint } from "./branch/revision.ts";
+export type { StoreErrorCode } from "./errors.ts";
