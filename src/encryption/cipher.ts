@@ -20,6 +20,8 @@ export interface SealOptions {
   /** 12 bytes, never used twice with the same derived key. */
   readonly nonce: Uint8Array;
   readonly associatedData: Uint8Array;
+  /** The active data key unless given. A file that names one key for all its parts keeps it through a rotation. */
+  readonly keyNumber?: number;
 }
 
 export interface OpenSealedOptions extends SealOptions {

@@ -22,7 +22,8 @@
  *   wrapped = nonce (12), ciphertext (32), tag (16); associated data "data key <number>" or "address key".
  *
  * Invariants
- * E1. A data key stays in the ring for ever, so that what it sealed can be read; only the active one seals.
+ * E1. A data key stays in the ring for ever, so that what it sealed can be read; only the active one seals, but for the rest
+ *     of a file that was begun under another.
  * E2. Key numbers are 1, 2, 3 ... and never reused.
  * E3. The address key never changes: ids, and with them deduplication, survive every rotation.
  * E4. Nothing of a key appears in messages or ids.
@@ -148,7 +149,7 @@ export class KeyRing implements StoreCipher {
   }
 
   seal(options: SealOptions, plaintext: Uint8Array): Uint8Array {
-    const key = this.#deriveKey(options, this.activeKeyNumber);
+    const key = this.#deriveKey(options, options.keyNumber ?? this.activeKeyNumber);
     const cipher = createCipheriv(ALGORITHM, key, options.nonce, { authTagLength: SEAL_TAG_SIZE });
     cipher.setAAD(options.associatedData);
     const ciphertext = cipher.update(plaintext);

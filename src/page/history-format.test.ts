@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { CurrentCipher } from "../encryption/current-cipher.ts";
 import { KeyRing } from "../encryption/key-ring.ts";
 import { parseMasterKey } from "../encryption/master-key.ts";
 import { StoreError } from "../errors.ts";
@@ -14,7 +15,7 @@ import {
   HistoryKind,
 } from "./history-format.ts";
 import { HistoryReader } from "./history-reader.ts";
-import { type HistoryMeta, writeHistory } from "./history-writer.ts";
+import { type HistoryMeta, HistoryWriter, writeHistory } from "./history-writer.ts";
 
 const storeId = Uint8Array.from({ length: 16 }, (_, index) => index);
 const cipher = KeyRing.create(parseMasterKey(Buffer.alloc(32, 3)));
@@ -191,6 +192,23 @@ describe("history segment", () => {
     expect(Buffer.from(contentOf(file)).includes(Buffer.from(storeId.subarray(0, 16)), 80)).toBe(
       false,
     );
+  });
+
+  test("a key that is rotated while a segment is written leaves it readable", () => {
+    const before = KeyRing.create(parseMasterKey(Buffer.alloc(32, 3)));
+    const current = new CurrentCipher(before);
+    const file = newFile();
+    const writer = new HistoryWriter(file, { ...meta, cipher: current });
+    const noise = Uint8Array.from({ length: 60_000 }, (_, index) => (index * index) >> 7);
+    const entries = [1, 2, 3, 4, 5].map((version) => image(1, version, noise));
+    for (const [index, entry] of entries.entries()) {
+      writer.add(entry);
+      if (index === 2) current.ring = before.rotate(parseMasterKey(Buffer.alloc(32, 4)));
+    }
+    expect(writer.finish().blockCount).toBeGreaterThan(2);
+    const reader = HistoryReader.open(file, { storeId, cipher: current });
+    expect(reader.header.keyNumber).toBe(1);
+    expect([...reader.entries()]).toEqual(entries);
   });
 
   test("a segment without encryption is refused in a store that is encrypted", () => {

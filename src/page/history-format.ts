@@ -23,9 +23,9 @@
  *        8    1  codec of the body: 0 raw, 1 lz4; 2 is reserved for zstd; readers refuse others
  *        9    1  kind: 1 entries, 2 index; readers refuse others
  *       10    6  reserved, 0; readers refuse others
- *       16    n  body: the plaintext compressed by the codec, then sealed with AES-256-GCM (ciphertext and 16-byte tag) under
- *                context "history", the header's salt, the block's offset in the file as nonce (12 bytes), and the
- *                file's header and the block's first 16 bytes as associated data
+ *       16    n  body: the plaintext compressed by the codec, then sealed with AES-256-GCM (ciphertext and 16-byte
+ *                tag) under context "history", the header's salt, the block's offset in the file as nonce (12
+ *                bytes), and the file's header and the block's first 16 bytes as associated data
  *     16+n    8  CRC-64/NVME of all bytes of the block before it
  *
  *   Plaintext of an entries block, some 64 KiB; all numbers are varints (varint.ts), `payload` is bytes:
@@ -50,7 +50,7 @@
  *     makes its reader allocate more than 255 times the bytes that are there.
  */
 import { CipherError, SEAL_TAG_SIZE, type StoreCipher } from "../encryption/cipher.ts";
-import { invariant, StoreError } from "../errors.ts";
+import { StoreError } from "../errors.ts";
 import { crc64Into, crc64Matches } from "../storage/crc64.ts";
 import { CHUNK_ID_SIZE, CHUNK_SLOTS_MAX } from "./chunk-format.ts";
 import {
@@ -261,11 +261,6 @@ export function encodeBlock(
   options: { readonly codec: Codec; readonly sealing: BlockSealing },
 ): Uint8Array {
   const { cipher, keyNumber, salt, header } = options.sealing;
-  // The header names one key for all blocks: a key rotated under a writer would make them unreadable.
-  invariant(
-    (cipher?.activeKeyNumber ?? 0) === keyNumber,
-    `a history segment keeps data key ${keyNumber}`,
-  );
   const { codec, body } = compressSync(plaintext, options.codec);
   const bodySize = body.length + (cipher === null ? 0 : SEAL_TAG_SIZE);
   const bytes = new Uint8Array(BLOCK_OVERHEAD + bodySize);
@@ -279,10 +274,9 @@ export function encodeBlock(
   } else {
     const associatedData = associatedDataOf(header, bytes);
     const nonce = nonceOf(offset);
-    bytes.set(
-      cipher.seal({ context: "history", salt, nonce, associatedData }, body),
-      BLOCK_HEADER_SIZE,
-    );
+    // The header names one key for all blocks, also when the store's active one changes meanwhile.
+    const sealOptions = { context: "history" as const, salt, nonce, associatedData, keyNumber };
+    bytes.set(cipher.seal(sealOptions, body), BLOCK_HEADER_SIZE);
   }
   crc64Into(bytes, 0, bytes.length - CRC_SIZE, bytes, bytes.length - CRC_SIZE);
   return bytes;

@@ -1,6 +1,6 @@
 /**
- * The nodes of page maps in memory: loaded from the catalog, verified, and kept decoded up to a limit. What reads a page map
- * (page-map.ts) and what updates one (page-map-update.ts) both walk the tree through here.
+ * The nodes of page maps in memory: loaded from the catalog, verified, and kept decoded up to a limit. What reads a page
+ * map (page-map.ts) and what updates one (page-map-update.ts) both walk the tree through here.
  */
 import type { StoreCipher } from "../encryption/cipher.ts";
 import { type ChunkHandles, type ChunkReference, idKey } from "./chunk-handle.ts";

@@ -1,6 +1,6 @@
 /**
- * Makes the next page map out of one and a set of changes, by copying the paths to the leaves that change; see R1 to R3 in
- * page-map.ts. A tree that grows gets the old one as its first child; one that shrinks keeps what is under the first
+ * Makes the next page map out of one and a set of changes, by copying the paths to the leaves that change; see R1 to R3
+ * in page-map.ts. A tree that grows gets the old one as its first child; one that shrinks keeps what is under the first
  * child, cut at the page count.
  */
 import type { ChunkHandle } from "./chunk-handle.ts";

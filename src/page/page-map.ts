@@ -10,8 +10,8 @@
  *     level 1  pages 1-64 65-128 ...                          leaf: 64 x (chunk, slot)
  *
  * Invariants
- * R1. Canonical: what a root holds (page count, and the reference of each page) alone determines its node ids. Levels are the
- *     fewest that cover the page count; no node is empty; a root without pages has nodeId null.
+ * R1. Canonical: what a root holds (page count, and the reference of each page) alone determines its node ids. Levels
+ *     are the fewest that cover the page count; no node is empty; a root without pages has nodeId null.
  * R2. No entry lies past the page count. A page within it may be absent: SQLite's lock page, or a page never written.
  * R3. `update` changes nothing that exists: it returns the nodes to be stored. The new root may be used once they are
  *     in the source.
@@ -138,8 +138,8 @@ export class PageMap {
   }
 
   /**
-   * Every node of a root, parents before children, read from the source and verified, never from the cache. Skips a node and
-   * all below it when `enter` says false (it was seen through another root).
+   * Every node of a root, parents before children, read from the source and verified, never from the cache. Skips a
+   * node and all below it when `enter` says false (it was seen through another root).
    */
   *walk(
     root: PageMapRoot,
