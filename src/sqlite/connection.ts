@@ -10,12 +10,23 @@ import {
   SQLITE_OPEN_READWRITE,
   SQLITE_PREPARE_PERSISTENT,
 } from "./constants.ts";
+import { attachedOption, booleanOption, toggled } from "./options.ts";
+import {
+  registerAggregate,
+  registerFunction,
+  type AggregateOptions,
+  type FunctionOptions,
+} from "./register-function.ts";
+import { registerTable } from "./register-table.ts";
+import type { TableFactory, TableOptions } from "./table-definition.ts";
+import type { UserCallback } from "./user-functions.ts";
+import { copyDatabase, type BackupOptions, type BackupProgress } from "./backup.ts";
 import type { SqliteRuntime } from "./runtime.ts";
 import { runScript } from "./script.ts";
 import { deserialize, serialize } from "./serialization.ts";
 import { resultCodeName, SqliteError } from "./sqlite-error.ts";
 import { requireSingleStatement } from "./sql-tail.ts";
-import { Statement, toggled } from "./statement.ts";
+import { Statement } from "./statement.ts";
 import { StatementState } from "./statement-state.ts";
 import {
   transactionFunction,
@@ -135,6 +146,52 @@ export class Connection {
 
   transaction<F extends AnyFunction>(body: F): TransactionFunction<F> {
     return transactionFunction(this, body);
+  }
+
+  /** Defines an SQL function. An exception that `call` throws reaches the caller of the statement. */
+  function(name: string, call: UserCallback): this;
+  function(name: string, options: FunctionOptions | null | undefined, call: UserCallback): this;
+  function(name: string, options: unknown, call?: unknown): this {
+    registerFunction(this.#state, name, options, call);
+    return this;
+  }
+
+  /** Defines an aggregate function; with `inverse` a window function too. */
+  aggregate(name: string, options: AggregateOptions): this {
+    registerAggregate(this.#state, name, options);
+    return this;
+  }
+
+  /** Defines a virtual table: one by this name, or a module for CREATE VIRTUAL TABLE ... USING name(...). */
+  table(name: string, definition: TableOptions | TableFactory): this {
+    registerTable(this.#state, name, definition);
+    return this;
+  }
+
+  /** Copies the database into another one, which `openBackup` opens. */
+  async backup(destination: string, options?: BackupOptions | null): Promise<BackupProgress> {
+    if (typeof destination !== "string")
+      throw new TypeError("Expected first argument to be a string");
+    if (options !== undefined && typeof options !== "object") {
+      throw new TypeError("Expected second argument to be an options object");
+    }
+    const name = destination.trim();
+    if (name === "") throw new TypeError("Backup filename cannot be an empty string");
+    if (name === ":memory:") throw new TypeError('Invalid backup filename ":memory:"');
+    const attached = attachedOption(options ?? {});
+    const progress = options?.progress ?? null;
+    if (progress !== null && typeof progress !== "function") {
+      throw new TypeError('Expected the "progress" option to be a function');
+    }
+    this.#state.requireReady();
+    using target = this.openBackup(name);
+    return await copyDatabase(this.#state, target.#state, { attached, progress });
+  }
+
+  /** Opens what `backup` writes to: a database of the same VFS. It must belong to the same runtime. */
+  protected openBackup(name: string): Connection {
+    const { runtime, owner } = this.#state;
+    return new Connection(runtime, { name, owner });
   }
 
   serialize(options?: { attached?: string } | null): Buffer {
@@ -307,20 +364,4 @@ function closeDatabase(state: ConnectionState): void {
   state.pointer = 0;
   runtime.connections.delete(state);
   if (runtime.current === state) runtime.current = null;
-}
-
-export function booleanOption(options: object, name: string): boolean {
-  if (!(name in options)) return false;
-  const value: unknown = Reflect.get(options, name);
-  if (typeof value !== "boolean")
-    throw new TypeError(`Expected the "${name}" option to be a boolean`);
-  return value;
-}
-
-export function attachedOption(options: { attached?: string }): string {
-  const attached: unknown = "attached" in options ? options.attached : "main";
-  if (typeof attached !== "string")
-    throw new TypeError('Expected the "attached" option to be a string');
-  if (attached === "") throw new TypeError('The "attached" option cannot be an empty string');
-  return attached;
 }

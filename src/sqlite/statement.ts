@@ -1,6 +1,7 @@
 /** A prepared statement with better-sqlite3's methods. Made by Connection.prepare. */
 import type { Connection } from "./connection.ts";
 import { SQLITE_ROW } from "./constants.ts";
+import { toggled } from "./options.ts";
 import { RowMode } from "./row-maker.ts";
 import { StatementIterator } from "./statement-iterator.ts";
 import { StatementState } from "./statement-state.ts";
@@ -172,12 +173,4 @@ export class Statement {
     state.connection.requireNotBusy();
     if (state.locked) throw new TypeError("This statement is busy executing a query");
   }
-}
-
-/** No argument means true. */
-export function toggled(parameters: readonly unknown[]): boolean {
-  if (parameters.length === 0) return true;
-  const [value] = parameters;
-  if (typeof value !== "boolean") throw new TypeError("Expected first argument to be a boolean");
-  return value;
 }

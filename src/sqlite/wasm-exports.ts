@@ -53,6 +53,7 @@ const INTEGER_FUNCTIONS = [
   "sqlite3_step",
   "sqlite3_stmt_readonly",
   "sqlite3_total_changes",
+  "sqlite3_user_data",
   "sqlite3_value_blob",
   "sqlite3_value_bytes",
   "sqlite3_value_double",
