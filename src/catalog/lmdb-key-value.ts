@@ -134,10 +134,12 @@ class LmdbKeyValue implements KeyValueStore {
         : { start, end };
     this.iteratorCount++;
     try {
-      const entries = this.database.getRange(limit === undefined ? bounds : { ...bounds, limit });
-      for (const entry of entries) {
+      // lmdb's own limit would read one entry more before it stops.
+      let count = 0;
+      for (const entry of this.database.getRange(bounds)) {
         yield entry;
         this.checkOpen();
+        if (++count === limit) break;
       }
     } catch (error) {
       throw fromLmdbError("Cannot read the catalog", this.path, error);

@@ -103,6 +103,7 @@ class MemoryKeyValue implements KeyValueStore {
     for (let step = 0; step < count; step++) {
       const entry = entries[options.reverse === true ? end - 1 - step : first + step];
       if (entry !== undefined) yield entry;
+      this.checkOpen();
     }
   }
 

@@ -333,6 +333,23 @@ function describeLimits(place: Place): void {
     );
   });
 
+  test("an iterator that is open when the store closes throws at its next step, and can still be left", () => {
+    const open = place();
+    const store = open();
+    store.commit(
+      batchOf(Array.from({ length: 1000 }, (_, index) => [numberKey(index), "x"] as const)),
+    );
+    const advanced = store.range(ALL)[Symbol.iterator]();
+    const left = store.range(ALL)[Symbol.iterator]();
+    advanced.next();
+    left.next();
+    store.close();
+    expect(() => advanced.next()).toThrow(InvariantError);
+    left.return?.();
+    const again = open();
+    expect(keysOf(again)).toHaveLength(1000);
+  });
+
   test("a closed store refuses everything, and closing it again is harmless", () => {
     const store = place()();
     store.commit(
