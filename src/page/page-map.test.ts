@@ -1,5 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import type { StoreCipher } from "../encryption/cipher.ts";
+import { KeyRing } from "../encryption/key-ring.ts";
+import { parseMasterKey } from "../encryption/master-key.ts";
 import { StoreError } from "../errors.ts";
 import { ChunkHandles, idKey } from "./chunk-handle.ts";
 import {
@@ -255,6 +258,19 @@ describe("damaged page map nodes", () => {
       nodes.bytes.set(key, bytes);
     }
     expect([...nodes.open().walk(root)]).toHaveLength(3);
+  });
+
+  test("in an encrypted store node ids need its key, so that a forged node is refused", () => {
+    const cipher = KeyRing.create(parseMasterKey(Buffer.alloc(32, 3)));
+    const nodes = new Nodes();
+    const open = (used: StoreCipher | null): PageMap =>
+      new PageMap({ source: nodes, handles, cipher: used });
+    const root = nodes.store(open(cipher).update(EMPTY_ROOT, [change(1, 1), change(70, 2)], 70));
+    expect(open(cipher).lookup(root, 70)).toEqual({ chunk: chunk(2), slot: 6 });
+    const forged = nodes.store(open(null).update(EMPTY_ROOT, [change(1, 1), change(70, 9)], 70));
+    expect(idOf(forged)).not.toBe(idOf(root));
+    expectCorrupt(() => open(cipher).lookup(forged, 70), "forged");
+    expectCorrupt(() => open(null).lookup(root, 70), "read without the key");
   });
 
   test("a missing node is damage, not an absent page", () => {
