@@ -167,7 +167,7 @@ describe("chunk", () => {
 
   test("a flipped bit with a forged checksum does not pass the tag", () => {
     const chunk = encodeChunk({ pages: somePages(4), pageSize: 512, codec: Codec.lz4, cipher });
-    const formatBytes = [4, 5, 6]; // refused as a newer format before the tag is tried
+    const formatBytes = new Set([4, 5, 6]); // refused as a newer format before the tag is tried
     for (let bit = 0; bit < (chunk.bytes.length - 8) * 8; bit++) {
       const damaged = chunk.bytes.slice();
       damaged[bit >> 3]! ^= 1 << (bit & 7);
@@ -176,7 +176,7 @@ describe("chunk", () => {
       const expected = [
         "CORRUPT_CHUNK",
         "KEY_WRONG",
-        ...(formatBytes.includes(bit >> 3) ? ["STORE_FORMAT"] : []),
+        ...(formatBytes.has(bit >> 3) ? ["STORE_FORMAT"] : []),
       ];
       expect(expected, `bit ${bit}`).toContain(code);
     }
