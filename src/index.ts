@@ -13,7 +13,7 @@ export type { CreateDatabaseOptions } from "./store/store.ts";
 export type { Tag } from "./store/database.ts";
 export type { CreateBranchOptions, Head, RestoreOptions } from "./store/branch.ts";
 export type { Commit, LogOptions } from "./store/commit-log.ts";
-export type { ConnectOptions } from "./store/store-connection.ts";
+export type { ConnectOptions } from "./store/session.ts";
 export type { StoreOptions } from "./store/store-options.ts";
 export type { Backend } from "./store/store-header.ts";
 export type { Durability } from "./transaction/commit-pipeline.ts";

@@ -185,7 +185,7 @@ export class Catalog {
 
   *chunks(): Generator<{ id: Uint8Array; place: ChunkPlace }> {
     for (const { key, value } of this.#table(Table.chunk))
-      yield { id: key.slice(1), place: decodeChunkPlace(openValue(key, value, "a chunk")) };
+      yield { id: new Uint8Array(key.subarray(1)), place: decodeChunkPlace(openValue(key, value, "a chunk")) };
   }
 
   page(hash: Uint8Array): PagePlace | undefined {
@@ -199,7 +199,7 @@ export class Catalog {
   *pages(): Generator<{ hash: Uint8Array; place: PagePlace }> {
     for (const { key, value } of this.#table(Table.pageHash)) {
       const reader = new ByteReader(openValue(key, value, "a page hash"));
-      yield { hash: key.slice(1), place: { chunkId: reader.raw(16), slot: reader.u8() } };
+      yield { hash: new Uint8Array(key.subarray(1)), place: { chunkId: reader.raw(16), slot: reader.u8() } };
     }
   }
 

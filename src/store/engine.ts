@@ -353,7 +353,7 @@ function prepareDirectory(storage: Storage, description: string, create: boolean
   try {
     names = storage.listSync("");
   } catch (cause) {
-    if (storage.directory !== null && isFile(storage))
+    if (isFile(cause))
       throw new StoreError(
         "STORE_IS_FILE",
         `Cannot open store "${description}": it is a file, a store is a directory; to bring a SQLite file in use "bough import"`,
@@ -373,13 +373,9 @@ function prepareDirectory(storage: Storage, description: string, create: boolean
   return false;
 }
 
-function isFile(storage: Storage): boolean {
-  try {
-    openNodeStorage(storage.directory ?? "").listSync("..");
-    return true;
-  } catch {
-    return false;
-  }
+/** Whether the store's own path is a file, not a directory. */
+function isFile(error: unknown): boolean {
+  return error instanceof StoreError && error.details["systemCode"] === "ENOTDIR";
 }
 
 function readKeyFile(path: string): Uint8Array {

@@ -9,7 +9,8 @@ import { SqliteRuntime } from "../sqlite/runtime.ts";
 import { Database } from "./database.ts";
 import { Engine } from "./engine.ts";
 import { openDatabaseNamed, resolveRevision } from "./resolve-revision.ts";
-import { type ConnectOptions, StoreConnection } from "./store-connection.ts";
+import { type ConnectOptions, Session } from "./session.ts";
+import { StoreConnection } from "./store-connection.ts";
 import type { StoreOptions } from "./store-options.ts";
 import { StoreVfs } from "./store-vfs.ts";
 
@@ -37,7 +38,7 @@ export class Store {
   readonly path: string;
   readonly #engine: Engine;
   readonly #vfs: StoreVfs;
-  readonly #connections: Set<StoreConnection> = new Set();
+  readonly #sessions: Set<Session> = new Set();
   #runtime: SqliteRuntime | null = null;
 
   /** @internal */
@@ -89,21 +90,24 @@ export class Store {
   }
 
   /** A connection on a revision: "shop", "shop/dev", "shop@120", "shop/dev@-5m". */
-  connect(revision: string, options: ConnectOptions & { displayName?: string } = {}): StoreConnection {
+  connect(revision: string, options: ConnectOptions = {}): StoreConnection {
+    return new StoreConnection(this.openSession(revision, options));
+  }
+
+  /** @internal For classes that extend Connection by themselves. */
+  openSession(revision: string, options: ConnectOptions): Session {
     const engine = this.#engine;
     const { database } = resolveRevision(engine, revision);
-    const { displayName } = options;
-    const connection = new StoreConnection({
+    const session = new Session({
       engine,
       runtime: this.#sqlite(),
       revision,
       pageSize: database.refs.row.pageSize,
       connect: options,
-      ...(displayName === undefined ? {} : { displayName }),
-      onClose: (closed) => this.#connections.delete(closed),
+      onRelease: (released) => this.#sessions.delete(released),
     });
-    this.#connections.add(connection);
-    return connection;
+    this.#sessions.add(session);
+    return session;
   }
 
   /** Moves every commit so far from the log into chunks. Happens by itself; for tests and before a copy. */
@@ -119,13 +123,13 @@ export class Store {
   /** Closes the connections, checkpoints, and lets another process have the store. */
   close(): void {
     if (!this.#engine.isOpen) return;
-    for (const connection of this.#connections) {
+    for (const { connection } of this.#sessions) {
       try {
-        connection.close();
+        connection?.close();
       } catch (cause) {
         throw new StoreError(
           "BRANCH_BUSY",
-          `Cannot close store "${this.path}": connection "${connection.name}" is running a statement`,
+          `Cannot close store "${this.path}": connection "${connection?.name}" is running a statement`,
           { cause, retryable: true },
         );
       }

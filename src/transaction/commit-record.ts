@@ -161,7 +161,9 @@ export class CommitRecordWriter {
 }
 
 /** Decodes a commit payload; frames own their bytes. Throws StoreError CORRUPT_LOG when the lengths do not add up. */
-export function decodeCommit(payload: Uint8Array, lsn: number): CommitPart[] {
+export function decodeCommit(record: Uint8Array, lsn: number): CommitPart[] {
+  // Not a Buffer, whose slice() is a view.
+  const payload = new Uint8Array(record.buffer, record.byteOffset, record.byteLength);
   const view = new DataView(payload.buffer, payload.byteOffset, payload.byteLength);
   try {
     const parts: CommitPart[] = [];

@@ -1,0 +1,143 @@
+/**
+ * A drop-in for better-sqlite3:
+ *
+ *   new Database("file")                               a store in that path, with one database
+ *   new Database("shop/feature", { store: "./data" })  a revision of a store
+ *   new Database(":memory:"), new Database(buffer)     in memory, as with better-sqlite3
+ */
+import { StoreError } from "./errors.ts";
+import { Connection } from "./sqlite/connection.ts";
+import { SqliteRuntime } from "./sqlite/runtime.ts";
+import { SqliteError } from "./sqlite/sqlite-error.ts";
+import type { Session } from "./store/session.ts";
+import { openSharedSession } from "./store/shared-stores.ts";
+import type { StoreOptions } from "./store/store-options.ts";
+import type { Durability } from "./transaction/commit-pipeline.ts";
+
+export interface DatabaseOptions {
+  readonly readonly?: boolean;
+  readonly fileMustExist?: boolean;
+  /** Accepted and without effect: all connections of a store are in this thread, so waiting for one frees nothing. */
+  readonly timeout?: number;
+  readonly verbose?: ((...parameters: unknown[]) => unknown) | null;
+  /** Accepted and without effect: nothing native is loaded for SQLite. */
+  readonly nativeBinding?: string | object;
+  /** The directory of the store that the first argument is a revision of. */
+  readonly store?: string;
+  /** Of a store that is opened by this: key, backend and so on. */
+  readonly storeOptions?: StoreOptions;
+  /** What a commit survives when it returns; the store's by default. */
+  readonly durability?: Durability;
+}
+
+interface Opening {
+  readonly runtime: SqliteRuntime;
+  readonly options: ConstructorParameters<typeof Connection>[1];
+  readonly session: Session | null;
+}
+
+class BoughDatabase extends Connection {
+  readonly #session: Session | null;
+
+  constructor(filename?: string | Buffer | Uint8Array, options?: DatabaseOptions) {
+    const opening = prepareOpening(filename, options);
+    try {
+      super(opening.runtime, opening.options);
+      this.#session = opening.session;
+      opening.session?.attach(this);
+    } catch (error) {
+      opening.session?.release();
+      throw error;
+    }
+  }
+
+  /** See StoreConnection.durably; without a store the result is there at once. */
+  durably<T>(body: () => T): Promise<T> {
+    return this.#session === null ? Promise.resolve().then(body) : this.#session.durably(body);
+  }
+
+  override close(): this {
+    const wasOpen = this.open;
+    super.close();
+    if (wasOpen) this.#session?.release();
+    return this;
+  }
+}
+
+function prepareOpening(filename: unknown, given: DatabaseOptions | undefined): Opening {
+  if (filename === undefined || filename === null) filename = "";
+  const bytes = filename instanceof Uint8Array ? filename : null;
+  const options: DatabaseOptions = given ?? {};
+  if (typeof filename !== "string" && bytes === null)
+    throw new TypeError("Expected first argument to be a string");
+  if (typeof options !== "object")
+    throw new TypeError("Expected second argument to be an options object");
+  if ("readOnly" in options)
+    throw new TypeError('Misspelled option "readOnly" should be "readonly"');
+  if ("memory" in options)
+    throw new TypeError('Option "memory" was removed in v7.0.0 (use ":memory:" filename instead)');
+  const name = typeof filename === "string" ? filename.trim() : ":memory:";
+  const isMemory = name === "" || name === ":memory:";
+  const readonly = booleanOption(options, "readonly");
+  const fileMustExist = booleanOption(options, "fileMustExist");
+  const verbose = options.verbose ?? null;
+  checkTimeout(options.timeout);
+  if (isMemory && bytes === null && (readonly || fileMustExist))
+    throw new TypeError("In-memory/temporary databases cannot be readonly");
+  if (verbose !== null && typeof verbose !== "function")
+    throw new TypeError('Expected the "verbose" option to be a function');
+  if (isMemory) {
+    // An instance of its own, so that its memory goes away with it.
+    const runtime = new SqliteRuntime({ vfs: { open: refuseFile } });
+    return { runtime, options: { name, readonly, verbose, bytes }, session: null };
+  }
+  const { store, storeOptions = {}, durability } = options;
+  const session = openSharedSession(store ?? name, {
+    revision: store === undefined ? null : name,
+    fileMustExist: fileMustExist || readonly,
+    readonly,
+    verbose,
+    storeOptions,
+    ...(durability === undefined ? {} : { durability }),
+  });
+  return {
+    runtime: session.runtime,
+    options: { ...session.connectionOptions, displayName: String(filename) },
+    session,
+  };
+}
+
+function booleanOption(options: DatabaseOptions, name: "readonly" | "fileMustExist"): boolean {
+  const value: unknown = options[name] ?? false;
+  if (typeof value === "boolean") return value;
+  throw new TypeError(`Expected the "${name}" option to be a boolean`);
+}
+
+function checkTimeout(timeout: unknown): void {
+  if (timeout === undefined) return;
+  if (!Number.isInteger(timeout) || Number(timeout) < 0)
+    throw new TypeError('Expected the "timeout" option to be a positive integer');
+  if (Number(timeout) > 0x7fffffff)
+    throw new RangeError('Option "timeout" cannot be greater than 2147483647');
+}
+
+function refuseFile(name: string): never {
+  throw new StoreError(
+    "STORE_NOT_FOUND",
+    `Cannot open "${name}": a database in memory has no store; attach from a connection on a store`,
+  );
+}
+
+type DatabaseConstructor = typeof BoughDatabase & {
+  (filename?: string | Buffer | Uint8Array, options?: DatabaseOptions): BoughDatabase;
+  readonly SqliteError: typeof SqliteError;
+};
+
+/** Works with and without `new`, as better-sqlite3 does. */
+const Database: DatabaseConstructor = new Proxy(Object.assign(BoughDatabase, { SqliteError }), {
+  apply: (target, _receiver, parameters: ConstructorParameters<typeof BoughDatabase>) =>
+    new target(...parameters),
+}) as DatabaseConstructor;
+type Database = BoughDatabase;
+
+export { Database, Database as default, Database as "module.exports", SqliteError };

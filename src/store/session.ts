@@ -1,0 +1,91 @@
+/** What ties a connection to its store: the files it opened, how durable its commits are, what it must give back. */
+import type { Connection, ConnectionOptions } from "../sqlite/connection.ts";
+import type { SqliteRuntime } from "../sqlite/runtime.ts";
+import type { Durability } from "../transaction/commit-pipeline.ts";
+import { ConnectionContext, type RevisionFile } from "../transaction/revision-file.ts";
+import type { Engine } from "./engine.ts";
+
+export interface ConnectOptions {
+  /** Refuse writes. Revisions with "@" are read-only anyway. */
+  readonly readonly?: boolean;
+  /** What a commit survives when it returns; the store's by default. PRAGMA synchronous changes it. */
+  readonly durability?: Durability;
+  /** Called with the SQL of each statement before it runs. */
+  readonly verbose?: ((...parameters: unknown[]) => unknown) | null;
+}
+
+export class Session {
+  readonly runtime: SqliteRuntime;
+  /** How the Connection is to be made. */
+  readonly connectionOptions: ConnectionOptions;
+  readonly #engine: Engine;
+  readonly #context: ConnectionContext;
+  readonly #onRelease: (session: Session) => void;
+  /** Set by `attach`: what the store closes when it is closed. */
+  connection: Connection | null = null;
+  /** What else is to be let go of with the connection. */
+  onReleased: (() => void) | null = null;
+
+  constructor(options: {
+    engine: Engine;
+    runtime: SqliteRuntime;
+    revision: string;
+    pageSize: number;
+    connect: ConnectOptions;
+    onRelease: (session: Session) => void;
+  }) {
+    const { engine, connect } = options;
+    this.runtime = options.runtime;
+    this.#engine = engine;
+    this.#onRelease = options.onRelease;
+    this.#context = new ConnectionContext(connect.durability ?? engine.options.durability);
+    this.connectionOptions = {
+      name: options.revision,
+      readonly: connect.readonly ?? false,
+      fileMustExist: true,
+      pageSize: options.pageSize,
+      owner: this.#context,
+      verbose: connect.verbose ?? null,
+    };
+  }
+
+  /** Called by the Connection once it is made. */
+  attach(connection: Connection): void {
+    this.connection = connection;
+    const describe = (value: (file: RevisionFile) => string | number): (() => string | number) => {
+      return () => value(this.#mainFile());
+    };
+    connection.function("bough_database", describe((file) => file.target.database));
+    connection.function("bough_branch", describe((file) => file.target.branch));
+    connection.function("bough_version", describe((file) => file.snapshot.version));
+  }
+
+  /** See StoreConnection.durably. */
+  async durably<T>(body: () => T): Promise<T> {
+    const context = this.#context;
+    const wasDeferred = context.isDeferred;
+    context.isDeferred = true;
+    let result: T;
+    try {
+      result = body();
+    } finally {
+      context.isDeferred = wasDeferred;
+    }
+    const { log } = this.#engine.state;
+    if (context.lastLsn > log.durableLsn) await log.flush();
+    return result;
+  }
+
+  /** The connection is closed. */
+  release(): void {
+    this.connection = null;
+    this.#onRelease(this);
+    this.onReleased?.();
+  }
+
+  #mainFile(): RevisionFile {
+    // The first file that was opened: attached ones come later, and sets keep their order.
+    const [main] = this.#context.files;
+    return main!;
+  }
+}
