@@ -194,9 +194,10 @@ export class Engine implements PageStager {
     this.assertWritable();
     this.#nextExpiryMs = 0;
     const { log } = this.state;
+    // A log that has no room refuses the record and goes on; one that failed refuses all that follow by itself.
+    log.append(RecordKind.refChange, encodeRefChange(change));
+    log.flushSync("full");
     try {
-      log.append(RecordKind.refChange, encodeRefChange(change));
-      log.flushSync("full");
       applyChange(this.state, change);
     } catch (error) {
       this.#fail(error);
