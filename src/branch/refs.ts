@@ -20,6 +20,8 @@ export const MAIN_BRANCH = "main";
 export interface DatabaseRefs {
   readonly row: DatabaseRow;
   readonly branches: Map<number, BranchRow>;
+  /** The living branches by name. */
+  readonly branchIds: Map<string, number>;
   readonly timelines: Map<number, TimelineRow>;
   readonly tags: Map<string, TagRow>;
 }
@@ -27,6 +29,8 @@ export interface DatabaseRefs {
 export interface RefState {
   nextDatabaseId: number;
   readonly databases: Map<number, DatabaseRefs>;
+  /** The living databases by name. */
+  readonly databaseIds: Map<string, number>;
 }
 
 export type RefChange =
@@ -97,7 +101,7 @@ export type RefChange =
   | { readonly type: "delete-tag"; readonly databaseId: number; readonly name: string };
 
 export function emptyRefState(): RefState {
-  return { nextDatabaseId: 1, databases: new Map() };
+  return { nextDatabaseId: 1, databases: new Map(), databaseIds: new Map() };
 }
 
 export function currentTimelineId(branch: BranchRow): number {
@@ -106,167 +110,23 @@ export function currentTimelineId(branch: BranchRow): number {
   return last.timeline;
 }
 
-/** The living database of that name. */
-export function findDatabase(state: RefState, name: string): DatabaseRefs | undefined {
-  for (const database of state.databases.values())
-    if (database.row.deletedAtMs === null && database.row.name === name) return database;
-  return undefined;
-}
-
-/** The living branch of that name. */
-export function findBranch(database: DatabaseRefs, name: string): BranchRow | undefined {
-  for (const branch of database.branches.values())
-    if (branch.deletedAtMs === null && branch.name === name) return branch;
-  return undefined;
-}
-
-export function livingBranches(database: DatabaseRefs): BranchRow[] {
-  return [...database.branches.values()].filter((branch) => branch.deletedAtMs === null);
-}
-
-/** Applies a change whose preconditions the caller has checked. */
-export function applyRefChange(state: RefState, change: RefChange): void {
-  if (change.type === "create-database") {
-    createDatabase(state, change);
-    return;
-  }
-  const database = state.databases.get(change.databaseId);
-  invariant(database !== undefined, `Database ${change.databaseId} exists`);
-  switch (change.type) {
-    case "rename-database":
-      database.row.name = change.name;
-      return;
-    case "delete-database":
-      database.row.deletedAtMs = change.atMs;
-      return;
-    case "undelete-database":
-      database.row.deletedAtMs = null;
-      database.row.name = change.name;
-      return;
-    case "create-branch":
-      addTimeline(database, change.timelineId, change.from, change.atMs);
-      addBranch(database, {
-        id: change.branchId,
-        databaseId: change.databaseId,
-        name: change.name,
-        parentBranchId: change.parentBranchId,
-        createdAtMs: change.atMs,
-        deletedAtMs: null,
-        isProtected: false,
-        expiresAtMs: change.expiresAtMs,
-        history: [{ timeline: change.timelineId, afterVersion: 0, atMs: 0 }],
-      });
-      return;
-    case "reset-branch":
-      resetBranch(database, change);
-      return;
-    case "rename-branch":
-      branchOf(database, change.branchId).name = change.name;
-      return;
-    case "delete-branch":
-      branchOf(database, change.branchId).deletedAtMs = change.atMs;
-      return;
-    case "undelete-branch": {
-      const branch = branchOf(database, change.branchId);
-      branch.deletedAtMs = null;
-      branch.name = change.name;
-      return;
-    }
-    case "set-branch": {
-      const branch = branchOf(database, change.branchId);
-      branch.isProtected = change.isProtected;
-      branch.expiresAtMs = change.expiresAtMs;
-      return;
-    }
-    case "create-tag":
-      database.tags.set(change.name, {
-        databaseId: change.databaseId,
-        name: change.name,
-        target: change.target,
-        createdAtMs: change.atMs,
-      });
-      return;
-    case "delete-tag":
-      database.tags.delete(change.name);
-      return;
-  }
-}
-
-function createDatabase(
-  state: RefState,
-  change: Extract<RefChange, { type: "create-database" }>,
-): void {
-  invariant(!state.databases.has(change.databaseId), `Database ${change.databaseId} is new`);
+/** A database without branches yet, under its name if it lives. */
+export function addDatabase(state: RefState, row: DatabaseRow): DatabaseRefs {
   const database: DatabaseRefs = {
-    row: {
-      id: change.databaseId,
-      name: change.name,
-      pageSize: change.pageSize,
-      createdAtMs: change.atMs,
-      deletedAtMs: null,
-      nextVersion: 1,
-      nextBranchId: 1,
-      nextTimelineId: 1,
-      lastTimestampMs: change.atMs,
-    },
+    row,
     branches: new Map(),
+    branchIds: new Map(),
     timelines: new Map(),
     tags: new Map(),
   };
-  state.databases.set(change.databaseId, database);
-  state.nextDatabaseId = Math.max(state.nextDatabaseId, change.databaseId + 1);
-  addTimeline(database, 1, null, change.atMs);
-  addBranch(database, {
-    id: 1,
-    databaseId: change.databaseId,
-    name: MAIN_BRANCH,
-    parentBranchId: null,
-    createdAtMs: change.atMs,
-    deletedAtMs: null,
-    isProtected: false,
-    expiresAtMs: null,
-    history: [{ timeline: 1, afterVersion: 0, atMs: 0 }],
-  });
+  state.databases.set(row.id, database);
+  state.nextDatabaseId = Math.max(state.nextDatabaseId, row.id + 1);
+  if (row.deletedAtMs === null) state.databaseIds.set(row.name, row.id);
+  return database;
 }
 
-function resetBranch(
-  database: DatabaseRefs,
-  change: Extract<RefChange, { type: "reset-branch" }>,
-): void {
-  const branch = branchOf(database, change.branchId);
-  if (change.preserveAs !== null) {
-    addBranch(database, {
-      id: change.preserveAs.branchId,
-      databaseId: change.databaseId,
-      name: change.preserveAs.name,
-      parentBranchId: branch.parentBranchId,
-      createdAtMs: change.atMs,
-      deletedAtMs: null,
-      isProtected: false,
-      expiresAtMs: null,
-      history: [...branch.history],
-    });
-  }
-  addTimeline(database, change.timelineId, change.from, change.atMs);
-  branch.history = [
-    ...branch.history,
-    { timeline: change.timelineId, afterVersion: change.afterVersion, atMs: change.atMs },
-  ];
-}
-
-function branchOf(database: DatabaseRefs, branchId: number): BranchRow {
-  const branch = database.branches.get(branchId);
-  invariant(branch !== undefined, `Branch ${branchId} of database ${database.row.id} exists`);
-  return branch;
-}
-
-function addBranch(database: DatabaseRefs, branch: BranchRow): void {
-  invariant(!database.branches.has(branch.id), `Branch ${branch.id} is new`);
-  database.branches.set(branch.id, branch);
-  database.row.nextBranchId = Math.max(database.row.nextBranchId, branch.id + 1);
-}
-
-function addTimeline(
+/** Adds a branch, under its name if it lives. */
+export function addTimeline(
   database: DatabaseRefs,
   id: number,
   parent: CommitPointer | null,

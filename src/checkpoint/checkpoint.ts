@@ -38,6 +38,8 @@ interface Work {
   readonly changes: PageMapChange[];
   /** First the page map that the changes apply to, then the new one. */
   root: PageMapRoot;
+  /** A fork of the same commit, also without commits of its own: this one takes its page map. */
+  readonly twin: Work | null;
 }
 
 export interface CheckpointReport {
@@ -61,7 +63,7 @@ export function* runCheckpoint(
   let pagesShared = 0;
   for (const [database, group] of byDatabase(works)) {
     const writer = newPageWriter(state, database.refs.row.pageSize);
-    for (const work of group) yield* storePages(work, writer);
+    for (const work of group) if (work.twin === null) yield* storePages(work, writer);
     writer.flushSync();
     pagesWritten += writer.pagesWritten;
     pagesShared += writer.pagesShared;
@@ -108,17 +110,19 @@ function needsCheckpoint(timeline: Timeline): boolean {
 function freeze(state: StoreState): Work[] {
   const works: Work[] = [];
   for (const database of state.databases.values()) {
+    const forks = new Map<string, Work>();
     for (const timeline of database.timelines.values()) {
       if (!needsCheckpoint(timeline)) continue;
       if (timeline.view.layers[0]!.layer.commits.length > 0) timeline.freeze();
-      works.push({
-        database,
-        timeline,
-        head: timeline.head,
-        layers: timeline.view.layers.slice(1),
-        changes: [],
-        root: EMPTY_ROOT,
-      });
+      const layers = timeline.view.layers.slice(1);
+      const isFork = layers.every(({ layer }) => layer.timelineId !== timeline.row.id);
+      const { parent } = timeline.row;
+      const key = isFork && parent !== null ? `${parent.timeline}@${parent.version}` : null;
+      const twin = key === null ? null : (forks.get(key) ?? null);
+      const { head } = timeline;
+      const work: Work = { database, timeline, head, layers, changes: [], root: EMPTY_ROOT, twin };
+      if (key !== null && twin === null) forks.set(key, work);
+      works.push(work);
     }
   }
   return works;
@@ -183,16 +187,19 @@ function* storePages(work: Work, writer: PageWriter): Generator<void> {
 }
 
 function mapPages(state: StoreState, work: Work, batch: CatalogBatch): void {
-  const { head, changes, timeline } = work;
-  changes.sort((left, right) => left.pageNumber - right.pageNumber);
-  const update = state.pageMap.update(work.root, changes, head.pageCount);
-  for (const node of update.newNodes) batch.putNode(node.id, node.bytes);
-  work.root = update.root;
+  const { head, changes, timeline, twin } = work;
+  if (twin !== null) work.root = twin.root;
+  else {
+    changes.sort((left, right) => left.pageNumber - right.pageNumber);
+    const update = state.pageMap.update(work.root, changes, head.pageCount);
+    for (const node of update.newNodes) batch.putNode(node.id, node.bytes);
+    work.root = update.root;
+  }
   batch.putTimeline({
     row: timeline.row,
     headVersion: head.version,
     headTimestampMs: head.timestampMs,
-    root: update.root,
+    root: work.root,
   });
 }
 

@@ -4,7 +4,7 @@
  *
  * V1. A record refers only to what exists at its place in the log. Anything else is damage, reported as CORRUPT_LOG.
  */
-import { applyRefChange, type DatabaseRefs, type RefChange } from "../branch/refs.ts";
+import { addBranch, addDatabase, applyRefChange, type DatabaseRefs, type RefChange } from "../branch/refs.ts";
 import type { CheckpointedTimeline } from "../catalog/catalog.ts";
 import { StoreError, invariant } from "../errors.ts";
 import {
@@ -24,17 +24,8 @@ import { refKey, type StoreParts, viewContext } from "./store-state.ts";
 /** Fills `parts.refs` and `parts.databases` from the catalog. */
 export function loadCatalog(parts: StoreParts): void {
   const { catalog, refs } = parts;
-  for (const row of catalog.databases()) {
-    refs.databases.set(row.id, {
-      row,
-      branches: new Map(),
-      timelines: new Map(),
-      tags: new Map(),
-    });
-    refs.nextDatabaseId = Math.max(refs.nextDatabaseId, row.id + 1);
-  }
-  for (const row of catalog.branches())
-    requireRefs(parts, row.databaseId).branches.set(row.id, row);
+  for (const row of catalog.databases()) addDatabase(refs, row);
+  for (const row of catalog.branches()) addBranch(requireRefs(parts, row.databaseId), row);
   for (const row of catalog.tags()) requireRefs(parts, row.databaseId).tags.set(row.name, row);
   const timelines = new Map<number, CheckpointedTimeline[]>();
   for (const timeline of catalog.timelines()) {

@@ -192,7 +192,7 @@ export class Engine implements PageStager {
   /** Makes a change of names durable and applies it. */
   change(change: RefChange): void {
     this.assertWritable();
-    this.#nextExpiryMs = 0;
+    if (mayChangeExpiry(change)) this.#nextExpiryMs = 0;
     const { log } = this.state;
     // A log that has no room refuses the record and goes on; one that failed refuses all that follow by itself.
     log.append(RecordKind.refChange, encodeRefChange(change));
@@ -346,6 +346,12 @@ export class Engine implements PageStager {
       this.#isStepping = false;
     }
   }
+}
+
+/** Whether a branch may now expire earlier than was known, or be free of the children that kept it. */
+function mayChangeExpiry(change: RefChange): boolean {
+  if (change.type === "create-branch") return change.expiresAtMs !== null;
+  return change.type.endsWith("-branch") && change.type !== "rename-branch";
 }
 
 /** Whether there is a store. Refuses what is no store; creates the directory when asked to. */
