@@ -126,7 +126,171 @@ export function addDatabase(state: RefState, row: DatabaseRow): DatabaseRefs {
 }
 
 /** Adds a branch, under its name if it lives. */
-export function addTimeline(
+export function addBranch(database: DatabaseRefs, branch: BranchRow): void {
+  invariant(!database.branches.has(branch.id), `Branch ${branch.id} is new`);
+  database.branches.set(branch.id, branch);
+  if (branch.deletedAtMs === null) database.branchIds.set(branch.name, branch.id);
+  database.row.nextBranchId = Math.max(database.row.nextBranchId, branch.id + 1);
+}
+
+/** The living database of that name. */
+export function findDatabase(state: RefState, name: string): DatabaseRefs | undefined {
+  const id = state.databaseIds.get(name);
+  return id === undefined ? undefined : state.databases.get(id);
+}
+
+/** The living branch of that name. */
+export function findBranch(database: DatabaseRefs, name: string): BranchRow | undefined {
+  const id = database.branchIds.get(name);
+  return id === undefined ? undefined : database.branches.get(id);
+}
+
+export function livingBranches(database: DatabaseRefs): BranchRow[] {
+  return [...database.branches.values()].filter((branch) => branch.deletedAtMs === null);
+}
+
+/** Applies a change whose preconditions the caller has checked. */
+export function applyRefChange(state: RefState, change: RefChange): void {
+  if (change.type === "create-database") {
+    createDatabase(state, change);
+    return;
+  }
+  const database = state.databases.get(change.databaseId);
+  invariant(database !== undefined, `Database ${change.databaseId} exists`);
+  switch (change.type) {
+    case "rename-database":
+      state.databaseIds.delete(database.row.name);
+      state.databaseIds.set(change.name, change.databaseId);
+      database.row.name = change.name;
+      return;
+    case "delete-database":
+      state.databaseIds.delete(database.row.name);
+      database.row.deletedAtMs = change.atMs;
+      return;
+    case "undelete-database":
+      state.databaseIds.set(change.name, change.databaseId);
+      database.row.deletedAtMs = null;
+      database.row.name = change.name;
+      return;
+    case "create-branch":
+      addTimeline(database, change.timelineId, change.from, change.atMs);
+      addBranch(database, {
+        id: change.branchId,
+        databaseId: change.databaseId,
+        name: change.name,
+        parentBranchId: change.parentBranchId,
+        createdAtMs: change.atMs,
+        deletedAtMs: null,
+        isProtected: false,
+        expiresAtMs: change.expiresAtMs,
+        history: [{ timeline: change.timelineId, afterVersion: 0, atMs: 0 }],
+      });
+      return;
+    case "reset-branch":
+      resetBranch(database, change);
+      return;
+    case "rename-branch": {
+      const branch = branchOf(database, change.branchId);
+      database.branchIds.delete(branch.name);
+      database.branchIds.set(change.name, branch.id);
+      branch.name = change.name;
+      return;
+    }
+    case "delete-branch": {
+      const branch = branchOf(database, change.branchId);
+      database.branchIds.delete(branch.name);
+      branch.deletedAtMs = change.atMs;
+      return;
+    }
+    case "undelete-branch": {
+      const branch = branchOf(database, change.branchId);
+      database.branchIds.set(change.name, branch.id);
+      branch.deletedAtMs = null;
+      branch.name = change.name;
+      return;
+    }
+    case "set-branch": {
+      const branch = branchOf(database, change.branchId);
+      branch.isProtected = change.isProtected;
+      branch.expiresAtMs = change.expiresAtMs;
+      return;
+    }
+    case "create-tag":
+      database.tags.set(change.name, {
+        databaseId: change.databaseId,
+        name: change.name,
+        target: change.target,
+        createdAtMs: change.atMs,
+      });
+      return;
+    case "delete-tag":
+      database.tags.delete(change.name);
+      return;
+  }
+}
+
+function createDatabase(
+  state: RefState,
+  change: Extract<RefChange, { type: "create-database" }>,
+): void {
+  invariant(!state.databases.has(change.databaseId), `Database ${change.databaseId} is new`);
+  const database = addDatabase(state, {
+    id: change.databaseId,
+    name: change.name,
+    pageSize: change.pageSize,
+    createdAtMs: change.atMs,
+    deletedAtMs: null,
+    nextVersion: 1,
+    nextBranchId: 1,
+    nextTimelineId: 1,
+    lastTimestampMs: change.atMs,
+  });
+  addTimeline(database, 1, null, change.atMs);
+  addBranch(database, {
+    id: 1,
+    databaseId: change.databaseId,
+    name: MAIN_BRANCH,
+    parentBranchId: null,
+    createdAtMs: change.atMs,
+    deletedAtMs: null,
+    isProtected: false,
+    expiresAtMs: null,
+    history: [{ timeline: 1, afterVersion: 0, atMs: 0 }],
+  });
+}
+
+function resetBranch(
+  database: DatabaseRefs,
+  change: Extract<RefChange, { type: "reset-branch" }>,
+): void {
+  const branch = branchOf(database, change.branchId);
+  if (change.preserveAs !== null) {
+    addBranch(database, {
+      id: change.preserveAs.branchId,
+      databaseId: change.databaseId,
+      name: change.preserveAs.name,
+      parentBranchId: branch.parentBranchId,
+      createdAtMs: change.atMs,
+      deletedAtMs: null,
+      isProtected: false,
+      expiresAtMs: null,
+      history: [...branch.history],
+    });
+  }
+  addTimeline(database, change.timelineId, change.from, change.atMs);
+  branch.history = [
+    ...branch.history,
+    { timeline: change.timelineId, afterVersion: change.afterVersion, atMs: change.atMs },
+  ];
+}
+
+function branchOf(database: DatabaseRefs, branchId: number): BranchRow {
+  const branch = database.branches.get(branchId);
+  invariant(branch !== undefined, `Branch ${branchId} of database ${database.row.id} exists`);
+  return branch;
+}
+
+function addTimeline(
   database: DatabaseRefs,
   id: number,
   parent: CommitPointer | null,
