@@ -34,6 +34,8 @@ export type StoreErrorCode =
   | "FILE_EXISTS"
   | "NOT_A_DATABASE"
   | "FILE_TRUNCATED"
+  /** Another program writes to it, or has left it in the middle of a transaction. */
+  | "FILE_BUSY"
   | "WAL_INVALID"
   | "PAGE_SIZE"
   // Storage

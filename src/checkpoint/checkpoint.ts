@@ -23,6 +23,7 @@ import { RootSource } from "../transaction/root-source.ts";
 import { lockPageNumber, type Snapshot, View } from "../transaction/snapshot.ts";
 import type { OpenDatabase, Timeline } from "../transaction/timeline.ts";
 import { writeTimelineHistory } from "./history-files.ts";
+import { putPending } from "./index-pending.ts";
 import { newPageWriter, type StoreState } from "./store-state.ts";
 
 const SLICE_PAGES = 16;
@@ -76,15 +77,7 @@ export function* runCheckpoint(
   }
   state.chunks.syncSync();
   const commits = putCommits(works, batch);
-  for (const handle of state.pending.chunks.values()) {
-    invariant(handle.location !== null, `Chunk ${handle.name} has a location`);
-    batch.putChunk(handle.id, handle.location);
-  }
-  for (const [key, reference] of state.pending.pages)
-    batch.putPage(Buffer.from(key, "latin1"), {
-      chunkId: reference.chunk.id,
-      slot: reference.slot,
-    });
+  putPending(state, batch);
   batch.setState({
     formatVersion: CATALOG_FORMAT_VERSION,
     checkpointLsn: lsn,

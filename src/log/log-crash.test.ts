@@ -43,6 +43,7 @@ function slowedFile(file: StorageFile, random: Random): StorageFile {
     syncSync: () => file.syncSync(),
     sync: () => later(() => file.sync()),
     sizeSync: () => file.sizeSync(),
+    changeMarkSync: () => file.changeMarkSync(),
     truncateSync: (size) => file.truncateSync(size),
     closeSync: () => {
       closed = true;

@@ -121,10 +121,13 @@ export class PageWriter {
   /** Like `flushSync`, compressing on other threads; waits only when enough chunks are under way. */
   async flush(): Promise<void> {
     const draft = this.#takeDraft();
-    if (draft !== null)
-      this.#inFlight.push(
-        encodeChunkAsync(this.#encodeOptions(draft)).then((encoded) => this.#write(draft, encoded)),
+    if (draft !== null) {
+      const write = encodeChunkAsync(this.#encodeOptions(draft)).then((encoded) =>
+        this.#write(draft, encoded),
       );
+      write.catch(() => {}); // Reported by whoever awaits it, which may be later or, after another failure, nobody.
+      this.#inFlight.push(write);
+    }
     if (this.#inFlight.length >= CHUNKS_IN_FLIGHT_MAX) await this.#inFlight.shift();
   }
 
@@ -134,13 +137,21 @@ export class PageWriter {
     await Promise.all(this.#inFlight.splice(0));
   }
 
+  /** Gives up what is not written yet; nothing of this writer is under way when it resolves. */
+  async abandon(): Promise<void> {
+    this.#takeDraft();
+    await Promise.allSettled(this.#inFlight.splice(0));
+  }
+
   #find(key: string, hash: Uint8Array): ChunkReference | null {
-    const { pending, index, handles } = this.#options;
+    const { pending, index, handles, locate } = this.#options;
     const written = pending.pages.get(key);
     if (written !== undefined) return written;
     const place = index.find(hash);
     if (place === undefined) return null;
-    return { chunk: handles.intern(place.chunkId), slot: place.slot };
+    const chunk = handles.intern(place.chunkId);
+    chunk.location ??= locate(chunk.id) ?? null; // A commit record says where its chunks are.
+    return { chunk, slot: place.slot };
   }
 
   #takeDraft(): ChunkDraft | null {

@@ -127,6 +127,15 @@ class NodeFile implements StorageFile {
     }
   }
 
+  changeMarkSync(): string {
+    try {
+      const { size, mtimeNs } = fs.fstatSync(this.fd, { bigint: true });
+      return `${size} ${mtimeNs}`;
+    } catch (error) {
+      throw this.explain("Cannot read the time of change of", error);
+    }
+  }
+
   truncateSync(size: number): void {
     if (this.failure !== null) throw this.poisoned("truncate");
     try {

@@ -24,6 +24,8 @@ export interface StorageFile {
   sync(): Promise<void>;
   /** Size in bytes. */
   sizeSync(): number;
+  /** Differs, in size or time of change, once anybody has written to the file; to be compared, nothing else. */
+  changeMarkSync(): string;
   truncateSync(size: number): void;
   closeSync(): void;
 }

@@ -3,12 +3,15 @@ import {
   createDatabaseChange,
   undeleteDatabaseChange,
 } from "../branch/ref-operations.ts";
+import { MAIN_BRANCH } from "../branch/refs.ts";
 import { parseRevision } from "../branch/revision.ts";
 import { StoreError } from "../errors.ts";
 import { SqliteRuntime } from "../sqlite/runtime.ts";
 import { Database } from "./database.ts";
 import { Engine } from "./engine.ts";
-import { openDatabaseNamed, resolveRevision } from "./resolve-revision.ts";
+import { type ExportOptions, type ExportResult, exportSnapshot } from "./export-file.ts";
+import { importFile, type ImportOptions, type ImportResult } from "./import-file.ts";
+import { headOf, openDatabaseNamed, resolveRevision } from "./resolve-revision.ts";
 import { type ConnectOptions, Session } from "./session.ts";
 import { StoreConnection } from "./store-connection.ts";
 import type { StoreOptions } from "./store-options.ts";
@@ -108,6 +111,34 @@ export class Store {
     });
     this.#sessions.add(session);
     return session;
+  }
+
+  /**
+   * Makes a plain SQLite file, with the committed part of its write-ahead log, the content of a branch: "shop", "shop/dev".
+   * One commit; a missing database or branch is created. See import-file.ts for what it refuses.
+   */
+  async importFile(
+    path: string,
+    revision: string,
+    options: ImportOptions = {},
+  ): Promise<ImportResult> {
+    const { database, branch } = requireBranchRevision(revision);
+    return await importFile(
+      this.#engine,
+      path,
+      { database, branch: branch ?? MAIN_BRANCH },
+      options,
+    );
+  }
+
+  /** Writes a revision as a plain SQLite file that any SQLite opens. */
+  async exportFile(
+    revision: string,
+    path: string,
+    options: ExportOptions = {},
+  ): Promise<ExportResult> {
+    const { database, branch, snapshot } = resolveRevision(this.#engine, revision);
+    return await exportSnapshot(snapshot ?? headOf(database, branch), path, options);
   }
 
   /** Moves every commit so far from the log into chunks. Happens by itself; for tests and before a copy. */

@@ -305,6 +305,11 @@ class SimulatedFile implements StorageFile {
     return this.context.perform("size", () => this.inode.size);
   }
 
+  changeMarkSync(): string {
+    this.checkOpen();
+    return this.context.perform("size", () => `${this.inode.size} ${this.inode.writeMark}`);
+  }
+
   truncateSync(size: number): void {
     this.checkWritable("truncate");
     this.guard(() => this.context.perform("truncate", () => this.inode.truncate(size)));

@@ -1,0 +1,131 @@
+/**
+ * Writes a revision as a plain SQLite database file: page after page, the lock page as zeros.
+ *
+ *   write <name>.<random>.new -> sync it -> rename to <name> -> sync the directory
+ *
+ * Y1. `path` names either what it named before or the whole database, at every moment and after any crash.
+ * Y2. A write-ahead log or hot journal beside `path` belongs to another state of that name: SQLite would play it into the new
+ *     file, so exporting there is refused.
+ */
+import { randomBytes } from "node:crypto";
+import { basename, dirname } from "node:path";
+import { StoreError } from "../errors.ts";
+import { openNodeStorage } from "../storage/node-storage.ts";
+import type { Storage, StorageFile } from "../storage/storage.ts";
+import { lockPageNumber, type Snapshot } from "../transaction/snapshot.ts";
+import type { ByteProgress } from "./progress.ts";
+
+export interface ExportOptions {
+  /** Called about once per megabyte. */
+  readonly onProgress?: ((progress: ByteProgress) => void) | undefined;
+  /** Replace an existing file; otherwise FILE_EXISTS. */
+  readonly overwrite?: boolean | undefined;
+  /** Ends the export with the signal's reason; the file is as it was before. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface ExportResult {
+  /** The version that was written; 0 is the empty database. */
+  readonly version: number;
+  readonly pageCount: number;
+  /** Bytes. */
+  readonly pageSize: number;
+  readonly bytes: number;
+}
+
+/** Bytes of one write; a multiple of every page size. */
+const WRITE_SIZE = 1024 * 1024;
+
+export async function exportSnapshot(
+  snapshot: Snapshot,
+  path: string,
+  options: ExportOptions = {},
+): Promise<ExportResult> {
+  const { overwrite = false, signal } = options;
+  signal?.throwIfAborted();
+  const storage = openNodeStorage(dirname(path));
+  const name = basename(path);
+  const check = (): void => {
+    checkDestination(storage, path, overwrite);
+  };
+  check();
+  const temporary = `${name}.${randomBytes(6).toString("hex")}.new`;
+  const file = storage.openFileSync(temporary, { mode: "create" });
+  try {
+    try {
+      await writePages(snapshot, file, options);
+      await file.sync();
+    } finally {
+      file.closeSync();
+    }
+    check();
+    storage.renameSync(temporary, name);
+  } catch (error) {
+    if (storage.existsSync(temporary)) storage.deleteSync(temporary);
+    throw error;
+  }
+  storage.syncDirectorySync("");
+  const { version, pageCount } = snapshot;
+  const { pageSize } = snapshot.view.context;
+  return { version, pageCount, pageSize, bytes: pageCount * pageSize };
+}
+
+/** Fills one buffer while the other one is written. */
+async function writePages(
+  snapshot: Snapshot,
+  file: StorageFile,
+  { onProgress, signal }: ExportOptions,
+): Promise<void> {
+  const { pageCount } = snapshot;
+  const { pageSize } = snapshot.view.context;
+  const totalBytes = pageCount * pageSize;
+  const lockPage = lockPageNumber(pageSize);
+  const pagesPerWrite = WRITE_SIZE / pageSize;
+  const buffers = [new Uint8Array(WRITE_SIZE), new Uint8Array(WRITE_SIZE)] as const;
+  let writing: Promise<void> = Promise.resolve();
+  try {
+    for (let block = 0; block * pagesPerWrite < pageCount; block++) {
+      signal?.throwIfAborted();
+      const buffer = block % 2 === 0 ? buffers[0] : buffers[1];
+      const firstPage = block * pagesPerWrite + 1;
+      const count = Math.min(pagesPerWrite, pageCount - firstPage + 1);
+      for (let index = 0; index < count; index++) {
+        const page = firstPage + index;
+        const start = index * pageSize;
+        if (page === lockPage) buffer.fill(0, start, start + pageSize);
+        else buffer.set(snapshot.page(page), start);
+      }
+      await writing;
+      onProgress?.({ bytes: (firstPage - 1) * pageSize, totalBytes });
+      writing = file.write((firstPage - 1) * pageSize, buffer.subarray(0, count * pageSize));
+    }
+  } finally {
+    await writing;
+  }
+  onProgress?.({ bytes: totalBytes, totalBytes });
+}
+
+function checkDestination(storage: Storage, path: string, overwrite: boolean): void {
+  const name = basename(path);
+  if (!overwrite && storage.existsSync(name))
+    throw new StoreError("FILE_EXISTS", `Cannot export to "${path}": the file exists already`, {
+      details: { path },
+    });
+  for (const suffix of ["-wal", "-journal"]) {
+    if (!storage.existsSync(name + suffix) || sizeOf(storage, name + suffix) === 0) continue;
+    throw new StoreError(
+      "FILE_BUSY",
+      `Cannot export to "${path}": "${path}${suffix}" is beside it, which SQLite would apply to the new file; close the database that it belongs to, or delete it`,
+      { retryable: true, details: { path: path + suffix } },
+    );
+  }
+}
+
+function sizeOf(storage: Storage, name: string): number {
+  const file = storage.openFileSync(name, { mode: "read" });
+  try {
+    return file.sizeSync();
+  } finally {
+    file.closeSync();
+  }
+}

@@ -1,0 +1,6 @@
+/** What long work tells its caller from time to time. */
+export interface ByteProgress {
+  /** Done so far. */
+  readonly bytes: number;
+  readonly totalBytes: number;
+}
