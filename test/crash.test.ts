@@ -1,0 +1,159 @@
+/**
+ * Power loss at every write, sync and rename of a workload on the simulated disk.
+ *
+ * After each one the store opens; what was acknowledged is there; the step under way happened as a whole or not at all;
+ * every revision reads the rows that it had when it was made; work goes on, and crashes again.
+ */
+import { describe, expect, test } from "vitest";
+import { StoreError } from "../src/errors.ts";
+import { openStore, type Store } from "../src/store/store.ts";
+import { Random } from "../src/testing/random.ts";
+import { type OperationKind, SimulatedCrash } from "../src/testing/simulated-faults.ts";
+import { SimulatedStorage } from "../src/testing/simulated-storage.ts";
+import { SMALL_STORE, Workload } from "./store-workload.ts";
+import { outlineOf, verifyContents } from "./verify-store.ts";
+
+const isLong = process.env["BOUGH_TEST_LONG"] === "1";
+const CHANGING: readonly OperationKind[] = [
+  "create",
+  "write",
+  "sync",
+  "truncate",
+  "makeDirectory",
+  "rename",
+  "delete",
+  "syncDirectory",
+];
+const KEY = "ab".repeat(32);
+
+interface Machine {
+  disk: SimulatedStorage;
+  clock: number;
+}
+
+function newWorkload(machine: Machine, seed: number, key: string | null): Workload {
+  return new Workload({
+    random: new Random(seed),
+    key,
+    open: (current) => ({
+      ...SMALL_STORE,
+      storage: machine.disk,
+      now: () => (machine.clock += 10),
+      ...(current === null ? {} : { key: current }),
+    }),
+  });
+}
+
+/** True when the disk crashed before the steps were done. */
+function crashesWithin(machine: Machine, steps: () => void): boolean {
+  try {
+    steps();
+  } catch (error) {
+    if (!machine.disk.isCrashed) throw error;
+    expect(isCausedByCrash(error), String(error)).toBe(true);
+  }
+  return machine.disk.isCrashed;
+}
+
+function isCausedByCrash(error: unknown): boolean {
+  for (let cause = error; cause instanceof Error; cause = cause.cause)
+    if (
+      cause instanceof SimulatedCrash ||
+      (cause instanceof StoreError && cause.code === "STORE_FAILED")
+    )
+      return true;
+  return false;
+}
+
+/** Opens the store with whichever key it has, and finds the model that it holds. */
+function reopen(machine: Machine, workload: Workload, random: Random): void {
+  const { store, key } = openWithKeyOf(machine, workload);
+  const candidates = workload.inFlight.length > 0 ? workload.inFlight : [workload.acknowledged];
+  const outline = outlineOf(store);
+  const model = candidates.find((candidate) => candidate.outline() === outline);
+  if (model === undefined)
+    expect(outline).toBe(candidates.map((one) => one.outline()).join("\nor "));
+  verifyContents(store, model!, random, { integrityShare: isLong ? 0.3 : 0.05 });
+  workload.resume(store, model!, key);
+}
+
+function openWithKeyOf(machine: Machine, workload: Workload): { store: Store; key: string | null } {
+  const now = (): number => (machine.clock += 10);
+  const failures: unknown[] = [];
+  for (const key of workload.keys) {
+    try {
+      const options = { ...SMALL_STORE, storage: machine.disk, now };
+      return { store: openStore("", key === null ? options : { ...options, key }), key };
+    } catch (error) {
+      failures.push(error);
+      if (!(error instanceof StoreError) || error.code !== "KEY_WRONG") throw error;
+    }
+  }
+  throw failures[0];
+}
+
+interface Case {
+  readonly seed: number;
+  readonly key: string | null;
+  readonly steps: number;
+}
+
+function countOperations({ seed, key, steps }: Case): number {
+  const machine = { disk: new SimulatedStorage({ seed }), clock: 1_000_000 };
+  const workload = newWorkload(machine, seed, key);
+  workload.start();
+  for (let step = 0; step < steps; step++) workload.step();
+  workload.store.close();
+  return machine.disk.countOf(...CHANGING);
+}
+
+function crashAtOperation({ seed, key, steps }: Case, operation: number): void {
+  const machine = { disk: new SimulatedStorage({ seed }), clock: 1_000_000 };
+  const random = new Random(seed * 100_003 + operation);
+  const workload = newWorkload(machine, seed, key);
+  machine.disk.crashAt({ kinds: CHANGING, count: operation });
+  const crashed = crashesWithin(machine, () => {
+    workload.start();
+    for (let step = 0; step < steps; step++) workload.step();
+    workload.store.close();
+  });
+  if (!crashed) return; // Slices of checkpoints depend on time, so this run had fewer operations.
+  // Twice more: a crash during recovery or soon after it.
+  for (const next of [random.integer(1, 12), random.integer(1, 60)]) {
+    machine.disk = machine.disk.copyAfterCrash(random);
+    const label = `seed ${seed}, crash at ${operation}, ${workload.done.length}: ${workload.done.at(-1)}`;
+    try {
+      reopen(machine, workload, random);
+    } catch (error) {
+      throw new Error(`After ${label}: ${String(error)}`, { cause: error });
+    }
+    machine.disk.crashAt({ kinds: CHANGING, count: next });
+    crashesWithin(machine, () => {
+      for (let step = 0; step < 8; step++) workload.step();
+    });
+  }
+  machine.disk = machine.disk.copyAfterCrash(random);
+  reopen(machine, workload, random);
+  workload.store.close();
+}
+
+/** All of them, or about `limit` spread evenly. */
+function sample(count: number, limit: number, offset: number): number[] {
+  const stride = isLong ? 1 : Math.max(1, count / limit);
+  const operations: number[] = [];
+  for (let at = 1 + (offset % stride); at <= count; at += stride) operations.push(Math.floor(at));
+  return operations;
+}
+
+describe("power loss", () => {
+  for (const [name, crash] of [
+    ["a plain store", { seed: 11, key: null, steps: 70 }],
+    ["an encrypted store", { seed: 12, key: KEY, steps: 60 }],
+  ] as const) {
+    test(`at any operation of a workload leaves ${name} whole`, { timeout: 3_600_000 }, () => {
+      const count = countOperations(crash);
+      expect(count).toBeGreaterThan(300);
+      for (const operation of sample(count, 40, crash.seed)) crashAtOperation(crash, operation);
+    });
+  }
+});
