@@ -1,0 +1,45 @@
+/** bough beside better-sqlite3, in one process: `npm run bench -- --help` names the options. */
+import { benchBranches } from "./branches.ts";
+import type { ResultRow } from "./measure.ts";
+import { benchOpening } from "./opening.ts";
+import { benchReads } from "./reads.ts";
+import { describeMachine, tableHeader, tableLine, writeJson } from "./report.ts";
+import { Settings } from "./settings.ts";
+import { Sides, Workspace } from "./sides.ts";
+import { benchStorageCost } from "./storage-cost.ts";
+import { benchWrites } from "./writes.ts";
+
+async function main(root: string, argv: readonly string[]): Promise<void> {
+  const print = (text: string): void => void process.stdout.write(`${text}\n`);
+  const settings = Settings.parse(argv, (row) => print(tableLine(row)));
+  const workspace = new Workspace(root);
+  try {
+    const sides = new Sides(workspace);
+    const probe = sides.sqlite();
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion
+    const sqlite = probe.prepare("SELECT sqlite_version()").pluck().get() as string;
+    probe.close();
+    const machine = describeMachine(sides.version, sqlite);
+    print(
+      `${machine.cpu}, ${machine.cores} cores, ${machine.memoryGiB} GiB, ${machine.system}, Node ${machine.node}`,
+    );
+    print(
+      `better-sqlite3 ${machine.betterSqlite3} (SQLite ${machine.sqlite}): WAL, synchronous=FULL where durable, 4 KiB pages, 16 MB cache; bough: the same cache`,
+    );
+    print(
+      `Medians of ${settings.rounds} alternated rounds after one to warm up; ratios of throughput\n`,
+    );
+    print(tableHeader());
+    const rows: ResultRow[] = [];
+    rows.push(...(await benchReads(sides, settings)));
+    rows.push(...(await benchWrites(sides, settings)));
+    rows.push(...benchBranches(sides, settings));
+    rows.push(...benchOpening(sides, settings));
+    rows.push(...benchStorageCost(sides, settings));
+    print(`\nWritten to ${writeJson(root, machine, rows)}`);
+  } finally {
+    workspace.dispose();
+  }
+}
+
+await main(process.argv[2]!, process.argv.slice(3));
