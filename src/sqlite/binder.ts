@@ -27,7 +27,7 @@ export function readParameters(
 
 export interface Binding {
   readonly runtime: SqliteRuntime;
-  readonly statement: number;
+  statement: number;
   readonly parameters: StatementParameters;
   /** SQLITE_STATIC: the arena keeps text and blobs until the statement is reset. SQLITE_TRANSIENT: SQLite copies. */
   readonly lifetime: typeof SQLITE_STATIC | typeof SQLITE_TRANSIENT;

@@ -11,15 +11,11 @@
  */
 import { SQLITE_OK } from "./constants.ts";
 import { resultCodeName, SqliteError } from "./sqlite-error.ts";
+import { StatementCache } from "./statement-cache.ts";
 import type { SqliteRuntime } from "./runtime.ts";
 
 export const ConnectionStatus = { ready: 0, busy: 1, closed: 2, failed: 3 } as const;
 export type ConnectionStatus = (typeof ConnectionStatus)[keyof typeof ConnectionStatus];
-
-/** A prepared statement that must be finalized: when its Statement is collected, or with its connection. */
-export interface StatementHandle {
-  pointer: number;
-}
 
 export class ConnectionState {
   readonly runtime: SqliteRuntime;
@@ -36,7 +32,9 @@ export class ConnectionState {
   internalPragma = false;
   /** The bridge opened a database file: after ATTACH, its journal mode is not set yet. */
   fileOpened = false;
-  readonly statements: Set<StatementHandle> = new Set();
+  /** The schema changed, and the transaction that did it may still be rolled back. */
+  schemaChanged = false;
+  readonly statements: StatementCache = new StatementCache(this);
 
   constructor(runtime: SqliteRuntime, owner: object) {
     this.runtime = runtime;
@@ -85,6 +83,16 @@ export class ConnectionState {
 
   /** The error of the call that just failed: the kept one, else SQLite's. */
   failure(): unknown {
+    const error = this.#takeError();
+    // SQLite may have rolled back a change of schema: see P3 in statement-cache.ts.
+    if (this.schemaChanged) {
+      this.schemaChanged = false;
+      this.statements.clear();
+    }
+    return error;
+  }
+
+  #takeError(): unknown {
     const kept = this.keptError;
     if (kept !== null) {
       this.keptError = null;
@@ -92,21 +100,18 @@ export class ConnectionState {
     }
     const { exports, heap } = this.runtime;
     const code = exports.sqlite3_extended_errcode(this.pointer);
-    return new SqliteError(
-      heap.requireCString(exports.sqlite3_errmsg(this.pointer)),
-      resultCodeName(code),
-    );
+    const message = heap.requireCString(exports.sqlite3_errmsg(this.pointer));
+    return new SqliteError(message, resultCodeName(code));
+  }
+
+  /** After a statement that may have changed the schema, or taken such a change back. */
+  schemaMayHaveChanged(): void {
+    this.statements.clear();
+    this.schemaChanged = true;
   }
 
   check(code: number): void {
     if (code !== SQLITE_OK) throw this.failure();
-  }
-
-  finalize(handle: StatementHandle): void {
-    if (handle.pointer === 0 || this.status === ConnectionStatus.failed) return;
-    this.runtime.exports.sqlite3_finalize(handle.pointer);
-    handle.pointer = 0;
-    this.statements.delete(handle);
   }
 }
 

@@ -8,7 +8,6 @@ import {
   SQLITE_OPEN_CREATE,
   SQLITE_OPEN_READONLY,
   SQLITE_OPEN_READWRITE,
-  SQLITE_PREPARE_PERSISTENT,
 } from "./constants.ts";
 import { attachedOption, booleanOption, toggled } from "./options.ts";
 import {
@@ -25,7 +24,7 @@ import type { SqliteRuntime } from "./runtime.ts";
 import { runScript } from "./script.ts";
 import { deserialize, serialize } from "./serialization.ts";
 import { resultCodeName, SqliteError } from "./sqlite-error.ts";
-import { requireSingleStatement } from "./sql-tail.ts";
+import { mayChangeSchemaInScript } from "./statement-cache.ts";
 import { Statement } from "./statement.ts";
 import { StatementState } from "./statement-state.ts";
 import {
@@ -102,7 +101,10 @@ export class Connection {
     if (typeof sql !== "string") throw new TypeError("Expected first argument to be a string");
     const state = this.#state;
     state.requireReady();
-    return new Statement(prepareStatement(state, sql, false), this, sql);
+    const handle = state.statements.acquire(sql);
+    const { exports } = state.runtime;
+    const returnsData = exports.sqlite3_column_count(handle.pointer) >= 1;
+    return new Statement(new StatementState(state, { sql, handle, returnsData }), this);
   }
 
   exec(sql: string): this {
@@ -110,19 +112,18 @@ export class Connection {
     const state = this.#state;
     state.requireReady();
     state.requireNoIteratorsUnlessUnsafe();
-    const { exports, heap } = state.runtime;
-    runScript(state, sql, {
-      onStatement: (statement) => {
-        if (state.verbose === null) return;
-        const text = exports.sqlite3_expanded_sql(statement);
-        const expanded = heap.readCString(text);
-        exports.sqlite3_free(text);
-        state.verbose(expanded);
-      },
-      afterStatement: () => {
-        if (state.fileOpened) settleAttachedFiles(state);
-      },
-    });
+    try {
+      runScript(state, sql, {
+        onStatement: (statement) => {
+          if (state.verbose !== null) state.verbose(expandedSql(state, statement));
+        },
+        afterStatement: () => {
+          if (state.fileOpened) settleAttachedFiles(state);
+        },
+      });
+    } finally {
+      if (mayChangeSchemaInScript(sql)) state.schemaMayHaveChanged();
+    }
     return this;
   }
 
@@ -135,12 +136,14 @@ export class Connection {
     const state = this.#state;
     state.requireReady();
     state.requireNoIteratorsUnlessUnsafe();
-    const prepared = prepareStatement(state, `PRAGMA ${source}`, true);
+    const sql = `PRAGMA ${source}`;
+    const handle = state.statements.acquireTemporary(sql);
     try {
-      const statement = new Statement(prepared, this, `PRAGMA ${source}`);
+      const prepared = new StatementState(state, { sql, handle, returnsData: true });
+      const statement = new Statement(prepared, this);
       return simple ? statement.pluck().get() : statement.all();
     } finally {
-      state.finalize(prepared.handle);
+      state.statements.finalize(handle);
     }
   }
 
@@ -184,8 +187,12 @@ export class Connection {
       throw new TypeError('Expected the "progress" option to be a function');
     }
     this.#state.requireReady();
-    using target = this.openBackup(name);
-    return await copyDatabase(this.#state, target.#state, { attached, progress });
+    const target = this.openBackup(name);
+    try {
+      return await copyDatabase(this.#state, target.#state, { attached, progress });
+    } finally {
+      target.close();
+    }
   }
 
   /** Opens what `backup` writes to: a database of the same VFS. It must belong to the same runtime. */
@@ -254,42 +261,13 @@ export class Connection {
   }
 }
 
-function prepareStatement(state: ConnectionState, sql: string, pragma: boolean): StatementState {
-  const { runtime } = state;
+/** The SQL with the values of its parameters. */
+function expandedSql({ runtime }: ConnectionState, statement: number): string | null {
   const { exports, heap } = runtime;
-  const flags = pragma ? 0 : SQLITE_PREPARE_PERSISTENT;
-  const text = heap.allocateText(sql);
-  let pointer = 0;
-  state.enter();
-  try {
-    const code = exports.sqlite3_prepare_v3(
-      state.pointer,
-      text,
-      -1,
-      flags,
-      heap.scratch,
-      heap.scratch + 4,
-    );
-    pointer = heap.i32[heap.scratch >> 2]!;
-    if (code !== SQLITE_OK) throw state.failure();
-    if (pointer === 0) {
-      throw new RangeError("The supplied SQL string contains no statements");
-    }
-    requireSingleStatement(heap.u8, heap.i32[(heap.scratch + 4) >> 2]!);
-  } catch (error) {
-    if (error instanceof WebAssembly.RuntimeError) throw runtime.fail(error);
-    if (pointer !== 0) exports.sqlite3_finalize(pointer);
-    throw error;
-  } finally {
-    state.leave();
-    if (state.status === ConnectionStatus.ready) exports.sqlite3_free(text);
-  }
-  const handle = { pointer };
-  state.statements.add(handle);
-  const returnsData = pragma || exports.sqlite3_column_count(pointer) >= 1;
-  const statement = new StatementState(state, handle, returnsData);
-  if (!pragma) runtime.finalizeWith(statement, state, handle);
-  return statement;
+  const text = exports.sqlite3_expanded_sql(statement);
+  const expanded = heap.readCString(text);
+  exports.sqlite3_free(text);
+  return expanded;
 }
 
 function openDatabase(state: ConnectionState, options: ConnectionOptions): void {
@@ -354,7 +332,7 @@ function closeDatabase(state: ConnectionState): void {
   if (state.status !== ConnectionStatus.failed && pointer !== 0) {
     state.enter();
     try {
-      for (const handle of state.statements) state.finalize(handle);
+      state.statements.finalizeAll();
       runtime.exports.sqlite3_close_v2(pointer);
     } catch (error) {
       throw runtime.fail(error);

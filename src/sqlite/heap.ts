@@ -9,13 +9,13 @@
  *     to the bytes. Calls nest, so this holds for a query run from within a user-defined function too.
  */
 import { InvariantError } from "../errors.ts";
+import { readShortAscii, SHORT_TEXT_MAX } from "./short-text.ts";
 import type { SqliteInstance } from "./wasm-host.ts";
 
 const ARENA_BYTES = 64 * 1024;
 const SCRATCH_BYTES = 64;
 /** Up to this length a loop over the bytes beats a call into Node. */
 const ASCII_LOOP_WRITE = 32;
-const ASCII_LOOP_READ = 12;
 
 interface TextBuffer extends Buffer {
   /** What `toString("utf8")` calls. */
@@ -101,19 +101,11 @@ export class Heap {
 
   /** Bytes that are not UTF-8 become U+FFFD. */
   readText(pointer: number, size: number): string {
-    const end = pointer + size;
-    if (size <= ASCII_LOOP_READ) {
-      const u8 = this.u8;
-      let text = "";
-      let index = pointer;
-      for (; index < end; index++) {
-        const byte = u8[index] ?? 0;
-        if (byte > 127) break;
-        text += String.fromCharCode(byte);
-      }
-      if (index === end) return text;
+    if (size <= SHORT_TEXT_MAX) {
+      const text = readShortAscii(this.u8, pointer, size);
+      if (text !== null) return text;
     }
-    return this.buffer.utf8Slice(pointer, end);
+    return this.buffer.utf8Slice(pointer, pointer + size);
   }
 
   /** A NUL-terminated string; null for a null pointer. */

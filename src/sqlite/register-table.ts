@@ -21,6 +21,7 @@ export function registerTable(state: ConnectionState, name: unknown, factory: un
   const { exports, tables } = state.runtime;
   const key = tables.add({ name, state, define });
   const module = eponymous ? tables.eponymousModule : tables.module;
+  state.statements.clear();
   withName(state, name, (zName) =>
     exports.sqlite3_create_module_v2(state.pointer, zName, module, key, tables.xDestroy),
   );

@@ -35,8 +35,8 @@ const UTF8_ENCODING = 1;
 export interface RowLayout {
   /** Vdbe.pResultRow: the address of the row's first Mem. */
   readonly resultRow: number;
-  /** Vdbe.aColName: changes when SQLite prepared the statement again, as after a change of schema. */
-  readonly columnNames: number;
+  /** Vdbe.aCounter[SQLITE_STMTSTATUS_REPREPARE]: grows when SQLite prepared the statement again, for a new schema. */
+  readonly reprepares: number;
 }
 
 /** Reads one sqlite3_value. Integers become numbers, rounded beyond 2^53, as better-sqlite3 does. */
@@ -117,67 +117,109 @@ export function findLayout(runtime: SqliteRuntime): RowLayout | null {
   exports.sqlite3_free(name);
   try {
     if (opened !== 0) return null;
-    const first = probe(
-      runtime,
-      database,
-      "SELECT -7 AS a, 5000000000, 0.5, 'text', x'0102', NULL, 'é'",
+    const rows = ["SELECT -7 AS a", "SELECT 8, -7 AS b"].map((start) =>
+      findResultRow(runtime, database, start),
     );
-    const second = probe(
-      runtime,
-      database,
-      "SELECT -7 AS b, 5000000000, 0.5, 'text', x'0102', NULL, 'é', 9",
-    );
-    if (first === null || second === null) return null;
-    const resultRow = first.resultRow.find((offset) => second.resultRow.includes(offset));
-    const columnNames = first.columnNames.find((offset) => second.columnNames.includes(offset));
-    if (resultRow === undefined || columnNames === undefined) return null;
-    return { resultRow, columnNames };
+    const [resultRow, ...others] = (rows[0] ?? []).filter((offset) => rows[1]?.includes(offset));
+    const [reprepares, ...more] = findReprepares(runtime, database);
+    if (resultRow === undefined || reprepares === undefined) return null;
+    return others.length + more.length === 0 ? { resultRow, reprepares } : null;
   } finally {
     exports.sqlite3_close_v2(database);
   }
 }
 
-interface Candidates {
-  readonly resultRow: number[];
-  readonly columnNames: number[];
+function prepareProbe({ exports, heap }: SqliteRuntime, database: number, sql: string): number {
+  const text = heap.allocateText(sql);
+  exports.sqlite3_prepare_v3(database, text, -1, 0, heap.scratch, 0);
+  exports.sqlite3_free(text);
+  return heap.i32[heap.scratch >> 2]!;
 }
 
-function probe(runtime: SqliteRuntime, database: number, sql: string): Candidates | null {
-  const { exports, heap } = runtime;
-  const text = heap.allocateText(sql);
-  const prepared = exports.sqlite3_prepare_v3(database, text, -1, 0, heap.scratch, 0);
-  const statement = heap.i32[heap.scratch >> 2]!;
-  exports.sqlite3_free(text);
+function words({ heap }: SqliteRuntime, statement: number): number[] {
+  return [...heap.i32.subarray(statement >> 2, (statement + VDBE_SEARCH_BYTES) >> 2)];
+}
+
+/** Offsets of words in struct Vdbe that hold the row's address; none when Mem is not laid out as expected. */
+function findResultRow(runtime: SqliteRuntime, database: number, start: string): number[] {
+  const { exports } = runtime;
+  const statement = prepareProbe(
+    runtime,
+    database,
+    `${start}, 5000000000, 0.5, 'text', x'0102', NULL, 'é'`,
+  );
   try {
-    if (prepared !== 0 || exports.sqlite3_step(statement) !== SQLITE_ROW) return null;
+    if (statement === 0 || exports.sqlite3_step(statement) !== SQLITE_ROW) return [];
+    const column = exports.sqlite3_column_count(statement) - PROBE_KINDS.length;
+    if (!memsAsExpected(runtime, statement, column)) return [];
     const row = exports.sqlite3_column_value(statement, 0);
-    const columnName = exports.sqlite3_column_name(statement, 0);
-    if (!memsAsExpected(runtime, statement, row)) return null;
-    const words: number[] = [];
-    for (let offset = 0; offset < VDBE_SEARCH_BYTES; offset += 4) words.push(offset);
-    const at = (address: number): number | undefined => heap.i32[address >> 2];
-    return {
-      resultRow: words.filter((offset) => at(statement + offset) === row),
-      columnNames: words.filter((offset) => {
-        const mem = at(statement + offset) ?? 0;
-        return mem > 0 && mem < heap.u8.length && at(mem + MEM_Z) === columnName;
-      }),
-    };
+    return offsetsWhere(words(runtime, statement), (word) => word === row);
   } finally {
     exports.sqlite3_finalize(statement);
   }
 }
 
-function memsAsExpected({ exports, heap }: SqliteRuntime, statement: number, row: number): boolean {
-  const kinds = [KIND_INTEGER, KIND_INTEGER, KIND_REAL, KIND_TEXT, KIND_BLOB, KIND_NULL, KIND_TEXT];
-  const mem = (column: number): number => row + column * MEM_BYTES;
+/** Offsets of words that count how often the statement was prepared again. */
+function findReprepares(runtime: SqliteRuntime, database: number): number[] {
+  const { exports } = runtime;
+  const run = (sql: string): void => {
+    const statement = prepareProbe(runtime, database, sql);
+    exports.sqlite3_step(statement);
+    exports.sqlite3_finalize(statement);
+  };
+  run("CREATE TABLE probe(a)");
+  const statement = prepareProbe(runtime, database, "SELECT * FROM probe");
+  const schemaChanges = [
+    "SELECT 1",
+    "ALTER TABLE probe ADD COLUMN b",
+    "SELECT 1",
+    "ALTER TABLE probe ADD COLUMN c",
+  ];
+  const seen = schemaChanges.map((between) => {
+    run(between);
+    exports.sqlite3_step(statement);
+    exports.sqlite3_reset(statement);
+    return words(runtime, statement);
+  });
+  exports.sqlite3_finalize(statement);
+  const expected = [0, 1, 1, 2];
+  return offsetsWhere(seen[0] ?? [], (_, index) =>
+    expected.every((count, round) => seen[round]?.[index] === count),
+  );
+}
+
+function offsetsWhere(
+  list: readonly number[],
+  matches: (word: number, index: number) => boolean,
+): number[] {
+  return list.flatMap((word, index) => (matches(word, index) ? [index * 4] : []));
+}
+
+const PROBE_KINDS: readonly number[] = [
+  KIND_INTEGER,
+  KIND_INTEGER,
+  KIND_REAL,
+  KIND_TEXT,
+  KIND_BLOB,
+  KIND_NULL,
+  KIND_TEXT,
+];
+
+/** Whether the probe's values, from column `first` on, are where Mem is expected to have them. */
+function memsAsExpected(
+  { exports, heap }: SqliteRuntime,
+  statement: number,
+  first: number,
+): boolean {
+  const row = exports.sqlite3_column_value(statement, 0);
+  const mem = (column: number): number => row + (first + column) * MEM_BYTES;
   const z = (column: number): number => heap.i32[(mem(column) + MEM_Z) >> 2] ?? 0;
   const n = (column: number): number => heap.i32[(mem(column) + MEM_N) >> 2] ?? 0;
   return (
-    kinds.every((_, column) => exports.sqlite3_column_value(statement, column) === mem(column)) &&
-    kinds.every((kind, column) => {
+    PROBE_KINDS.every((kind, column) => {
       const flags = heap.i32[(mem(column) + MEM_FLAGS) >> 2] ?? 0;
       return (
+        exports.sqlite3_column_value(statement, first + column) === mem(column) &&
         (flags & KIND_MASK) === kind &&
         (kind !== KIND_TEXT || ((flags >> 16) & 0xff) === UTF8_ENCODING)
       );

@@ -7,11 +7,8 @@
  *     JavaScript that SQLite calls puts it back, as it may use other connections.
  */
 import { StoreError } from "../errors.ts";
-import {
-  ConnectionStatus,
-  type ConnectionState,
-  type StatementHandle,
-} from "./connection-state.ts";
+import { ConnectionStatus, type ConnectionState } from "./connection-state.ts";
+import type { StatementHandle } from "./statement-cache.ts";
 import { SQLITE_CONFIG_MEMSTATUS, SQLITE_CONFIG_URI, SQLITE_OK } from "./constants.ts";
 import { Heap } from "./heap.ts";
 import { findLayout, type RowLayout } from "./row-reader.ts";
@@ -81,7 +78,9 @@ export class SqliteRuntime {
     registerVfs(this, { name: DEFAULT_VFS, vfs, makeDefault: true });
     knownLayout ??= { layout: findLayout(this) };
     this.layout = knownLayout.layout;
-    this.#abandoned = new FinalizationRegistry(({ state, handle }) => state.finalize(handle));
+    this.#abandoned = new FinalizationRegistry(({ state, handle }) =>
+      state.statements.finalize(handle),
+    );
   }
 
   /** Adds a VFS under a name of its own: a Connection chooses it with `vfsName`. */

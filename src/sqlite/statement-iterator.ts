@@ -21,6 +21,7 @@ export class StatementIterator implements IterableIterator<unknown> {
     this.#state = state;
     this.#logged = state.connection.verbose === null;
     state.locked = true;
+    state.handle.locked = true;
     state.connection.iterators++;
   }
 
@@ -70,6 +71,7 @@ export class StatementIterator implements IterableIterator<unknown> {
   #end(): void {
     this.#open = false;
     this.#state.locked = false;
+    this.#state.handle.locked = false;
     this.#state.connection.iterators--;
   }
 }

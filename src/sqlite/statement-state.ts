@@ -9,11 +9,8 @@
  */
 import { bindAll, readParameters, type Binding, type StatementParameters } from "./binder.ts";
 import { settleAttachedFiles } from "./attached-files.ts";
-import {
-  ConnectionStatus,
-  type ConnectionState,
-  type StatementHandle,
-} from "./connection-state.ts";
+import { ConnectionStatus, type ConnectionState } from "./connection-state.ts";
+import type { StatementHandle } from "./statement-cache.ts";
 import {
   SQLITE_DONE,
   SQLITE_OK,
@@ -27,22 +24,30 @@ import type { SqliteRuntime } from "./runtime.ts";
 export class StatementState {
   readonly connection: ConnectionState;
   readonly runtime: SqliteRuntime;
-  readonly handle: StatementHandle;
+  readonly sql: string;
   readonly returnsData: boolean;
-  bound = false;
+  /** Borrowed: see statement-cache.ts. */
+  handle: StatementHandle;
   locked = false;
   mode: RowMode = RowMode.flat;
   safeIntegers: boolean;
+  /** What `bind()` was given. */
+  #boundValues: readonly unknown[] | null = null;
   #temporary: Binding | null = null;
   #maker: RowMaker | null = null;
-  /** Vdbe.aColName when the maker was made. */
-  #columnNames = 0;
+  /** The handle, and how often SQLite had prepared it again, when the maker was made. */
+  #makerHandle: StatementHandle | null = null;
+  #makerReprepares = 0;
   /** Where the arena was before this run's arguments; -1: none of them is in it. */
   #arenaMark = -1;
 
-  constructor(connection: ConnectionState, handle: StatementHandle, returnsData: boolean) {
+  constructor(
+    connection: ConnectionState,
+    { sql, handle, returnsData }: { sql: string; handle: StatementHandle; returnsData: boolean },
+  ) {
     this.connection = connection;
     this.runtime = connection.runtime;
+    this.sql = sql;
     this.handle = handle;
     this.returnsData = returnsData;
     this.safeIntegers = connection.safeIntegers;
@@ -62,13 +67,20 @@ export class StatementState {
 
   /** Binds for one run. `keep`: the statement goes on after this call, so that SQLite copies text and blobs. */
   bind(values: readonly unknown[], keep: boolean): void {
-    if (this.bound) {
+    if (this.#boundValues === null) {
+      this.#bindValues(values, keep);
+    } else {
       if (values.length > 0) throw new TypeError("This statement already has bound parameters");
-      return;
+      this.#bindValues(this.#boundValues, keep);
     }
+  }
+
+  #bindValues(values: readonly unknown[], keep: boolean): void {
+    const { heap } = this.runtime;
     this.#temporary ??= this.#makeBinding();
+    this.#temporary.statement = this.handle.pointer;
     if (values.length === 0 && this.#temporary.parameters.count === 0) return;
-    this.#arenaMark = this.runtime.heap.arenaTop;
+    this.#arenaMark = heap.arenaTop;
     try {
       if (keep) {
         bindAll({ ...this.#temporary, lifetime: SQLITE_TRANSIENT }, values);
@@ -86,9 +98,29 @@ export class StatementState {
   /** See S1. */
   enter(values: readonly unknown[]): void {
     this.requireIdle();
+    this.acquire();
     this.bind(values, false);
     this.connection.enter();
     if (this.connection.verbose !== null) this.log();
+  }
+
+  get bound(): boolean {
+    return this.#boundValues !== null;
+  }
+
+  /** Checks the values now and binds them at each run. */
+  bindForGood(values: readonly unknown[]): void {
+    this.acquire();
+    this.bind(values, true);
+    this.#boundValues = values.map(snapshot);
+  }
+
+  /** Makes `handle` one that this statement may use: see P1 and P2. */
+  acquire(): void {
+    if (this.handle.pointer !== 0 && !this.handle.locked) return;
+    const { connection } = this;
+    this.handle = connection.statements.acquire(this.sql);
+    if (!this.handle.cached) this.runtime.finalizeWith(this, connection, this.handle);
   }
 
   step(): number {
@@ -108,6 +140,7 @@ export class StatementState {
       throw this.connection.failure();
     }
     if (this.connection.fileOpened) settleAttachedFiles(this.connection);
+    if (this.handle.changesSchema) this.connection.schemaMayHaveChanged();
   }
 
   /** Ends a run that an exception left. */
@@ -136,15 +169,18 @@ export class StatementState {
   readRow(): unknown {
     const { layout, heap } = this.runtime;
     if (layout === null) return this.#readRowThroughInterface();
-    const pointer = this.handle.pointer;
+    const { handle } = this;
+    const reprepares = heap.i32[(handle.pointer + layout.reprepares) >> 2]!;
     if (
       this.#maker === null ||
-      heap.i32[(pointer + layout.columnNames) >> 2] !== this.#columnNames
+      this.#makerHandle !== handle ||
+      this.#makerReprepares !== reprepares
     ) {
       this.#maker = this.#makeMaker();
-      this.#columnNames = heap.i32[(pointer + layout.columnNames) >> 2]!;
+      this.#makerHandle = handle;
+      this.#makerReprepares = reprepares;
     }
-    return this.#maker(this.runtime, heap.i32[(pointer + layout.resultRow) >> 2]!);
+    return this.#maker(this.runtime, heap.i32[(handle.pointer + layout.resultRow) >> 2]!);
   }
 
   /** After a change of mode or of integers. */
@@ -243,4 +279,16 @@ export class StatementState {
     const parameters: StatementParameters = readParameters(this.runtime, statement);
     return { runtime: this.runtime, statement, parameters, lifetime: SQLITE_STATIC };
   }
+}
+
+/** What SQLite would have copied at once, so that later changes do not count. */
+function snapshot(value: unknown): unknown {
+  if (ArrayBuffer.isView(value)) {
+    return Buffer.from(new Uint8Array(value.buffer, value.byteOffset, value.byteLength));
+  }
+  if (Array.isArray(value)) return value.map(snapshot);
+  if (typeof value === "object" && value !== null) {
+    return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, snapshot(item)]));
+  }
+  return value;
 }

@@ -30,12 +30,12 @@ export class Statement {
   readonly readonly: boolean;
   readonly #state: StatementState;
 
-  constructor(state: StatementState, database: Connection, source: string) {
+  constructor(state: StatementState, database: Connection) {
     if (!(state instanceof StatementState)) {
       throw new TypeError("Statements can only be constructed by the db.prepare() method");
     }
     this.#state = state;
-    this.source = source;
+    this.source = state.sql;
     this.database = database;
     this.reader = state.returnsData;
     this.readonly = state.runtime.exports.sqlite3_stmt_readonly(state.handle.pointer) !== 0;
@@ -43,7 +43,7 @@ export class Statement {
 
   /** Whether an iterator of this statement is open. */
   get busy(): boolean {
-    return this.#state.locked && this.#state.handle.pointer !== 0;
+    return this.#state.locked;
   }
 
   run(...values: unknown[]): RunResult {
@@ -102,6 +102,7 @@ export class Statement {
     const state = this.#state;
     state.requireData();
     state.requireIdle();
+    state.acquire();
     state.bind(values, true);
     return new StatementIterator(this, state);
   }
@@ -113,8 +114,7 @@ export class Statement {
       throw new TypeError("The bind() method can only be invoked once per statement object");
     }
     state.requireIdle();
-    state.bind(values, true);
-    state.bound = true;
+    state.bindForGood(values);
     return this;
   }
 
@@ -144,6 +144,7 @@ export class Statement {
       throw new TypeError("The columns() method is only for statements that return data");
     }
     state.connection.requireReady();
+    state.acquire();
     const { exports, heap } = state.runtime;
     const { pointer } = state.handle;
     return state.columnNames().map((name, index) => ({

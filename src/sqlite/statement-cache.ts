@@ -1,0 +1,145 @@
+/**
+ * SQLite's prepared statements, by SQL text: a Statement borrows one for the time of a call or of an iterator.
+ *
+ *   (none) --acquire--> idle <--> in use (a call; `locked` for an iterator)
+ *   idle --evict, clear, close--> finalized (pointer 0) --acquire--> idle
+ *
+ * So the memory of prepared statements is bounded however many Statement objects there are. It cannot hang on their
+ * garbage collection: JavaScript learns of that between turns of the event loop only, too late for a loop that
+ * prepares.
+ *
+ * P1. A Statement whose handle was finalized gets another one when it runs next.
+ * P2. While an iterator has the handle of an SQL text locked, others with that text get a handle of their own, which
+ *     lives until its Statement is collected or the connection is closed.
+ * P3. After a statement that changes the schema nothing stays cached: `prepare` must fail for a table that is gone.
+ */
+import { ConnectionStatus, type ConnectionState } from "./connection-state.ts";
+import { SQLITE_OK, SQLITE_PREPARE_PERSISTENT } from "./constants.ts";
+import { requireSingleStatement } from "./sql-tail.ts";
+
+export interface StatementHandle {
+  /** sqlite3_stmt*, 0 after it was finalized. */
+  pointer: number;
+  /** An iterator is using it. */
+  locked: boolean;
+  readonly changesSchema: boolean;
+  readonly cached: boolean;
+}
+
+const HANDLES_MAX = 500;
+
+const LEADING = String.raw`^(?:\s|;|--[^\n]*\n|/\*[\s\S]*?\*/)*`;
+const DATA_STATEMENT = new RegExp(
+  `${LEADING}(?:select|insert|update|delete|replace|with|values|begin|commit|end|savepoint|release|pragma)\\b`,
+  "i",
+);
+const SCHEMA_KEYWORD = /\b(?:create|drop|alter|attach|detach|vacuum|reindex|analyze)\b/i;
+const ROLLBACK = new RegExp(`${LEADING}rollback\\b`, "i");
+
+/** May be true for one that does not: that costs time only. */
+export function mayChangeSchema(sql: string): boolean {
+  return !DATA_STATEMENT.test(sql) && (SCHEMA_KEYWORD.test(sql) || ROLLBACK.test(sql));
+}
+
+export function mayChangeSchemaInScript(sql: string): boolean {
+  return SCHEMA_KEYWORD.test(sql) || /\brollback\b/i.test(sql);
+}
+
+export class StatementCache {
+  readonly #state: ConnectionState;
+  readonly #cached = new Map<string, StatementHandle>();
+  readonly #own = new Set<StatementHandle>();
+
+  constructor(state: ConnectionState) {
+    this.#state = state;
+  }
+
+  /** How many sqlite3_stmt there are. */
+  get size(): number {
+    return this.#cached.size + this.#own.size;
+  }
+
+  /** A handle that nobody uses. Throws what better-sqlite3's prepare throws. */
+  acquire(sql: string): StatementHandle {
+    const known = this.#cached.get(sql);
+    if (known !== undefined && !known.locked) return known;
+    const pointer = prepareStatement(this.#state, sql, SQLITE_PREPARE_PERSISTENT);
+    const cached = known === undefined;
+    const handle = { pointer, locked: false, changesSchema: mayChangeSchema(sql), cached };
+    if (cached) {
+      this.#cached.set(sql, handle);
+      if (this.#cached.size > HANDLES_MAX) this.#evict();
+    } else {
+      this.#own.add(handle);
+    }
+    return handle;
+  }
+
+  /** For a single use: give it to `finalize` afterwards. */
+  acquireTemporary(sql: string): StatementHandle {
+    const handle = {
+      pointer: prepareStatement(this.#state, sql, 0),
+      locked: false,
+      changesSchema: false,
+      cached: false,
+    };
+    this.#own.add(handle);
+    return handle;
+  }
+
+  finalize(handle: StatementHandle): void {
+    this.#own.delete(handle);
+    if (handle.pointer === 0 || this.#state.status === ConnectionStatus.failed) return;
+    this.#state.runtime.exports.sqlite3_finalize(handle.pointer);
+    handle.pointer = 0;
+  }
+
+  /** See P3. */
+  clear(): void {
+    for (const [sql, handle] of this.#cached) {
+      if (handle.locked) continue;
+      this.#cached.delete(sql);
+      this.finalize(handle);
+    }
+  }
+
+  /** Before the connection is closed. */
+  finalizeAll(): void {
+    for (const handle of [...this.#cached.values(), ...this.#own]) this.finalize(handle);
+    this.#cached.clear();
+  }
+
+  /** The oldest: one that is still used is prepared again, and is then the newest. */
+  #evict(): void {
+    for (const [sql, handle] of this.#cached) {
+      if (handle.locked) continue;
+      this.#cached.delete(sql);
+      this.finalize(handle);
+      return;
+    }
+  }
+}
+
+function prepareStatement(state: ConnectionState, sql: string, flags: number): number {
+  const { runtime } = state;
+  const { exports, heap } = runtime;
+  const text = heap.allocateText(sql);
+  let pointer = 0;
+  state.enter();
+  try {
+    const tail = heap.scratch + 4;
+    const code = exports.sqlite3_prepare_v3(state.pointer, text, -1, flags, heap.scratch, tail);
+    pointer = heap.i32[heap.scratch >> 2]!;
+    if (code !== SQLITE_OK) throw state.failure();
+    if (pointer === 0) throw new RangeError("The supplied SQL string contains no statements");
+    requireSingleStatement(heap.u8, heap.i32[tail >> 2]!);
+    return pointer;
+  } catch (error) {
+    if (error instanceof WebAssembly.RuntimeError) throw runtime.fail(error);
+    if (pointer !== 0) exports.sqlite3_finalize(pointer);
+    throw error;
+  } finally {
+    state.leave();
+    if (state.status === ConnectionStatus.ready) exports.sqlite3_free(text);
+  }
+}
