@@ -1,0 +1,53 @@
+import type { Command } from "commander";
+import { parseBranch } from "../branch-name.ts";
+import type { CommandContext } from "../command-context.ts";
+import { examples } from "../examples.ts";
+import { parseCount } from "../numbers.ts";
+import { showTime } from "../time.ts";
+
+const LIMIT_DEFAULT = 100;
+
+export function addLogCommand(program: Command, context: CommandContext): void {
+  program
+    .command("log <database[/branch]>")
+    .description("list the commits of a branch, newest first, also those from before its fork")
+    .option("--limit <n>", `at most so many commits, or "all" (default: ${LIMIT_DEFAULT})`)
+    .option("--before <version>", "only versions before this one")
+    .addHelpText("after", examples([["bough log shop"], ["bough log shop/dev --limit 20"]]))
+    .action((name: string, options: LogOptions) => log(context, name, options));
+}
+
+interface LogOptions {
+  readonly limit?: string;
+  readonly before?: string;
+}
+
+function log(context: CommandContext, name: string, options: LogOptions): Promise<void> {
+  const { database, branch } = parseBranch(name, "main");
+  const { limit: limitText = String(LIMIT_DEFAULT), before } = options;
+  const limit = limitText === "all" ? Infinity : parseCount("--limit", limitText);
+  const newest = before === undefined ? Infinity : parseCount("--before", before) - 1;
+  return context.withStore(async (store) => {
+    const found = store
+      .database(database)
+      .branch(branch)
+      .log({ limit: limit + 1, before: newest });
+    const commits = found.slice(0, limit);
+    await context.printList(
+      commits,
+      [
+        ["version", ({ version }) => String(version)],
+        ["time", ({ timestamp }) => showTime(timestamp)],
+        ["branch", (commit) => commit.branch],
+        ["pages", ({ pageCount }) => String(pageCount)],
+        ["changed", ({ changedPages }) => String(changedPages)],
+      ],
+      { whenEmpty: `No commits in "${database}/${branch}"` },
+    );
+    const last = commits.at(-1);
+    if (context.format === "table" && found.length > limit && last !== undefined) {
+      const next = context.commandLine("log", name, "--before", String(last.version));
+      await context.printLine(`Older commits: ${next}`);
+    }
+  });
+}

@@ -1,0 +1,103 @@
+/** The command line's grammar: global options, all commands, help. Nothing here loads the engine. */
+import { Command, Option } from "commander";
+import { CommandContext, type GlobalOptions } from "./command-context.ts";
+import { addBranchCommands } from "./commands/branch.ts";
+import { addDatabaseCommands } from "./commands/database.ts";
+import { addKeyCommands } from "./commands/key.ts";
+import { addLogCommand } from "./commands/log.ts";
+import { addRestoreCommand } from "./commands/restore.ts";
+import { addShellCommand } from "./commands/shell.ts";
+import { addSqlCommand } from "./commands/sql.ts";
+import { addTagCommands } from "./commands/tag.ts";
+import { addTransferCommands } from "./commands/transfer.ts";
+import { UsageError } from "./errors.ts";
+import { examples } from "./examples.ts";
+
+/** Commands that print rows, which csv can hold. */
+const CSV_COMMANDS: ReadonlySet<string> = new Set(["sql", "shell"]);
+
+export function makeProgram(context: CommandContext, version: string): Command {
+  const program = new Command("bough")
+    .description("Git-like branches for SQLite: fork, time-travel and restore SQLite databases.")
+    .version(version, "-V, --version", "print the version")
+    .helpOption("-h, --help", "print help")
+    .helpCommand(false)
+    .addOption(
+      new Option("--store <dir>", "directory of the store (default: $BOUGH_STORE, then ./bough)"),
+    )
+    .addOption(
+      new Option("--output <format>", "how to print results; csv: only for rows of SQL")
+        .choices(["table", "json", "csv"])
+        .default("table"),
+    )
+    .addOption(
+      new Option(
+        "--key-file <file>",
+        "file with the key of an encrypted store (default: $BOUGH_KEY)",
+      ),
+    )
+    .configureHelp({ showGlobalOptions: true })
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => void context.output.write(text),
+      writeErr: (text) => void context.errors.write(text),
+      // What is wrong is reported by `run`, in one place for all kinds of errors.
+      outputError: () => {},
+      getOutHelpWidth: () => Math.min(context.output.columns, 100),
+      getErrHelpWidth: () => Math.min(context.errors.columns, 100),
+    })
+    .hook("preAction", (_, command) => {
+      context.configure(command.optsWithGlobals<GlobalOptions>());
+      if (context.format === "csv" && !CSV_COMMANDS.has(command.name()))
+        throw new UsageError('Cannot print this as csv: only "bough sql" and "bough shell" can');
+    });
+  addTransferCommands(program, context);
+  addSqlCommand(program, context);
+  addShellCommand(program, context);
+  addDatabaseCommands(program, context);
+  addBranchCommands(program, context);
+  addTagCommands(program, context);
+  addLogCommand(program, context);
+  addRestoreCommand(program, context);
+  addKeyCommands(program, context);
+  addHelpCommand(program);
+  program.addHelpText(
+    "after",
+    `
+A revision names a snapshot: DATABASE[/BRANCH][@VERSION | @TIME | @TAG], for example
+  shop   shop/dev   shop@120   shop/dev@2026-11-20T10:00:00Z   shop@-5m   shop@before-import
+${examples([
+  ["bough import shop.db shop", "bring a SQLite file into the store"],
+  ["bough branch create shop/dev", "fork it, in no time and without a copy"],
+  ['bough sql shop/dev "DELETE FROM orders"', "change the fork; shop stays as it is"],
+  ["bough restore shop/dev --to shop/dev@-5m", "go back five minutes"],
+  ["bough export shop/dev dev.db", "write a plain SQLite file"],
+])}
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a bug in bough.`,
+  );
+  return program;
+}
+
+function addHelpCommand(program: Command): void {
+  program
+    .command("help [command...]")
+    .description("print help for a command")
+    .addHelpText("after", examples([["bough help branch create"]]))
+    .action((path: string[]) => {
+      let command = program;
+      for (const name of path) {
+        const next = command.commands.find((child) => child.name() === name);
+        if (next === undefined)
+          throw new UsageError(
+            `Cannot find help for "${path.join(" ")}": ${command === program ? "bough" : `"${commandPath(command)}"`} has the commands ${command.commands.map((child) => child.name()).join(", ") || "none"}`,
+          );
+        command = next;
+      }
+      command.outputHelp();
+    });
+}
+
+function commandPath(command: Command): string {
+  const { parent } = command;
+  return parent === null ? command.name() : `${commandPath(parent)} ${command.name()}`;
+}

@@ -1,0 +1,121 @@
+/** Prints the rows of one statement after the other, in the form that --output asks for. */
+import type { OutputFormat } from "./command-context.ts";
+import { csvField, csvText, jsonText, type SqlValue, tableText, visibleText } from "./sql-value.ts";
+import { drawTable, layOut, type TableLayout } from "./table.ts";
+import type { TextOutput } from "./terminal.ts";
+
+/** Rows that a table's widths are taken from, and that are drawn at a time. */
+const TABLE_ROWS = 1000;
+
+export interface ResultPrinter {
+  row(values: readonly SqlValue[]): Promise<void>;
+  end(): Promise<void>;
+}
+
+export function printResult(
+  output: TextOutput,
+  format: OutputFormat,
+  columns: readonly string[],
+): ResultPrinter {
+  switch (format) {
+    case "table":
+      return new TablePrinter(output, columns.map(visibleText));
+    case "json":
+      return new JsonPrinter(output, columns);
+    case "csv":
+      return new CsvPrinter(output, columns);
+  }
+}
+
+class TablePrinter implements ResultPrinter {
+  readonly #output: TextOutput;
+  readonly #columns: readonly string[];
+  #rows: string[][] = [];
+  #isNumeric: boolean[];
+  #layout: TableLayout | null = null;
+
+  constructor(output: TextOutput, columns: readonly string[]) {
+    this.#output = output;
+    this.#columns = columns;
+    this.#isNumeric = columns.map(() => true);
+  }
+
+  async row(values: readonly SqlValue[]): Promise<void> {
+    if (this.#rows.length >= TABLE_ROWS) await this.#draw(false);
+    this.#rows.push(values.map(tableText));
+    if (this.#layout !== null) return;
+    for (const [index, value] of values.entries())
+      if (typeof value === "string" || value instanceof Uint8Array) this.#isNumeric[index] = false;
+  }
+
+  async end(): Promise<void> {
+    await this.#draw(true);
+  }
+
+  async #draw(isLast: boolean): Promise<void> {
+    const rows = this.#rows;
+    this.#rows = [];
+    const head = this.#layout === null ? this.#columns : null;
+    this.#layout ??= layOut(this.#columns, rows, {
+      columns: this.#output.columns,
+      alignments: this.#isNumeric.map((isNumeric) =>
+        isNumeric && rows.length > 0 ? "right" : "left",
+      ),
+    });
+    await this.#output.write(`${drawTable({ head, rows, isLast }, this.#layout)}\n`);
+  }
+}
+
+/** An array of objects on one line for each statement. */
+class JsonPrinter implements ResultPrinter {
+  readonly #output: TextOutput;
+  readonly #keys: readonly string[];
+  #isFirst = true;
+
+  constructor(output: TextOutput, columns: readonly string[]) {
+    this.#output = output;
+    this.#keys = uniqueNames(columns).map((name) => `${JSON.stringify(name)}:`);
+  }
+
+  async row(values: readonly SqlValue[]): Promise<void> {
+    const members = values.map((value, index) => this.#keys[index] + jsonText(value));
+    await this.#output.write(`${this.#isFirst ? "[" : ","}{${members.join(",")}}`);
+    this.#isFirst = false;
+  }
+
+  async end(): Promise<void> {
+    await this.#output.write(this.#isFirst ? "[]\n" : "]\n");
+  }
+}
+
+/** RFC 4180: a line of column names, lines end with CR LF. */
+class CsvPrinter implements ResultPrinter {
+  readonly #output: TextOutput;
+  #head: string | null;
+
+  constructor(output: TextOutput, columns: readonly string[]) {
+    this.#output = output;
+    this.#head = `${columns.map(csvField).join(",")}\r\n`;
+  }
+
+  async row(values: readonly SqlValue[]): Promise<void> {
+    const head = this.#head ?? "";
+    this.#head = null;
+    await this.#output.write(`${head}${values.map(csvText).join(",")}\r\n`);
+  }
+
+  async end(): Promise<void> {
+    if (this.#head !== null) await this.#output.write(this.#head);
+  }
+}
+
+/** Members of an object need names of their own: the second "a" becomes "a:1", as in SQLite's subqueries. */
+function uniqueNames(columns: readonly string[]): string[] {
+  const taken = new Set<string>();
+  return columns.map((column) => {
+    let name = column;
+    for (let number = 1; taken.has(name); number++) name = `${column}:${number}`;
+    taken.add(name);
+    return name;
+  });
+}
