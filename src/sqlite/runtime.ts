@@ -27,6 +27,8 @@ export interface SqliteRuntimeOptions {
   readonly now?: () => number;
   /** Where temporary files go that outgrow memory; the system's temporary directory by default. */
   readonly temporaryDirectory?: string;
+  /** False: read every value through SQLite's public interface (L1 in row-reader.ts). */
+  readonly readRowsInPlace?: boolean;
 }
 
 /** Name of the default VFS. */
@@ -55,7 +57,7 @@ export class SqliteRuntime {
   #functions: UserFunctions | null = null;
   #tables: VirtualTables | null = null;
 
-  constructor({ vfs, now, temporaryDirectory }: SqliteRuntimeOptions) {
+  constructor({ vfs, now, temporaryDirectory, readRowsInPlace = true }: SqliteRuntimeOptions) {
     this.now = now ?? Date.now;
     this.temporaryDirectory = temporaryDirectory ?? null;
     const instance = instantiateSqlite({ now: this.now, onGrow: () => this.heap.refresh() });
@@ -77,7 +79,7 @@ export class SqliteRuntime {
     this.#removeFileSystems();
     registerVfs(this, { name: DEFAULT_VFS, vfs, makeDefault: true });
     knownLayout ??= { layout: findLayout(this) };
-    this.layout = knownLayout.layout;
+    this.layout = readRowsInPlace ? knownLayout.layout : null;
     this.#abandoned = new FinalizationRegistry(({ state, handle }) =>
       state.statements.finalize(handle),
     );

@@ -1,4 +1,6 @@
 /** Databases in plain memory, with SQLite's locks between their connections: for tests of what sits above a Vfs. */
+import { Connection, type ConnectionOptions } from "../sqlite/connection.ts";
+import { SqliteRuntime } from "../sqlite/runtime.ts";
 import type { Vfs, VfsFile, VfsOpenOptions } from "../sqlite/vfs.ts";
 
 const SQLITE_OK = 0;
@@ -41,6 +43,19 @@ export class MemoryVfs implements Vfs {
     this.events.push(event);
     this.onEvent(event);
   }
+}
+
+export interface TestConnection {
+  readonly vfs: MemoryVfs;
+  readonly runtime: SqliteRuntime;
+  readonly connection: Connection;
+}
+
+/** A connection to the database "main" of a new MemoryVfs, on a new runtime. */
+export function openTestConnection(options: Partial<ConnectionOptions> = {}): TestConnection {
+  const vfs = new MemoryVfs();
+  const runtime = new SqliteRuntime({ vfs });
+  return { vfs, runtime, connection: new Connection(runtime, { name: "main", ...options }) };
 }
 
 export class MemoryVfsFile implements VfsFile {
