@@ -22,3 +22,20 @@ describe("large transactions", () => {
     expect(count.get()).toBe(200);
   });
 });
+
+describe("a failing checkpoint", () => {
+  test("does not make the commit fail that it followed, but the next one", () => {
+    const storage = new SimulatedStorage();
+    const store = openStore("", { ...SMALL_STORE, checkpointBytes: 1, storage });
+    store.createDatabase("shop");
+    const connection = store.connect("shop");
+    connection.exec("CREATE TABLE item(id INTEGER PRIMARY KEY)"); // A checkpoint begins.
+    const isCheckpoint = (path: string): boolean => /^(catalog|packs|chunks)/.test(path);
+    storage.failAt({ kinds: ["write"], path: isCheckpoint, count: 1, systemCode: "EIO" });
+    connection.exec("INSERT INTO item VALUES (1)");
+    expect(() => connection.exec("INSERT INTO item VALUES (2)")).toThrow(/an earlier write failed/);
+    expect(connection.prepare("SELECT id FROM item").pluck().all()).toEqual([1]);
+    const readable = store.connect("shop@1").prepare("SELECT count(*) FROM item").pluck();
+    expect(readable.get()).toBe(0);
+  });
+});

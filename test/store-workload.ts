@@ -8,12 +8,14 @@
  */
 import type { Branch } from "../src/store/branch.ts";
 import type { Database } from "../src/store/database.ts";
+import { expect } from "vitest";
+import { StoreError } from "../src/errors.ts";
 import { openStore, type Store } from "../src/store/store.ts";
 import type { StoreConnection } from "../src/store/store-connection.ts";
 import type { StoreOptions } from "../src/store/store-options.ts";
 import type { Random } from "../src/testing/random.ts";
 import { type ModelBranch, type ModelDatabase, type Rows, StoreModel } from "./store-model.ts";
-import { expectRows, readRows } from "./verify-store.ts";
+import { expectRows, outlineOf, readRows } from "./verify-store.ts";
 
 /** Small sizes, so that rotation, checkpoints, history and staging all happen within a few steps. */
 export const SMALL_STORE: StoreOptions = {
@@ -53,6 +55,8 @@ export class Workload {
   /** Keys that may open the store: two while the key is being changed. */
   keys: readonly (string | null)[];
   readonly done: string[] = [];
+  /** Whether steps may close the store and open it again. */
+  mayReopen: boolean = true;
   private openStore: Store | null = null;
   private readonly random: Random;
   private readonly options: WorkloadOptions;
@@ -77,13 +81,21 @@ export class Workload {
     this.inFlight = [];
   }
 
-  /** After a crash: goes on with a store that was opened again and the model that it was found to hold. */
-  resume(store: Store, model: StoreModel, key: string | null): void {
+  /** After a crash or a failure: opens the store again, finds the model that it holds, and goes on with that. */
+  recover(verify: (store: Store, model: StoreModel) => void): void {
     this.connections.clear();
+    const store = this.open();
     this.openStore = store;
+    const candidates = this.inFlight.length > 0 ? this.inFlight : [this.acknowledged];
+    const outline = outlineOf(store);
+    const model = candidates.find((candidate) => candidate.outline() === outline);
+    if (model === undefined) {
+      expect(outline).toBe(candidates.map((candidate) => candidate.outline()).join("\nor "));
+      return;
+    }
+    verify(store, model);
     this.acknowledged = model;
     this.inFlight = [];
-    this.keys = [key];
   }
 
   step(): void {
@@ -98,7 +110,7 @@ export class Workload {
       return;
     }
     const [, action] = this.weighted();
-    action(random.chance(0.3) ? this.place() : place);
+    action(place);
   }
 
   private weighted(): readonly [number, (place: Place) => void] {
@@ -119,18 +131,29 @@ export class Workload {
       [1, (place) => this.vacuum(place)],
       [2, () => this.checkpoint()],
       [1, () => this.rotateKey()],
-      [1, () => this.reopen()],
+      [this.mayReopen ? 1 : 0, () => this.reopen()],
     ];
     let choice = this.random.integer(
       1,
       actions.reduce((sum, [weight]) => sum + weight, 0),
     );
-    return actions.find(([weight]) => (choice -= weight) <= 0)!;
+    return actions.find(([weight]) => weight > 0 && (choice -= weight) <= 0)!;
   }
 
+  /** With whichever key the store has. */
   private open(): Store {
-    const key = this.keys[0] ?? null;
-    return openStore("", this.options.open(key));
+    const failures: unknown[] = [];
+    for (const key of this.keys) {
+      try {
+        const store = openStore("", this.options.open(key));
+        this.keys = [key];
+        return store;
+      } catch (error) {
+        failures.push(error);
+        if (!(error instanceof StoreError) || error.code !== "KEY_WRONG") throw error;
+      }
+    }
+    throw failures[0];
   }
 
   /** Runs `action`, whose durable effects are `effects`, in that order. */

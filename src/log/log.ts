@@ -162,6 +162,11 @@ export class Log {
     return this.durable;
   }
 
+  /** What made it fail (L3); null while it is open, or closed in good order. */
+  get failure(): unknown {
+    return this.phase.name === "failed" ? this.phase.cause : null;
+  }
+
   /** Bytes of records after `lsn`: not too low, too high by 64 KiB and a record at most. */
   bytesSince(lsn: number): number {
     return lsn >= this.last ? 0 : this.positions.bytesSince(lsn);

@@ -51,6 +51,8 @@ import {
 const COMMIT_SLICE_MS = 0.5;
 const IDLE_SLICE_MS = 4;
 const CATALOG_DIRECTORY = "catalog";
+/** When a full disk or the like has kept an expired branch from being deleted. */
+const EXPIRY_RETRY_MS = 1000;
 
 type Phase =
   | { readonly name: "open" }
@@ -181,6 +183,8 @@ export class Engine implements PageStager {
 
   assertWritable(): void {
     this.assertOpen();
+    const { failure } = this.state.log;
+    if (this.#phase.name === "open" && failure !== null) this.#fail(failure);
     if (this.#phase.name === "failed")
       throw new StoreError(
         "STORE_FAILED",
@@ -221,11 +225,16 @@ export class Engine implements PageStager {
       }
     }
     this.#nextExpiryMs = next;
-    for (const branch of due) this.change({ type: "delete-branch", ...branch, atMs: nowMs });
+    try {
+      for (const branch of due) this.change({ type: "delete-branch", ...branch, atMs: nowMs });
+    } catch {
+      this.#nextExpiryMs = nowMs + EXPIRY_RETRY_MS; // Reading goes on when nothing can be written.
+    }
   }
 
   /** Puts the pages of a large transaction into chunks; they are durable when the commit's record is. */
   stage(pages: ReadonlyMap<number, Uint8Array>, pageSize: number): Map<number, ChunkReference> {
+    this.assertWritable();
     const staged = new Map<number, ChunkReference>();
     const writer = newPageWriter(this.state, pageSize);
     for (const page of [...pages.keys()].sort((left, right) => left - right)) {
@@ -307,7 +316,8 @@ export class Engine implements PageStager {
       this.#schedule();
       return;
     }
-    this.#runCheckpoint(this.#retainedBytes > checkpointBytes ? Infinity : COMMIT_SLICE_MS);
+    // The commit is durable whatever becomes of the checkpoint; if that fails, the next write says so.
+    this.#tryCheckpoint(this.#retainedBytes > checkpointBytes ? Infinity : COMMIT_SLICE_MS);
   }
 
   #schedule(): void {
@@ -316,13 +326,18 @@ export class Engine implements PageStager {
     setImmediate(() => {
       this.#isScheduled = false;
       if (this.#phase.name !== "open") return;
-      try {
-        this.#runCheckpoint(IDLE_SLICE_MS);
-      } catch {
-        return; // The store has failed: the next write says so.
-      }
-      this.#schedule();
+      if (this.#tryCheckpoint(IDLE_SLICE_MS)) this.#schedule();
     });
+  }
+
+  /** False: it failed, and with it the store. */
+  #tryCheckpoint(sliceMs: number): boolean {
+    try {
+      this.#runCheckpoint(sliceMs);
+      return true;
+    } catch {
+      return false;
+    }
   }
 
   /** Goes on with the running checkpoint for about this long. */
