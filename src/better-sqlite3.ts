@@ -82,7 +82,7 @@ function prepareOpening(filename: unknown, given: DatabaseOptions | undefined): 
   const fileMustExist = booleanOption(options, "fileMustExist");
   const verbose = options.verbose ?? null;
   checkTimeout(options.timeout);
-  if (isMemory && bytes === null && (readonly || fileMustExist))
+  if (isMemory && bytes === null && readonly)
     throw new TypeError("In-memory/temporary databases cannot be readonly");
   if (verbose !== null && typeof verbose !== "function")
     throw new TypeError('Expected the "verbose" option to be a function');

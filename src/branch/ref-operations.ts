@@ -179,10 +179,7 @@ export function deleteBranchChange(
   };
 }
 
-export function undeleteBranchChange(
-  database: DatabaseRefs,
-  request: { name: string },
-): RefChange {
+export function undeleteBranchChange(database: DatabaseRefs, request: { name: string }): RefChange {
   const deleted = newest(
     [...database.branches.values()].filter(
       (row) => row.deletedAtMs !== null && row.name === request.name,
@@ -333,6 +330,7 @@ function quoteList(names: readonly string[], limit: number): string {
 
 function newest<T>(rows: readonly T[], deletedAt: (row: T) => number): T | undefined {
   let best: T | undefined;
-  for (const row of rows) if (best === undefined || deletedAt(row) > deletedAt(best)) best = row;
+  // Of two deleted in one millisecond the younger: its name was free only after the older had gone.
+  for (const row of rows) if (best === undefined || deletedAt(row) >= deletedAt(best)) best = row;
   return best;
 }

@@ -11,7 +11,13 @@
  * R3. A timeline's own commits have versions greater than its parent version.
  * R4. The last entry of a branch's history is its current timeline; `afterVersion` never decreases along it.
  */
-import type { BranchRow, CommitPointer, DatabaseRow, TagRow, TimelineRow } from "../catalog/rows.ts";
+import type {
+  BranchRow,
+  CommitPointer,
+  DatabaseRow,
+  TagRow,
+  TimelineRow,
+} from "../catalog/rows.ts";
 import { invariant } from "../errors.ts";
 
 /** The name of the branch that every database starts with. */
@@ -206,6 +212,7 @@ export function applyRefChange(state: RefState, change: RefChange): void {
       const branch = branchOf(database, change.branchId);
       database.branchIds.set(change.name, branch.id);
       branch.deletedAtMs = null;
+      branch.expiresAtMs = null; // or a branch that expired would go again at once
       branch.name = change.name;
       return;
     }

@@ -4,7 +4,13 @@
  *
  * V1. A record refers only to what exists at its place in the log. Anything else is damage, reported as CORRUPT_LOG.
  */
-import { addBranch, addDatabase, applyRefChange, type DatabaseRefs, type RefChange } from "../branch/refs.ts";
+import {
+  addBranch,
+  addDatabase,
+  applyRefChange,
+  type DatabaseRefs,
+  type RefChange,
+} from "../branch/refs.ts";
 import type { CheckpointedTimeline } from "../catalog/catalog.ts";
 import { StoreError, invariant } from "../errors.ts";
 import {
@@ -127,13 +133,22 @@ function applyCommit(parts: StoreParts, part: CommitPart): void {
   timeline.publish(
     { version, timestampMs, pageCount, changedPages: part.frames.length },
     part.frames.map((frame) => frame.page),
-    part.frames.map((frame) => replayFrame(parts, version, frame)),
+    part.frames.map((frame) => replayFrame(parts, version, frame, row.pageSize)),
   );
 }
 
-function replayFrame(parts: StoreParts, version: number, frame: DecodedFrame): Frame {
+function replayFrame(
+  parts: StoreParts,
+  version: number,
+  frame: DecodedFrame,
+  pageSize: number,
+): Frame {
   switch (frame.kind) {
     case FrameKind.image:
+      invariant(
+        frame.bytes.length === pageSize,
+        `Page ${frame.page} has ${pageSize} bytes, not ${frame.bytes.length}`,
+      );
       return new Frame(version, frame.kind, { image: frame.bytes });
     case FrameKind.delta:
       return new Frame(version, frame.kind, { delta: frame.bytes });

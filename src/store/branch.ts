@@ -80,9 +80,14 @@ export class Branch {
     return row === undefined ? null : new Branch(this.#engine, this.#database, row);
   }
 
-  /** The version of the parent that this branch started from; null for main. */
+  /** The version of the parent that this branch started from, since its last reset; null for main. */
   get forkVersion(): number | null {
-    return this.#timelineRow().parent?.version ?? null;
+    if (this.#row.parentBranchId === null) return null;
+    const own = new Set(this.#row.history.map(({ timeline }) => timeline));
+    let { parent } = this.#timelineRow(currentTimelineId(this.#row));
+    while (parent !== null && own.has(parent.timeline))
+      parent = this.#timelineRow(parent.timeline).parent;
+    return parent?.version ?? null;
   }
 
   get head(): Head {
@@ -121,7 +126,7 @@ export class Branch {
           "BRANCH_NOT_FOUND",
           `Cannot reset branch "${this.revision}" to its parent: it has none; say a revision`,
         );
-      from = headOf(this.#database, requireBranch(this.#database.refs, parent.name));
+      from = parent.#living();
     }
     this.#reset(from, null);
   }
@@ -203,9 +208,9 @@ export class Branch {
     );
   }
 
-  #timelineRow(): { readonly parent: CommitPointer | null } {
-    const row = this.#database.refs.timelines.get(currentTimelineId(this.#row));
-    invariant(row !== undefined, `Branch ${this.#row.id} has a timeline`);
+  #timelineRow(id: number): { readonly parent: CommitPointer | null } {
+    const row = this.#database.refs.timelines.get(id);
+    invariant(row !== undefined, `Timeline ${id} of branch ${this.#row.id} exists`);
     return row;
   }
 

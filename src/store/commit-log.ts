@@ -4,7 +4,7 @@ import { timelineOf } from "../checkpoint/snapshot-at.ts";
 import type { CommitInfo } from "../transaction/page-versions.ts";
 import type { OpenDatabase, Timeline } from "../transaction/timeline.ts";
 import type { Engine } from "./engine.ts";
-import { branchOfTimeline } from "./resolve-revision.ts";
+import { timelineAtVersion } from "./resolve-revision.ts";
 
 export interface Commit {
   readonly version: number;
@@ -37,7 +37,7 @@ export function* commitLog(
   let maxVersion = options.before ?? Infinity;
   let timeline: Timeline | null = timelineOf(database, branch.history.at(-1)!.timeline);
   while (timeline !== null && remaining > 0) {
-    const name = branchOfTimeline(database, timeline.row.id)?.name ?? branch.name;
+    const nameOf = branchNames(database, timeline.row.id, branch.name);
     for (const commit of ownCommits(engine, timeline, maxVersion)) {
       if (pending !== null) {
         yield { ...pending, parent: commit.version };
@@ -48,7 +48,7 @@ export function* commitLog(
         timestamp: new Date(commit.timestampMs),
         pageCount: commit.pageCount,
         changedPages: commit.changedPages,
-        branch: name,
+        branch: nameOf(commit.version),
       };
     }
     const parent: Timeline["row"]["parent"] = timeline.row.parent;
@@ -56,6 +56,22 @@ export function* commitLog(
     timeline = parent === null ? null : timelineOf(database, parent.timeline);
   }
   if (pending !== null && remaining > 0) yield { ...pending, parent: null };
+}
+
+/**
+ * Who made a commit of a timeline: the branch that named it then. After a restore two do, the branch and its backup; the
+ * older one, living or not, made what is from before.
+ */
+function branchNames(
+  database: OpenDatabase,
+  timeline: number,
+  fallback: string,
+): (version: number) => string {
+  const rows = [...database.refs.branches.values()].filter((row) =>
+    row.history.some((entry) => entry.timeline === timeline),
+  );
+  return (version) =>
+    rows.find((row) => timelineAtVersion(row, version) === timeline)?.name ?? fallback;
 }
 
 /** Newest first. */

@@ -8,9 +8,15 @@
  *     than it can work, they wait for it, so memory stays bounded.
  */
 import { randomBytes } from "node:crypto";
-import { emptyRefState, livingBranches, type RefChange } from "../branch/refs.ts";
+import {
+  currentTimelineId,
+  emptyRefState,
+  livingBranches,
+  type RefChange,
+} from "../branch/refs.ts";
 import { Catalog } from "../catalog/catalog.ts";
 import type { KeyValueStore } from "../catalog/key-value.ts";
+import type { BranchRow } from "../catalog/rows.ts";
 import { openLmdb } from "../catalog/lmdb-key-value.ts";
 import { openMemoryKeyValue } from "../catalog/memory-key-value.ts";
 import { type CheckpointReport, runCheckpoint } from "../checkpoint/checkpoint.ts";
@@ -39,7 +45,13 @@ import { readFileSync } from "../storage/whole-file.ts";
 import { CommitPipeline } from "../transaction/commit-pipeline.ts";
 import { encodeRefChange, RecordKind } from "../transaction/commit-record.ts";
 import type { PageStager } from "../transaction/revision-file.ts";
-import { type Backend, HEADER_FILE, readHeader, type StoreHeader, writeHeader } from "./store-header.ts";
+import {
+  type Backend,
+  HEADER_FILE,
+  readHeader,
+  type StoreHeader,
+  writeHeader,
+} from "./store-header.ts";
 import {
   type ResolvedOptions,
   resolveOptions,
@@ -105,7 +117,7 @@ export class Engine implements PageStager {
     const resolved = resolveOptions(options);
     const storage = options.storage ?? openNodeStorage(path);
     const description = options.storage?.description ?? path;
-    const exists = prepareDirectory(storage, description, resolved.create);
+    prepareDirectory(storage, description, resolved.create);
     const lock = acquireStoreLock(storage, { description });
     const opened: { close(): void }[] = [];
     try {
@@ -116,7 +128,8 @@ export class Engine implements PageStager {
         readFile: readKeyFile,
       });
       let header: StoreHeader;
-      if (exists) header = readHeader(storage);
+      // Asked under the lock: another process may have made the store meanwhile.
+      if (storage.listSync("").includes(HEADER_FILE)) header = readHeader(storage);
       else {
         header = {
           storeId: Uint8Array.from(randomBytes(16)),
@@ -175,10 +188,7 @@ export class Engine implements PageStager {
 
   assertOpen(): void {
     if (this.#phase.name === "closed")
-      throw new StoreError(
-        "STORE_CLOSED",
-        `Cannot use store "${this.description}": it is closed`,
-      );
+      throw new StoreError("STORE_CLOSED", `Cannot use store "${this.description}": it is closed`);
   }
 
   assertWritable(): void {
@@ -217,19 +227,33 @@ export class Engine implements PageStager {
     let next = Infinity;
     for (const database of this.state.refs.databases.values()) {
       const living = livingBranches(database);
-      for (const { id, expiresAtMs } of living) {
+      for (const branch of living) {
+        const { id, expiresAtMs } = branch;
         if (expiresAtMs === null) continue;
-        const hasChildren = living.some((row) => row.parentBranchId === id);
-        if (expiresAtMs > nowMs || hasChildren) next = Math.min(next, Math.max(expiresAtMs, nowMs));
+        const isKept = living.some((row) => row.parentBranchId === id) || this.#isWritten(branch);
+        if (expiresAtMs > nowMs || isKept) next = Math.min(next, Math.max(expiresAtMs, nowMs));
         else due.push({ databaseId: database.row.id, branchId: id });
       }
     }
     this.#nextExpiryMs = next;
+    if (due.length === 0) return;
     try {
-      for (const branch of due) this.change({ type: "delete-branch", ...branch, atMs: nowMs });
-    } catch {
-      this.#nextExpiryMs = nowMs + EXPIRY_RETRY_MS; // Reading goes on when nothing can be written.
+      try {
+        for (const branch of due) this.change({ type: "delete-branch", ...branch, atMs: nowMs });
+      } catch {
+        this.#nextExpiryMs = nowMs + EXPIRY_RETRY_MS; // Reading goes on when nothing can be written.
+      }
+    } catch (error) {
+      // A full disk: the branches go later, and what the caller wants to do now may still be possible.
+      if (error instanceof StoreError) return;
+      throw error;
     }
+    this.expireBranches(); // their parents may be free now
+  }
+
+  #isWritten(branch: BranchRow): boolean {
+    const database = this.state.databases.get(branch.databaseId);
+    return database?.timelines.get(currentTimelineId(branch))?.writer != null;
   }
 
   /** Puts the pages of a large transaction into chunks; they are durable when the commit's record is. */
@@ -369,8 +393,8 @@ function mayChangeExpiry(change: RefChange): boolean {
   return change.type.endsWith("-branch") && change.type !== "rename-branch";
 }
 
-/** Whether there is a store. Refuses what is no store; creates the directory when asked to. */
-function prepareDirectory(storage: Storage, description: string, create: boolean): boolean {
+/** Refuses what is no store; creates the directory of a new one when asked to. */
+function prepareDirectory(storage: Storage, description: string, create: boolean): void {
   let names: string[];
   try {
     names = storage.listSync("");
@@ -383,7 +407,7 @@ function prepareDirectory(storage: Storage, description: string, create: boolean
       );
     throw cause;
   }
-  if (names.includes(HEADER_FILE)) return true;
+  if (names.includes(HEADER_FILE)) return;
   if (!create) throw storeNotFound(description);
   const foreign = names.filter((name) => name !== "lock" && !name.startsWith(HEADER_FILE));
   if (foreign.length > 0)
@@ -392,7 +416,6 @@ function prepareDirectory(storage: Storage, description: string, create: boolean
       `Cannot open store "${description}": the directory holds other files, "${foreign[0]}" among them, and no "${HEADER_FILE}"`,
     );
   storage.makeDirectorySync("");
-  return false;
 }
 
 /** Whether the store's own path is a file, not a directory. */

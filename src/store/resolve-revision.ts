@@ -4,7 +4,7 @@
  * A version or a time names what the branch was then: the newest commit at or before it in the branch's history, also
  * across a reset (refs.ts, "history"). Tags name a commit of the database, whatever branch is given with them.
  */
-import { findBranch, livingBranches, MAIN_BRANCH } from "../branch/refs.ts";
+import { MAIN_BRANCH } from "../branch/refs.ts";
 import { requireBranch, requireDatabase, requireTag } from "../branch/ref-operations.ts";
 import { parseRevision, type Revision, type RevisionPoint } from "../branch/revision.ts";
 import type { BranchRow, CommitPointer } from "../catalog/rows.ts";
@@ -73,9 +73,14 @@ function atVersion(request: PointRequest, version: number): CommitPointer {
     const range = newest === 0 ? "it has no versions yet" : `its versions go from 1 to ${newest}`;
     throw notFound(request, `version ${version}`, range);
   }
+  return { timeline: timelineAtVersion(branch, version), version };
+}
+
+/** What the branch named when the database was at that version, from 1. */
+export function timelineAtVersion(branch: BranchRow, version: number): number {
   const entry = branch.history.findLast(({ afterVersion }) => afterVersion < version);
   invariant(entry !== undefined, `Branch ${branch.id} has a history from version 0`);
-  return { timeline: entry.timeline, version };
+  return entry.timeline;
 }
 
 function atTime(engine: Engine, request: PointRequest, timestampMs: number): CommitPointer {
@@ -103,15 +108,5 @@ function notFound(request: PointRequest, what: string, fact: string): StoreError
     "VERSION_NOT_FOUND",
     `Cannot find ${what} of "${database.refs.row.name}/${branch.name}": ${fact}`,
     { details: { database: database.refs.row.name, branch: branch.name } },
-  );
-}
-
-/** The living branch that names the timeline now, or did; for showing where a commit was made. */
-export function branchOfTimeline(database: OpenDatabase, timeline: number): BranchRow | undefined {
-  const rows = livingBranches(database.refs);
-  return (
-    rows.find((row) => row.history.at(-1)?.timeline === timeline) ??
-    rows.find((row) => row.history.some((entry) => entry.timeline === timeline)) ??
-    findBranch(database.refs, MAIN_BRANCH)
   );
 }

@@ -56,7 +56,7 @@ export function readHeader(storage: Storage): StoreHeader {
     throw corrupt("it is not JSON", cause);
   }
   const { formatVersion, storeId, createdAt, backend, encryption } = json;
-  if (json["bough"] !== "store" || typeof formatVersion !== "number")
+  if (json["bough"] !== "store" || !isFormatVersion(formatVersion))
     throw corrupt("it is not a store's");
   if (formatVersion > STORE_FORMAT_VERSION)
     throw new StoreError(
@@ -73,6 +73,10 @@ export function readHeader(storage: Storage): StoreHeader {
     // Checked when the ring is opened.
     encryption: (encryption ?? null) as KeyRingJson | null,
   };
+}
+
+function isFormatVersion(value: unknown): value is number {
+  return Number.isSafeInteger(value) && Number(value) >= 1;
 }
 
 function checksum(line: string): string {

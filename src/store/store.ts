@@ -1,8 +1,5 @@
 /** The library's entrance: a directory with databases, their branches and versions. */
-import {
-  createDatabaseChange,
-  undeleteDatabaseChange,
-} from "../branch/ref-operations.ts";
+import { createDatabaseChange, undeleteDatabaseChange } from "../branch/ref-operations.ts";
 import { MAIN_BRANCH } from "../branch/refs.ts";
 import { parseRevision } from "../branch/revision.ts";
 import { StoreError } from "../errors.ts";
@@ -94,7 +91,13 @@ export class Store {
 
   /** A connection on a revision: "shop", "shop/dev", "shop@120", "shop/dev@-5m". */
   connect(revision: string, options: ConnectOptions = {}): StoreConnection {
-    return new StoreConnection(this.openSession(revision, options));
+    const session = this.openSession(revision, options);
+    try {
+      return new StoreConnection(session);
+    } catch (error) {
+      session.release();
+      throw error;
+    }
   }
 
   /** @internal For classes that extend Connection by themselves. */

@@ -53,6 +53,7 @@ export interface DecodedFrame {
 
 const CHUNK_ENTRY_SIZE = 32;
 const FRAME_HEADER_SIZE = 9;
+const REFERENCE_SIZE = 5;
 
 /** Builds one commit record in a buffer that is used again for the next one. */
 export class CommitRecordWriter {
@@ -110,7 +111,7 @@ export class CommitRecordWriter {
   }
 
   reference(page: number, chunkIndex: number, slot: number): void {
-    const offset = this.#frame(page, FrameKind.reference, 5);
+    const offset = this.#frame(page, FrameKind.reference, REFERENCE_SIZE);
     this.#view.setUint32(offset, chunkIndex, true);
     this.bytes[offset + 4] = slot;
   }
@@ -193,7 +194,7 @@ function decodePart(
       id: payload.slice(offset, offset + 16),
       place: {
         pack: view.getUint32(offset + 16, true),
-        offset: view.getFloat64(offset + 20, true),
+        offset: safeInteger(view.getFloat64(offset + 20, true), lsn),
         length: view.getUint32(offset + 28, true),
       },
     });
@@ -210,7 +211,7 @@ function decodePart(
     if (offset + size > payload.length) throw malformed(lsn);
     const bytes = payload.slice(offset, offset + size);
     if (kind === FrameKind.reference) {
-      const chunk = chunks[view.getUint32(offset, true)];
+      const chunk = size === REFERENCE_SIZE ? chunks[view.getUint32(offset, true)] : undefined;
       if (chunk === undefined) throw malformed(lsn);
       frames.push({
         page,
@@ -218,14 +219,15 @@ function decodePart(
         bytes,
         reference: { ...chunk, slot: view.getUint8(offset + 4) },
       });
-    } else frames.push({ page, kind, bytes, reference: null });
+    } else if (kind === FrameKind.zero && size > 0) throw malformed(lsn);
+    else frames.push({ page, kind, bytes, reference: null });
     offset += size;
   }
   const part: CommitPart = {
     databaseId: view.getUint32(start, true),
     timelineId: view.getUint32(start + 4, true),
-    version: view.getFloat64(start + 8, true),
-    timestampMs: view.getFloat64(start + 16, true),
+    version: safeInteger(view.getFloat64(start + 8, true), lsn),
+    timestampMs: safeInteger(view.getFloat64(start + 16, true), lsn),
     pageCount: view.getUint32(start + 24, true),
     frames,
   };
@@ -241,6 +243,11 @@ export function decodeRefChange(payload: Uint8Array): RefChange {
   return JSON.parse(
     Buffer.from(payload.buffer, payload.byteOffset, payload.length).toString(),
   ) as RefChange;
+}
+
+function safeInteger(value: number, lsn: number): number {
+  if (Number.isSafeInteger(value) && value >= 0) return value;
+  throw malformed(lsn);
 }
 
 function frameKind(value: number, lsn: number): FrameKind {
@@ -261,6 +268,6 @@ function frameKind(value: number, lsn: number): FrameKind {
 function malformed(lsn: number): StoreError {
   return new StoreError(
     "CORRUPT_LOG",
-    `Cannot read log record ${lsn}: its lengths do not add up, although its checksum is right`,
+    `Cannot read log record ${lsn}: its lengths or numbers make no sense, although its checksum is right`,
   );
 }

@@ -56,7 +56,9 @@ export class View {
     this.context = context;
     this.layers = layers;
     this.base = base;
-    this.floor = floor;
+    // Copied: a Snapshot here would keep its own view, and so the layers of every checkpoint, in memory for ever.
+    const { version, pageCount, timestampMs } = floor;
+    this.floor = { version, pageCount, timestampMs };
   }
 
   page(pageNumber: number, version: number): Uint8Array {
