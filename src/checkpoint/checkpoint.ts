@@ -153,22 +153,13 @@ function putChangedRefs(state: StoreState, batch: CatalogBatch): void {
 function* storePages(work: Work, writer: PageWriter): Generator<void> {
   const { head, layers, changes, database } = work;
   const lockPage = lockPageNumber(database.refs.row.pageSize);
-  const pages = new Map<number, Frame | null>();
-  for (const { layer, maxVersion } of layers) {
-    for (const [page, versions] of layer.pages) {
-      if (page > head.pageCount || pages.has(page)) continue;
-      const index = versions.find(Math.min(head.version, maxVersion));
-      if (index >= 0) pages.set(page, versions.frames[index]!);
-    }
-  }
   const { root, changedPages } = head.view.base.origin();
   work.root = root;
-  for (const page of changedPages)
-    if (page <= head.pageCount && !pages.has(page)) pages.set(page, null);
+  const below = new Set<number>(changedPages);
   let count = 0;
-  for (const page of [...pages.keys()].sort((left, right) => left - right)) {
-    if (page === lockPage) continue;
-    const frame = pages.get(page) ?? null;
+  for (const page of pagesOf(layers, below)) {
+    const frame = frameOf(work, page);
+    if (page === lockPage || page > head.pageCount || (frame === null && !below.has(page))) continue;
     const receive = (reference: ChunkReference): void => {
       if (frame !== null) frame.reference = reference;
       changes.push({ pageNumber: page, chunk: reference.chunk, slot: reference.slot });
@@ -177,6 +168,26 @@ function* storePages(work: Work, writer: PageWriter): Generator<void> {
     else if (writer.add(head.page(page), receive)) writer.flushSync();
     if (++count % SLICE_PAGES === 0) yield;
   }
+}
+
+/** Ascending; an import has as many pages as its file, so they are not collected twice. */
+function pagesOf(layers: Work["layers"], below: ReadonlySet<number>): Float64Array {
+  const [only] = layers;
+  if (layers.length === 1 && only !== undefined && below.size === 0)
+    return Float64Array.from(only.layer.pages.keys()).sort();
+  const pages = new Set(below);
+  for (const { layer } of layers) for (const page of layer.pages.keys()) pages.add(page);
+  return Float64Array.from(pages).sort();
+}
+
+/** The frame that the head reads; null when it reads the page from below its layers. */
+function frameOf({ head, layers }: Work, page: number): Frame | null {
+  for (const { layer, maxVersion } of layers) {
+    const versions = layer.pages.get(page);
+    const index = versions?.find(Math.min(head.version, maxVersion)) ?? -1;
+    if (versions !== undefined && index >= 0) return versions.frames[index]!;
+  }
+  return null;
 }
 
 function mapPages(state: StoreState, work: Work, batch: CatalogBatch): void {

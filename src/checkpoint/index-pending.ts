@@ -8,24 +8,55 @@ import { CatalogBatch } from "../catalog/catalog.ts";
 import { invariant } from "../errors.ts";
 import type { StoreParts } from "./store-state.ts";
 
+/** Rows of one catalog transaction: few enough that what it allocates dies young. */
+const SLICE_ROWS = 2048;
+
+/** Other work goes on meanwhile; what it adds stays pending. */
 export async function indexPendingPages(parts: StoreParts): Promise<void> {
-  await parts.chunks.sync();
-  parts.chunks.syncSync(); // What came meanwhile; from here on nothing else runs.
-  const batch = new CatalogBatch();
-  putPending(parts, batch);
-  batch.commit(parts.catalog.store);
-  parts.pending.clear();
+  const { pending, chunks, catalog } = parts;
+  await chunks.sync();
+  chunks.syncSync(); // What came meanwhile: all that is pending now is durable.
+  const chunkKeys = [...pending.chunks.keys()];
+  // In order of the keys each transaction changes few pages of the catalog's tree, and leaves them full.
+  const pageKeys = [...pending.pages.keys()].sort();
+  for (let start = 0; start < chunkKeys.length; start += SLICE_ROWS) {
+    const batch = new CatalogBatch();
+    const keys = chunkKeys.slice(start, start + SLICE_ROWS);
+    for (const key of keys) putChunk(parts, batch, key);
+    batch.commit(catalog.store);
+    for (const key of keys) pending.chunks.delete(key);
+  }
+  for (let start = 0; start < pageKeys.length; start += SLICE_ROWS) {
+    const batch = new CatalogBatch();
+    const keys = pageKeys.slice(start, start + SLICE_ROWS);
+    for (const key of keys) putPage(parts, batch, key);
+    batch.commit(catalog.store);
+    for (const key of keys) pending.pages.delete(key);
+    await nextTurn();
+  }
 }
 
-/** For a batch to be committed at once: the chunks are durable and `pending` is cleared after it. */
+/** For a batch that is committed in the same turn: the chunks are durable, and `pending` is cleared after it. */
 export function putPending(parts: StoreParts, batch: CatalogBatch): void {
-  for (const handle of parts.pending.chunks.values()) {
-    invariant(handle.location !== null, `Chunk ${handle.name} has a location`);
-    batch.putChunk(handle.id, handle.location);
-  }
-  for (const [key, reference] of parts.pending.pages)
-    batch.putPage(Buffer.from(key, "latin1"), {
-      chunkId: reference.chunk.id,
-      slot: reference.slot,
-    });
+  for (const key of parts.pending.chunks.keys()) putChunk(parts, batch, key);
+  for (const key of parts.pending.pages.keys()) putPage(parts, batch, key);
+}
+
+/** Nothing where a checkpoint has put it into the catalog meanwhile. */
+function putChunk({ pending }: StoreParts, batch: CatalogBatch, key: string): void {
+  const handle = pending.chunks.get(key);
+  if (handle === undefined) return;
+  invariant(handle.location !== null, `Chunk ${handle.name} has a location`);
+  batch.putChunk(handle.id, handle.location);
+}
+
+function putPage({ pending }: StoreParts, batch: CatalogBatch, key: string): void {
+  const reference = pending.pages.get(key);
+  if (reference === undefined) return;
+  const { chunk, slot } = reference;
+  batch.putPage(Buffer.from(key, "latin1"), { chunkId: chunk.id, slot });
+}
+
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
 }

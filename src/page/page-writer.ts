@@ -66,7 +66,7 @@ interface ChunkDraft {
 }
 
 /** Chunks being compressed at once by an asynchronous writer: enough for two cores, and a bound on memory. */
-const CHUNKS_IN_FLIGHT_MAX = 6;
+const CHUNKS_IN_FLIGHT_MAX = 4;
 
 export class PageWriter {
   readonly #options: PageWriterOptions;
@@ -74,6 +74,8 @@ export class PageWriter {
   /** Slots in chunks not written yet, so that equal pages of one run share a slot. */
   readonly #unwritten: Map<string, { draft: ChunkDraft; slot: number }> = new Map();
   readonly #inFlight: Promise<void>[] = [];
+  /** Of chunks that were written, to be filled again. */
+  readonly #idleBuffers: Uint8Array[] = [];
   pagesWritten = 0;
   pagesShared = 0;
 
@@ -163,7 +165,8 @@ export class PageWriter {
 
   #newDraft(): ChunkDraft {
     const { pageSize, chunkPages } = this.#options;
-    return { pages: new Uint8Array(pageSize * chunkPages), hashes: [], receivers: [] };
+    const pages = this.#idleBuffers.pop() ?? new Uint8Array(pageSize * chunkPages);
+    return { pages, hashes: [], receivers: [] };
   }
 
   #encodeOptions(draft: ChunkDraft): Parameters<typeof encodeChunk>[0] {
@@ -187,5 +190,6 @@ export class PageWriter {
       return reference;
     });
     for (const { slot, receive } of draft.receivers) receive(references[slot]!);
+    this.#idleBuffers.push(draft.pages); // An encoded chunk has its own bytes.
   }
 }

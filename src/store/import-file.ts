@@ -54,7 +54,7 @@ export interface ImportTarget {
 }
 
 /** Pages between two rounds of moving the index of new pages into the catalog. */
-const INDEX_PAGES = 32_768;
+const INDEX_PAGES = 262_144;
 
 interface StagedPages {
   readonly staged: Map<number, ChunkReference>;
@@ -185,7 +185,7 @@ async function stagePages(
       onProgress?.({ bytes: (firstPage + count - 1) * pageSize, totalBytes });
     }
     await writer.finish();
-    await engine.state.chunks.sync();
+    await indexPendingPages(engine.state);
   } finally {
     await writer.abandon();
   }
@@ -223,10 +223,11 @@ function createTarget(
   return timelineOf(made.database, currentTimelineId(made.branch));
 }
 
+/** Empties `staged` when done. */
 function commit(
   engine: Engine,
   timeline: Timeline,
-  { source, staged }: { source: SqliteSource; staged: ReadonlyMap<number, ChunkReference> },
+  { source, staged }: { source: SqliteSource; staged: Map<number, ChunkReference> },
 ): number {
   const { pipeline } = engine;
   const prepared = pipeline.prepare(
@@ -243,5 +244,6 @@ function commit(
     "full",
   );
   pipeline.publish(prepared);
+  staged.clear();
   return timeline.head.version;
 }

@@ -52,11 +52,16 @@ const FRAME_BYTES = 128;
 
 /** The frames of one page in one layer, oldest first. */
 export class PageVersions {
-  readonly frames: Frame[] = [];
+  /** Made with its first frame in it: pushing onto an empty array would reserve room for 17. */
+  readonly frames: Frame[];
+
+  constructor(first: Frame) {
+    this.frames = [first];
+  }
 
   /** Returns how many bytes of memory are held more than before. */
   push(frame: Frame): number {
-    let retained = FRAME_BYTES + (frame.image?.length ?? 0) + (frame.delta?.length ?? 0);
+    let retained = bytesOf(frame);
     const last = this.frames.at(-1);
     if (last !== undefined) {
       if (last.version >= frame.version)
@@ -121,6 +126,10 @@ export class PageVersions {
   }
 }
 
+function bytesOf(frame: Frame): number {
+  return FRAME_BYTES + (frame.image?.length ?? 0) + (frame.delta?.length ?? 0);
+}
+
 /** What is known of a commit besides its pages. */
 export interface CommitInfo {
   readonly version: number;
@@ -142,9 +151,10 @@ export class Layer {
 
   /** Returns how many bytes of memory are held more than before. */
   push(page: number, frame: Frame): number {
-    let versions = this.pages.get(page);
-    if (versions === undefined) this.pages.set(page, (versions = new PageVersions()));
-    return versions.push(frame);
+    const versions = this.pages.get(page);
+    if (versions !== undefined) return versions.push(frame);
+    this.pages.set(page, new PageVersions(frame));
+    return bytesOf(frame);
   }
 
   /** The newest commit with version <= `version`. */
