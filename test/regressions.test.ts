@@ -39,3 +39,26 @@ describe("a failing checkpoint", () => {
     expect(readable.get()).toBe(0);
   });
 });
+
+describe("VACUUM", () => {
+  test("makes a commit with fewer pages, and the versions before it keep theirs", () => {
+    const store = openStore("", { ...SMALL_STORE, storage: new SimulatedStorage() });
+    const shop = store.createDatabase("shop");
+    const connection = store.connect("shop");
+    const fill = `
+      WITH RECURSIVE numbers(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM numbers LIMIT 300)
+      INSERT INTO item SELECT NULL, hex(randomblob(200)) FROM numbers`;
+    connection.exec(`CREATE TABLE item(id INTEGER PRIMARY KEY, value TEXT); ${fill}`);
+    const full = shop.branch().head.pageCount;
+    connection.exec("DELETE FROM item WHERE id > 3; VACUUM");
+    expect(shop.branch().head.pageCount).toBe(2);
+    expect(connection.pragma("page_count", { simple: true })).toBe(2);
+    store.checkpoint();
+    connection.exec(fill);
+    expect(connection.pragma("integrity_check", { simple: true })).toBe("ok");
+    const before = store.connect("shop@2");
+    expect(before.pragma("page_count", { simple: true })).toBe(full);
+    expect(before.prepare("SELECT count(*) FROM item").pluck().get()).toBe(300);
+    expect(before.pragma("integrity_check", { simple: true })).toBe("ok");
+  });
+});

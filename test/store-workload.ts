@@ -99,7 +99,6 @@ export class Workload {
   }
 
   step(): void {
-    const { random } = this;
     if (this.acknowledged.databases.length === 0) {
       this.createDatabase();
       return;

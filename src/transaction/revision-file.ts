@@ -11,6 +11,7 @@
  *     do that: after a reset or on another branch an equal counter can mean other content.)
  * F4. SYNC is also sent when a rollback has written pages back. Only a commit changes the change counter at offset 24,
  *     so that tells them apart.
+ * F5. A commit has the pages that page 1 counts: SQLite truncates the file only after SYNC.
  */
 import { StoreError, invariant } from "../errors.ts";
 import type { ChunkReference } from "../page/chunk-handle.ts";
@@ -32,6 +33,8 @@ const LOCK_RESERVED = 2;
 /** What of page 1 SQLite compares to judge its cache: change counter, page count, freelist head and count. */
 const STAMP_OFFSET = 24;
 const STAMP_SIZE = 16;
+/** Of page 1: the number of pages, big-endian. */
+const PAGE_COUNT_OFFSET = 28;
 
 /** SQLITE_IOCAP_ATOMIC | SAFE_APPEND | SEQUENTIAL | POWERSAFE_OVERWRITE: a commit is one log record. */
 const DEVICE_CHARACTERISTICS = 0x1 | 0x200 | 0x400 | 0x1000;
@@ -359,14 +362,23 @@ export class RevisionFile implements VfsFile {
 
   #writeSet(): WriteSet {
     invariant(this.#timeline !== null && this.#snapshot !== null, "A writer has a timeline");
+    const pageCount = this.#committedPageCount();
     return {
       timeline: this.#timeline,
       snapshot: this.#snapshot,
-      pageCount: this.#pageCount,
-      keptPageCount: this.#keptPageCount,
+      pageCount,
+      keptPageCount: Math.min(this.#keptPageCount, pageCount),
       dirty: this.#dirty,
       staged: this.#staged,
     };
+  }
+
+  /** SQLite truncates the file after SYNC, so a shrunk database shows only in the size that page 1 says (F5). */
+  #committedPageCount(): number {
+    const page = this.#page(1);
+    if (page === null) return this.#pageCount;
+    const size = new DataView(page.buffer, page.byteOffset).getUint32(PAGE_COUNT_OFFSET);
+    return size === 0 ? this.#pageCount : Math.min(this.#pageCount, size);
   }
 
   #committed(prepared: PreparedCommit, part: number): void {
