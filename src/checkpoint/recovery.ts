@@ -59,7 +59,7 @@ export function applyRecord(
     if (kind === RecordKind.commit) {
       for (const part of decodeCommit(payload, lsn)) applyCommit(parts, part);
     } else if (kind === RecordKind.refChange) {
-      applyChange(parts, decodeRefChange(payload));
+      applyChange(parts, decodeRefChange(payload, lsn));
     } else {
       throw new StoreError(
         "STORE_FORMAT",

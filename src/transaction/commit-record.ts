@@ -238,12 +238,40 @@ export function encodeRefChange(change: RefChange): Uint8Array {
   return new TextEncoder().encode(JSON.stringify(change));
 }
 
-export function decodeRefChange(payload: Uint8Array): RefChange {
-  // The record's checksum vouches for its shape.
-  return JSON.parse(
-    Buffer.from(payload.buffer, payload.byteOffset, payload.length).toString(),
-  ) as RefChange;
+/** Throws StoreError CORRUPT_LOG when it is none, STORE_FORMAT when this version does not know it. */
+export function decodeRefChange(payload: Uint8Array, lsn: number): RefChange {
+  let change: Partial<RefChange> | null;
+  try {
+    const text = Buffer.from(payload.buffer, payload.byteOffset, payload.length).toString();
+    change = JSON.parse(text) as Partial<RefChange> | null;
+  } catch (cause) {
+    throw new StoreError("CORRUPT_LOG", `Cannot read log record ${lsn}: it is not JSON`, { cause });
+  }
+  const type = change?.type;
+  if (typeof type !== "string")
+    throw new StoreError("CORRUPT_LOG", `Cannot read log record ${lsn}: it is no change of names`);
+  if (!Object.hasOwn(REF_CHANGES, type))
+    throw new StoreError(
+      "STORE_FORMAT",
+      `Cannot read log record ${lsn}: the change "${String(type)}" is unknown; use a newer bough`,
+    );
+  return change as RefChange; // The record's checksum vouches for its fields.
 }
+
+const REF_CHANGES: Readonly<Record<RefChange["type"], true>> = {
+  "create-database": true,
+  "rename-database": true,
+  "delete-database": true,
+  "undelete-database": true,
+  "create-branch": true,
+  "rename-branch": true,
+  "delete-branch": true,
+  "undelete-branch": true,
+  "reset-branch": true,
+  "set-branch": true,
+  "create-tag": true,
+  "delete-tag": true,
+};
 
 function safeInteger(value: number, lsn: number): number {
   if (Number.isSafeInteger(value) && value >= 0) return value;
