@@ -48,10 +48,10 @@ export function* dumpLines(connection: Connection, table: string | null): Genera
 function readSchema(connection: Connection, table: string | null): SchemaRow[] {
   const statement = connection.prepare(
     `SELECT type, name, tbl_name, sql FROM sqlite_schema
-     WHERE ?1 IS NULL OR tbl_name = ?1 COLLATE NOCASE
+     WHERE @table IS NULL OR tbl_name = @table COLLATE NOCASE
      ORDER BY name = 'sqlite_sequence', name LIKE 'sqlite_stat_', rowid`,
   );
-  return statement.all(table) as SchemaRow[];
+  return statement.all({ table }) as SchemaRow[];
 }
 
 function isVirtual({ sql }: SchemaRow): boolean {
@@ -67,15 +67,10 @@ function* dumpRows(connection: Connection, table: string): Generator<string> {
   const target =
     stored.length === info.length ? quoteName(table) : `${quoteName(table)}(${stored.join(",")})`;
   // Text as bytes: what is no UTF-8 would not survive as a JavaScript string.
-  const isUtf8 = connection.pragma("encoding", { simple: true }) === "UTF-8";
-  const columns = stored.flatMap((name) =>
-    isUtf8
-      ? [
-          `typeof(${name}) = 'text'`,
-          `iif(typeof(${name}) = 'text', CAST(${name} AS BLOB), ${name})`,
-        ]
-      : ["0", name],
-  );
+  const columns = stored.flatMap((name) => [
+    `typeof(${name}) = 'text'`,
+    `iif(typeof(${name}) = 'text', CAST(${name} AS BLOB), ${name})`,
+  ]);
   if (columns.length === 0) return;
   const rows = connection
     .prepare(`SELECT ${columns.join(", ")} FROM ${quoteName(table)}`)

@@ -105,10 +105,10 @@ async function schema(
 ): Promise<void> {
   const texts = connection
     .prepare(
-      "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND (?1 IS NULL OR tbl_name = ?1 COLLATE NOCASE) ORDER BY rowid",
+      "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND (@table IS NULL OR tbl_name = @table COLLATE NOCASE) ORDER BY rowid",
     )
     .pluck()
-    .all(table ?? null) as string[];
+    .all({ table: table ?? null }) as string[];
   if (table !== undefined && texts.length === 0) throw noTable("print the schema", table);
   for (const text of texts) await context.printLine(`${text};`);
 }

@@ -12,6 +12,7 @@
  *       21    3  64, 32, 32; SQLite refuses other values
  *       24    4  change counter
  *       28    4  database size in pages; valid only where offset 92 equals the change counter
+ *       56    4  text encoding: 1 UTF-8, 2 and 3 UTF-16, which SQLite in WebAssembly is built without; 0 when empty
  *       92    4  the change counter for which the size is valid
  *
  * J1. A journal is hot when it begins with the journal magic: a finished transaction deletes, truncates or zeroes it.
@@ -60,6 +61,11 @@ export function parseSqliteHeader(bytes: Uint8Array, path: string): SqliteFileHe
     throw notADatabase(path, `${view.getUint8(20)} of ${pageSize} bytes of each page are reserved`);
   if (view.getUint8(21) !== 64 || view.getUint8(22) !== 32 || view.getUint8(23) !== 32)
     throw notADatabase(path, "its payload fractions are not 64, 32 and 32");
+  if (view.getUint32(56) > 1)
+    throw notADatabase(
+      path,
+      'its text is UTF-16, only UTF-8 can be read; convert it with "sqlite3 old.db .dump | sqlite3 new.db"',
+    );
   const count = view.getUint32(28);
   const isValid = count > 0 && view.getUint32(24) === view.getUint32(92);
   return { pageSize, pageCount: isValid ? count : null };
