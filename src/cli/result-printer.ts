@@ -1,11 +1,11 @@
 /** Prints the rows of one statement after the other, in the form that --output asks for. */
 import type { OutputFormat } from "./command-context.ts";
 import { csvField, csvText, jsonText, type SqlValue, tableText, visibleText } from "./sql-value.ts";
-import { drawTable, layOut, type TableLayout } from "./table.ts";
+import { drawFoot, drawHead, drawRow, layOut, type TableLayout } from "./table.ts";
 import type { TextOutput } from "./terminal.ts";
 
-/** Rows that a table's widths are taken from, and that are drawn at a time. */
-const TABLE_ROWS = 1000;
+/** The first rows, which a table's widths are taken from. */
+const LAYOUT_ROWS = 5000;
 
 export interface ResultPrinter {
   row(values: readonly SqlValue[]): Promise<void>;
@@ -30,8 +30,9 @@ export function printResult(
 class TablePrinter implements ResultPrinter {
   readonly #output: TextOutput;
   readonly #columns: readonly string[];
-  #rows: string[][] = [];
-  #isNumeric: boolean[];
+  readonly #isNumeric: boolean[];
+  /** Rows that wait for the layout. */
+  #waiting: string[][] = [];
   #layout: TableLayout | null = null;
 
   constructor(output: TextOutput, columns: readonly string[]) {
@@ -41,28 +42,33 @@ class TablePrinter implements ResultPrinter {
   }
 
   async row(values: readonly SqlValue[]): Promise<void> {
-    if (this.#rows.length >= TABLE_ROWS) await this.#draw(false);
-    this.#rows.push(values.map(tableText));
-    if (this.#layout !== null) return;
+    const texts = values.map(tableText);
+    if (this.#layout !== null) {
+      await this.#output.write(`${drawRow(texts, this.#layout)}\n`);
+      return;
+    }
+    this.#waiting.push(texts);
     for (const [index, value] of values.entries())
       if (typeof value === "string" || value instanceof Uint8Array) this.#isNumeric[index] = false;
+    if (this.#waiting.length >= LAYOUT_ROWS) await this.#begin();
   }
 
   async end(): Promise<void> {
-    await this.#draw(true);
+    const layout = this.#layout ?? (await this.#begin());
+    await this.#output.write(`${drawFoot(layout)}\n`);
   }
 
-  async #draw(isLast: boolean): Promise<void> {
-    const rows = this.#rows;
-    this.#rows = [];
-    const head = this.#layout === null ? this.#columns : null;
-    this.#layout ??= layOut(this.#columns, rows, {
-      columns: this.#output.columns,
-      alignments: this.#isNumeric.map((isNumeric) =>
-        isNumeric && rows.length > 0 ? "right" : "left",
-      ),
-    });
-    await this.#output.write(`${drawTable({ head, rows, isLast }, this.#layout)}\n`);
+  async #begin(): Promise<TableLayout> {
+    const rows = this.#waiting;
+    this.#waiting = [];
+    const alignments = this.#isNumeric.map((isNumeric): "left" | "right" =>
+      isNumeric && rows.length > 0 ? "right" : "left",
+    );
+    const layout = layOut([this.#columns, ...rows], { columns: this.#output.columns, alignments });
+    this.#layout = layout;
+    await this.#output.write(`${drawHead(this.#columns, layout)}\n`);
+    for (const row of rows) await this.#output.write(`${drawRow(row, layout)}\n`);
+    return layout;
   }
 }
 
