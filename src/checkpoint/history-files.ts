@@ -157,7 +157,11 @@ function historyEntry(
       if (prefersImage && frame.image !== null)
         return { ...key, kind: FrameKind.image, payload: frame.image };
       invariant(frame.delta !== null, "A delta frame has its delta");
-      return { ...key, kind: FrameKind.delta, payload: frame.delta };
+      return {
+        ...key,
+        kind: FrameKind.delta,
+        payload: frame.delta.subarray(frame.deltaStart, frame.deltaEnd),
+      };
     case FrameKind.image:
       invariant(frame.image !== null, "An image frame has its image");
       return { ...key, kind: FrameKind.image, payload: frame.image };

@@ -149,18 +149,18 @@ function replayFrame(
         frame.bytes.length === pageSize,
         `Page ${frame.page} has ${pageSize} bytes, not ${frame.bytes.length}`,
       );
-      return new Frame(version, frame.kind, { image: frame.bytes });
+      return Frame.ofImage(version, frame.bytes);
     case FrameKind.delta:
-      return new Frame(version, frame.kind, { delta: frame.bytes });
+      return Frame.ofDelta(version, frame.bytes, 0, frame.bytes.length);
     case FrameKind.zero:
-      return new Frame(version, frame.kind, {});
+      return Frame.ofZeros(version);
     case FrameKind.reference: {
       const { reference } = frame;
       invariant(reference !== null, "A reference frame has its reference");
       const chunk = parts.handles.intern(reference.id);
       chunk.location = reference.place;
       parts.pending.chunks.set(chunk.key, chunk);
-      return new Frame(version, frame.kind, { reference: { chunk, slot: reference.slot } });
+      return Frame.ofReference(version, { chunk, slot: reference.slot });
     }
   }
 }

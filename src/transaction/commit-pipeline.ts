@@ -15,7 +15,9 @@ import type { ChunkHandle, ChunkReference } from "../page/chunk-handle.ts";
 import { encodeDelta } from "../page/page-delta.ts";
 import type { ChunkPlace } from "../catalog/catalog.ts";
 import { CommitRecordWriter, RecordKind } from "./commit-record.ts";
-import { type CommitInfo, Frame, FrameKind } from "./page-versions.ts";
+import { ByteArena } from "./byte-arena.ts";
+import { PageBuffers } from "./page-buffers.ts";
+import { type CommitInfo, Frame } from "./page-versions.ts";
 import { lockPageNumber, type Snapshot } from "./snapshot.ts";
 import type { Timeline } from "./timeline.ts";
 
@@ -63,9 +65,18 @@ export interface CommitPipelineOptions {
 export class CommitPipeline {
   readonly #options: CommitPipelineOptions;
   readonly #writer: CommitRecordWriter = new CommitRecordWriter();
+  readonly #deltas: ByteArena = new ByteArena();
+  readonly #buffers: Map<number, PageBuffers> = new Map();
 
   constructor(options: CommitPipelineOptions) {
     this.#options = options;
+  }
+
+  /** For the pages of transactions; a commit takes over those of its write sets. */
+  buffers(pageSize: number): PageBuffers {
+    let buffers = this.#buffers.get(pageSize);
+    if (buffers === undefined) this.#buffers.set(pageSize, (buffers = new PageBuffers(pageSize)));
+    return buffers;
   }
 
   /** Throws without effect on any head; after a failure of the log the store takes no more commits. */
@@ -74,8 +85,13 @@ export class CommitPipeline {
     assertWritable();
     const writer = this.#writer;
     writer.begin();
-    const parts = writeSets.map((writeSet) => this.#preparePart(writeSet));
-    if (writeSets.some((writeSet) => writeSet.staged.size > 0)) syncChunks();
+    const parts: PreparedPart[] = [];
+    let hasStaged = false;
+    for (const writeSet of writeSets) {
+      parts.push(this.#preparePart(writeSet));
+      if (writeSet.staged.size > 0) hasStaged = true;
+    }
+    if (hasStaged) syncChunks();
     const lsn = log.append(RecordKind.commit, writer.bytes, 0, writer.length);
     if (durability !== "deferred") log.flushSync(durability);
     return { lsn, parts };
@@ -83,12 +99,13 @@ export class CommitPipeline {
 
   publish(prepared: PreparedCommit): void {
     let retained = 0;
-    for (const { timeline, commit, pages, frames } of prepared.parts)
-      retained += timeline.publish(commit, pages, frames);
-    this.#options.onPublished(
-      prepared.parts.map(({ timeline }) => timeline.row.databaseId),
-      retained,
-    );
+    const databaseIds: number[] = [];
+    for (const { timeline, commit, pages, frames } of prepared.parts) {
+      const buffers = this.buffers(timeline.database.refs.row.pageSize);
+      retained += timeline.publish(commit, pages, frames, buffers);
+      databaseIds.push(timeline.row.databaseId);
+    }
+    this.#options.onPublished(databaseIds, retained);
   }
 
   #preparePart(writeSet: WriteSet): PreparedPart {
@@ -106,9 +123,12 @@ export class CommitPipeline {
     const chunks = stagedChunks(writeSet.staged);
     this.#writer.beginPart(
       { databaseId: row.id, timelineId: timeline.row.id, ...commit },
-      [...chunks.keys()].map((chunk) => ({ id: chunk.id, place: locationOf(chunk) })),
+      chunks.size === 0
+        ? NO_CHUNKS
+        : [...chunks.keys()].map((chunk) => ({ id: chunk.id, place: locationOf(chunk) })),
     );
-    const frames = pages.map((page) => this.#frame(writeSet, page, commit.version, chunks));
+    const frames: Frame[] = [];
+    for (const page of pages) frames.push(this.#frame(writeSet, page, commit.version, chunks));
     this.#writer.endPart();
     return { timeline, commit, pages, frames };
   }
@@ -125,12 +145,12 @@ export class CommitPipeline {
       const reference = writeSet.staged.get(page);
       if (reference === undefined) {
         writer.zero(page);
-        return new Frame(version, FrameKind.zero, {});
+        return Frame.ofZeros(version);
       }
       const index = chunks.get(reference.chunk);
       invariant(index !== undefined, "A staged chunk is in the table");
       writer.reference(page, index, reference.slot);
-      return new Frame(version, FrameKind.reference, { reference });
+      return Frame.ofReference(version, reference);
     }
     const before =
       page <= writeSet.snapshot.pageCount
@@ -139,12 +159,16 @@ export class CommitPipeline {
     if (before !== null) {
       const offset = writer.delta(page, before, image, image.length >> 1, encodeDelta);
       if (offset >= 0) {
-        const delta = writer.bytes.slice(offset, writer.length);
-        return new Frame(version, FrameKind.delta, { delta, image });
+        const deltas = this.#deltas;
+        deltas.put(writer.bytes, offset, writer.length);
+        const size = writer.length - offset;
+        const frame = Frame.ofDelta(version, deltas.block, deltas.end - size, deltas.end);
+        frame.image = image;
+        return frame;
       }
     }
     writer.image(page, image);
-    return new Frame(version, FrameKind.image, { image });
+    return Frame.ofImage(version, image);
   }
 }
 
@@ -152,18 +176,28 @@ export class CommitPipeline {
 function changedPages(writeSet: WriteSet, lockPage: number): number[] {
   const { dirty, staged, pageCount, keptPageCount } = writeSet;
   const pages: number[] = [];
-  for (const page of dirty.keys()) if (page <= pageCount && page !== lockPage) pages.push(page);
-  for (const page of staged.keys())
-    if (page <= pageCount && page !== lockPage && !dirty.has(page)) pages.push(page);
+  let isAscending = true;
+  const add = (page: number): void => {
+    if (page > pageCount || page === lockPage) return;
+    if (pages.length > 0 && pages[pages.length - 1]! > page) isAscending = false;
+    pages.push(page);
+  };
+  for (const page of dirty.keys()) add(page);
+  if (staged.size > 0) for (const page of staged.keys()) if (!dirty.has(page)) add(page);
   for (let page = keptPageCount + 1; page <= pageCount; page++)
-    if (!dirty.has(page) && !staged.has(page) && page !== lockPage) pages.push(page);
-  return pages.sort((left, right) => left - right);
+    if (!dirty.has(page) && !staged.has(page)) add(page);
+  return isAscending ? pages : pages.sort((left, right) => left - right);
 }
 
-function stagedChunks(staged: ReadonlyMap<number, ChunkReference>): Map<ChunkHandle, number> {
+const NO_CHUNKS: readonly never[] = [];
+const NO_HANDLES: ReadonlyMap<ChunkHandle, number> = new Map();
+
+function stagedChunks(
+  staged: ReadonlyMap<number, ChunkReference>,
+): ReadonlyMap<ChunkHandle, number> {
+  if (staged.size === 0) return NO_HANDLES;
   const chunks = new Map<ChunkHandle, number>();
-  for (const { chunk } of staged.values())
-    if (!chunks.has(chunk)) chunks.set(chunk, chunks.size);
+  for (const { chunk } of staged.values()) if (!chunks.has(chunk)) chunks.set(chunk, chunks.size);
   return chunks;
 }
 

@@ -7,11 +7,14 @@
  * V1. Frames of a page are in order of version, and versions never repeat.
  * V2. A frame's bytes never change. `image` is a cache of what the frame means and may be dropped and made again, unless
  *     the frame has no other form.
+ * V4. The memory of a dropped image is written again, unless `isShared` says that somebody may still hold it. So
+ *     whoever takes an image for longer than a call sets that first.
  * V3. A delta applies to the page as it was just before its version: the frame before it, or what lies below the layer.
  */
 import { invariant, InvariantError } from "../errors.ts";
 import { applyDelta } from "../page/page-delta.ts";
 import type { ChunkReference } from "../page/chunk-handle.ts";
+import type { PageBuffers } from "./page-buffers.ts";
 
 /** Stored in the log and in history segments: append only. */
 export const FrameKind = { image: 0, delta: 1, zero: 2, reference: 3 } as const;
@@ -20,27 +23,44 @@ export type FrameKind = (typeof FrameKind)[keyof typeof FrameKind];
 export class Frame {
   readonly version: number;
   readonly kind: FrameKind;
-  /** The delta's bytes; null for the other kinds. */
-  readonly delta: Uint8Array | null;
-  /** The page's bytes, shared: not to be modified. Always there for kind image. */
-  image: Uint8Array | null;
+  /** Holds the delta in bytes [deltaStart, deltaEnd), among those of other frames; null for the other kinds. */
+  delta: Uint8Array | null = null;
+  deltaStart = 0;
+  deltaEnd = 0;
+  /** The page's bytes: not to be modified. Always there for kind image. */
+  image: Uint8Array | null = null;
+  /** V4. */
+  isShared = false;
   /** Where a chunk has this page: from the start for kind reference, else once a checkpoint stored it. */
-  reference: ChunkReference | null;
+  reference: ChunkReference | null = null;
 
-  constructor(
-    version: number,
-    kind: FrameKind,
-    content: {
-      delta?: Uint8Array | null;
-      image?: Uint8Array | null;
-      reference?: ChunkReference | null;
-    },
-  ) {
+  private constructor(version: number, kind: FrameKind) {
     this.version = version;
     this.kind = kind;
-    this.delta = content.delta ?? null;
-    this.image = content.image ?? null;
-    this.reference = content.reference ?? null;
+  }
+
+  static ofImage(version: number, image: Uint8Array): Frame {
+    const frame = new Frame(version, FrameKind.image);
+    frame.image = image;
+    return frame;
+  }
+
+  static ofDelta(version: number, delta: Uint8Array, start: number, end: number): Frame {
+    const frame = new Frame(version, FrameKind.delta);
+    frame.delta = delta;
+    frame.deltaStart = start;
+    frame.deltaEnd = end;
+    return frame;
+  }
+
+  static ofZeros(version: number): Frame {
+    return new Frame(version, FrameKind.zero);
+  }
+
+  static ofReference(version: number, reference: ChunkReference): Frame {
+    const frame = new Frame(version, FrameKind.reference);
+    frame.reference = reference;
+    return frame;
   }
 }
 
@@ -59,8 +79,8 @@ export class PageVersions {
     this.frames = [first];
   }
 
-  /** Returns how many bytes of memory are held more than before. */
-  push(frame: Frame): number {
+  /** Returns how many bytes of memory are held more than before. `buffers` takes what is not needed any more. */
+  push(frame: Frame, buffers: PageBuffers | null): number {
     let retained = bytesOf(frame);
     const last = this.frames.at(-1);
     if (last !== undefined) {
@@ -68,6 +88,7 @@ export class PageVersions {
         throw new InvariantError(`Version ${frame.version} follows ${last.version}`);
       if (last.kind === FrameKind.delta && this.frames.length % IMAGE_INTERVAL !== 0) {
         retained -= last.image?.length ?? 0;
+        if (last.image !== null && !last.isShared) buffers?.give(last.image);
         last.image = null;
       }
     }
@@ -117,9 +138,9 @@ export class PageVersions {
     const page = new Uint8Array(pageSize);
     page.set(origin);
     for (let next = start + 1; next <= index; next++) {
-      const { delta } = this.frames[next]!;
+      const { delta, deltaStart, deltaEnd } = this.frames[next]!;
       invariant(delta !== null, "A frame between images is a delta");
-      applyDelta(page, delta, 0, delta.length);
+      applyDelta(page, delta, deltaStart, deltaEnd);
     }
     if (index === this.frames.length - 1) frame.image = page;
     return page;
@@ -127,7 +148,7 @@ export class PageVersions {
 }
 
 function bytesOf(frame: Frame): number {
-  return FRAME_BYTES + (frame.image?.length ?? 0) + (frame.delta?.length ?? 0);
+  return FRAME_BYTES + (frame.image?.length ?? 0) + frame.deltaEnd - frame.deltaStart;
 }
 
 /** What is known of a commit besides its pages. */
@@ -149,10 +170,10 @@ export class Layer {
     this.timelineId = timelineId;
   }
 
-  /** Returns how many bytes of memory are held more than before. */
-  push(page: number, frame: Frame): number {
+  /** Returns how many bytes of memory are held more than before. `buffers` takes what is not needed any more. */
+  push(page: number, frame: Frame, buffers: PageBuffers | null): number {
     const versions = this.pages.get(page);
-    if (versions !== undefined) return versions.push(frame);
+    if (versions !== undefined) return versions.push(frame, buffers);
     this.pages.set(page, new PageVersions(frame));
     return bytesOf(frame);
   }

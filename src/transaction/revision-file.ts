@@ -17,6 +17,7 @@ import { StoreError, invariant } from "../errors.ts";
 import type { ChunkReference } from "../page/chunk-handle.ts";
 import type { VfsFile } from "../sqlite/vfs.ts";
 import type { CommitPipeline, Durability, PreparedCommit, WriteSet } from "./commit-pipeline.ts";
+import type { PageBuffers } from "./page-buffers.ts";
 import { lockPageNumber, type Snapshot } from "./snapshot.ts";
 import type { Timeline } from "./timeline.ts";
 
@@ -91,8 +92,9 @@ export class RevisionFile implements VfsFile {
   #snapshot: Snapshot | null = null;
   /** The timeline written to; set while RESERVED or more is held. */
   #timeline: Timeline | null = null;
-  #dirty: Map<number, Uint8Array> = new Map();
-  #staged: Map<number, ChunkReference> = new Map();
+  readonly #dirty: Map<number, Uint8Array> = new Map();
+  readonly #staged: Map<number, ChunkReference> = new Map();
+  readonly #buffers: PageBuffers;
   #pageCount = 0;
   #keptPageCount = 0;
   #prepared: PreparedCommit | null = null;
@@ -106,6 +108,7 @@ export class RevisionFile implements VfsFile {
     this.#options = options;
     this.target = options.target;
     this.pageSize = options.target.pageSize;
+    this.#buffers = options.pipeline.buffers(this.pageSize);
     options.context.files.add(this);
   }
 
@@ -139,7 +142,7 @@ export class RevisionFile implements VfsFile {
       `SQLite writes whole pages, not ${length} bytes at ${offset}`,
     );
     const known = this.#dirty.get(page);
-    if (known === undefined) this.#dirty.set(page, heap.slice(pointer, pointer + length));
+    if (known === undefined) this.#dirty.set(page, this.#buffers.copy(heap, pointer));
     else known.set(heap.subarray(pointer, pointer + length));
     if (page > this.#pageCount) this.#pageCount = page;
     if (page === 1) {
@@ -155,7 +158,11 @@ export class RevisionFile implements VfsFile {
     invariant(Number.isInteger(pageCount), `A database is whole pages, not ${size} bytes`);
     this.#pageCount = pageCount;
     this.#keptPageCount = Math.min(this.#keptPageCount, pageCount);
-    for (const page of this.#dirty.keys()) if (page > pageCount) this.#dirty.delete(page);
+    for (const [page, buffer] of this.#dirty) {
+      if (page <= pageCount) continue;
+      this.#dirty.delete(page);
+      this.#buffers.give(buffer);
+    }
     for (const page of this.#staged.keys()) if (page > pageCount) this.#staged.delete(page);
     return SQLITE_OK;
   }
@@ -262,12 +269,15 @@ export class RevisionFile implements VfsFile {
     return this.#lockLevel >= LOCK_RESERVED ? this.#pageCount : this.snapshot.pageCount;
   }
 
-  /** Null for pages that hold nothing: past the end, new and not written yet, or the lock page. */
+  /**
+   * Null for pages that hold nothing: past the end, new and not written yet, or the lock page. Valid until the next
+   * write or commit: callers copy what they need at once.
+   */
   #page(page: number): Uint8Array | null {
     if (this.#lockLevel < LOCK_RESERVED) {
       const snapshot = this.#snapshot ?? this.target.head();
       if (page > snapshot.pageCount || page === lockPageNumber(this.pageSize)) return null;
-      return snapshot.page(page);
+      return snapshot.peek(page);
     }
     const dirty = this.#dirty.get(page);
     if (dirty !== undefined) return dirty;
@@ -276,7 +286,7 @@ export class RevisionFile implements VfsFile {
     const staged = this.#staged.get(page);
     if (staged !== undefined) return snapshot.view.context.readChunkPage(staged);
     if (page > this.#keptPageCount || page === lockPageNumber(this.pageSize)) return null;
-    return snapshot.page(page);
+    return snapshot.peek(page);
   }
 
   #readRange(heap: Uint8Array, pointer: number, length: number, offset: number): number {
@@ -284,7 +294,7 @@ export class RevisionFile implements VfsFile {
     const size = this.size();
     heap.fill(0, pointer, pointer + length);
     const end = Math.min(offset + length, size);
-    for (let position = offset; position < end; ) {
+    for (let position = offset; position < end;) {
       const within = position % pageSize;
       const count = Math.min(pageSize - within, end - position);
       const bytes = this.#page((position - within) / pageSize + 1);
@@ -344,8 +354,9 @@ export class RevisionFile implements VfsFile {
     if (this.#timeline !== null) this.#timeline.writer = null;
     this.#timeline = null;
     this.#isStagedForCommit = false;
-    this.#dirty = new Map();
-    this.#staged = new Map();
+    this.#buffers.giveAll(this.#dirty.values()); // Of a transaction that did not commit: nobody else has seen them.
+    this.#dirty.clear();
+    this.#staged.clear();
   }
 
   #isCommit(): boolean {
@@ -354,7 +365,7 @@ export class RevisionFile implements VfsFile {
     if (page === null || snapshot === null || !(this.#dirty.has(1) || this.#staged.has(1)))
       return false;
     if (snapshot.pageCount === 0) return true;
-    const before = snapshot.page(1);
+    const before = snapshot.peek(1);
     for (let offset = STAMP_OFFSET; offset < STAMP_OFFSET + 4; offset++)
       if (page[offset] !== before[offset]) return true;
     return false;
@@ -391,8 +402,8 @@ export class RevisionFile implements VfsFile {
     );
     this.#isStagedForCommit = false;
     this.#stampVersion = this.#snapshot.version;
-    this.#dirty = new Map();
-    this.#staged = new Map();
+    this.#dirty.clear(); // The commit has the buffers now.
+    this.#staged.clear();
     this.#pageCount = this.#snapshot.pageCount;
     this.#keptPageCount = this.#snapshot.pageCount;
     if (context.isDeferred) context.lastLsn = prepared.lsn;
@@ -401,6 +412,7 @@ export class RevisionFile implements VfsFile {
   #stage(): void {
     for (const [page, reference] of this.#options.stager.stage(this.#dirty, this.pageSize))
       this.#staged.set(page, reference);
+    this.#buffers.giveAll(this.#dirty.values());
     this.#dirty.clear();
   }
 }

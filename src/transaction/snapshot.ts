@@ -62,7 +62,12 @@ export class View {
   }
 
   page(pageNumber: number, version: number): Uint8Array {
-    return this.#pageFrom(0, pageNumber, version);
+    return this.#pageFrom(0, pageNumber, version, true);
+  }
+
+  /** The page, valid only until the caller gives control to anything that commits. */
+  peek(pageNumber: number, version: number): Uint8Array {
+    return this.#pageFrom(0, pageNumber, version, false);
   }
 
   /** The page if it needs no input or output, for writing a delta against it. */
@@ -76,7 +81,8 @@ export class View {
     return this.base.cachedPage(pageNumber);
   }
 
-  #pageFrom(start: number, pageNumber: number, version: number): Uint8Array {
+  /** `isKept`: the caller keeps the page for longer than a call (V4). */
+  #pageFrom(start: number, pageNumber: number, version: number, isKept: boolean): Uint8Array {
     const { layers, context } = this;
     for (let position = start; position < layers.length; position++) {
       const { layer, maxVersion } = layers[position]!;
@@ -84,12 +90,13 @@ export class View {
       if (versions === undefined) continue;
       const index = versions.find(version < maxVersion ? version : maxVersion);
       if (index < 0) continue;
-      const { image } = versions.frames[index]!;
-      if (image !== null) return image;
+      const frame = versions.frames[index]!;
+      if (isKept) frame.isShared = true;
+      if (frame.image !== null) return frame.image;
       return versions.image(
         index,
         context.pageSize,
-        () => this.#pageFrom(position + 1, pageNumber, version),
+        () => this.#pageFrom(position + 1, pageNumber, version, false),
         (reference) => context.readChunkPage(reference),
       );
     }
@@ -116,6 +123,11 @@ export class Snapshot {
   /** A shared view of the page, not to be modified. */
   page(pageNumber: number): Uint8Array {
     return this.view.page(pageNumber, this.version);
+  }
+
+  /** The page, valid only until the caller gives control to anything that commits. */
+  peek(pageNumber: number): Uint8Array {
+    return this.view.peek(pageNumber, this.version);
   }
 
   /** This snapshot as the base of a view. */

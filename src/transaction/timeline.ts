@@ -7,6 +7,7 @@
 import type { TimelineRow } from "../catalog/rows.ts";
 import type { DatabaseRefs } from "../branch/refs.ts";
 import { type CommitInfo, type Frame, Layer } from "./page-versions.ts";
+import type { PageBuffers } from "./page-buffers.ts";
 import { type CommitPlace, Snapshot, View, type ViewContext } from "./snapshot.ts";
 
 /** A database while its store is open. */
@@ -42,13 +43,21 @@ export class Timeline {
     return this.#head.view;
   }
 
-  /** Makes a commit visible to transactions that start from now on. Returns the bytes of memory that it holds. */
-  publish(commit: CommitInfo, pages: readonly number[], frames: readonly Frame[]): number {
+  /**
+   * Makes a commit visible to transactions that start from now on. Returns the bytes of memory that it holds; `buffers`
+   * takes the page images that nobody needs any more.
+   */
+  publish(
+    commit: CommitInfo,
+    pages: readonly number[],
+    frames: readonly Frame[],
+    buffers: PageBuffers | null = null,
+  ): number {
     const { view } = this.#head;
     const { layer } = view.layers[0]!;
     let retained = 0;
     for (let index = 0; index < pages.length; index++)
-      retained += layer.push(pages[index]!, frames[index]!);
+      retained += layer.push(pages[index]!, frames[index]!, buffers);
     layer.commits.push(commit);
     this.#head = new Snapshot(this.row.id, view, commit);
     return retained;
