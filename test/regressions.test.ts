@@ -30,7 +30,7 @@ describe("a failing checkpoint", () => {
     store.createDatabase("shop");
     const connection = store.connect("shop");
     connection.exec("CREATE TABLE item(id INTEGER PRIMARY KEY)"); // A checkpoint begins.
-    const isCheckpoint = (path: string): boolean => /^(catalog|packs|chunks)/.test(path);
+    const isCheckpoint = (path: string): boolean => /^(catalog|chunks)/.test(path);
     storage.failAt({ kinds: ["write"], path: isCheckpoint, count: 1, systemCode: "EIO" });
     connection.exec("INSERT INTO item VALUES (1)");
     expect(() => connection.exec("INSERT INTO item VALUES (2)")).toThrow(/an earlier write failed/);
@@ -60,5 +60,32 @@ describe("VACUUM", () => {
     expect(before.pragma("page_count", { simple: true })).toBe(full);
     expect(before.prepare("SELECT count(*) FROM item").pluck().get()).toBe(300);
     expect(before.pragma("integrity_check", { simple: true })).toBe("ok");
+  });
+});
+
+describe("a large transaction that cannot write its chunks", () => {
+  test("leaves the store refusing all writes until it is opened again", () => {
+    const storage = new SimulatedStorage();
+    let store = openStore("", { ...SMALL_STORE, storage });
+    store.createDatabase("shop");
+    const connection = store.connect("shop");
+    connection.exec("CREATE TABLE item(id INTEGER PRIMARY KEY, value BLOB)");
+    const isPack = (path: string): boolean => path.startsWith("chunks/");
+    storage.failAt({
+      kinds: ["sync"],
+      path: isPack,
+      count: 1,
+      systemCode: "EIO",
+      dropUnsynced: true,
+    });
+    expect(() => connection.exec("INSERT INTO item VALUES (1, randomblob(50000))")).toThrow(/EIO/);
+    expect(() => connection.exec("INSERT INTO item VALUES (2, 'small')")).toThrow(
+      /an earlier write failed/,
+    );
+    expect(() => store.database("shop").createBranch("dev")).toThrow(/an earlier write failed/);
+    expect(connection.prepare("SELECT count(*) FROM item").pluck().get()).toBe(0);
+    store.close();
+    store = openStore("", { ...SMALL_STORE, storage });
+    store.connect("shop").exec("INSERT INTO item VALUES (1, randomblob(50000))");
   });
 });

@@ -246,13 +246,13 @@ export class Workload {
     this.attempt(`write much on ${label(place)}`, [effect], () => {
       const connection = this.connection(place);
       connection.pragma(`cache_size=${random.pick([4, 20, 2000])}`);
-      connection.exec("BEGIN");
-      apply(connection, "main", changes);
-      connection.exec("SAVEPOINT inner");
-      apply(connection, "main", undone);
-      connection.exec("ROLLBACK TO inner");
-      apply(connection, "main", later);
-      connection.exec("COMMIT");
+      connection.transaction(() => {
+        apply(connection, "main", changes);
+        connection.exec("SAVEPOINT inner");
+        apply(connection, "main", undone);
+        connection.exec("ROLLBACK TO inner");
+        apply(connection, "main", later);
+      })();
     });
   }
 
@@ -292,11 +292,14 @@ export class Workload {
     this.attempt(`write on ${label(place)} and ${label(other)}`, [both], () => {
       const connection = this.connection(place);
       connection.exec(`ATTACH '${label(other)}' AS other`);
-      connection.exec("BEGIN");
-      apply(connection, "main", changes[0]);
-      apply(connection, "other", changes[1]);
-      connection.exec("COMMIT");
-      connection.exec("DETACH other");
+      try {
+        connection.transaction(() => {
+          apply(connection, "main", changes[0]);
+          apply(connection, "other", changes[1]);
+        })();
+      } finally {
+        connection.exec("DETACH other");
+      }
     });
   }
 
@@ -432,7 +435,7 @@ export class Workload {
     const [key] = this.keys;
     if (key === null || key === undefined) return;
     const fresh = Buffer.from(this.random.bytes(32)).toString("hex");
-    this.keys = [key, fresh];
+    this.keys = [...this.keys, fresh];
     this.attempt("rotate key", [], () => this.store.rotateKey(fresh));
     this.keys = [fresh];
   }

@@ -109,7 +109,7 @@ export class Engine implements PageStager {
       now: parts.options.now,
       onPublished: (databaseIds, bytes) => this.#onPublished(databaseIds, bytes),
       assertWritable: () => this.assertWritable(),
-      syncChunks: () => parts.state.chunks.syncSync(),
+      syncChunks: () => this.#orFail(() => parts.state.chunks.syncSync()),
     });
   }
 
@@ -261,11 +261,13 @@ export class Engine implements PageStager {
     this.assertWritable();
     const staged = new Map<number, ChunkReference>();
     const writer = newPageWriter(this.state, pageSize);
-    for (const page of [...pages.keys()].sort((left, right) => left - right)) {
-      const isFull = writer.add(pages.get(page)!, (reference) => staged.set(page, reference));
-      if (isFull) writer.flushSync();
-    }
-    writer.flushSync();
+    this.#orFail(() => {
+      for (const page of [...pages.keys()].sort((left, right) => left - right)) {
+        const isFull = writer.add(pages.get(page)!, (reference) => staged.set(page, reference));
+        if (isFull) writer.flushSync();
+      }
+      writer.flushSync();
+    });
     return staged;
   }
 
@@ -323,6 +325,16 @@ export class Engine implements PageStager {
 
   #fail(cause: unknown): void {
     if (this.#phase.name === "open") this.#phase = { name: "failed", cause };
+  }
+
+  /** Chunks are not written any more after a failure, so nothing else is either. */
+  #orFail(write: () => void): void {
+    try {
+      write();
+    } catch (error) {
+      this.#fail(error);
+      throw error;
+    }
   }
 
   #hasWork(): boolean {
