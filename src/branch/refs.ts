@@ -179,18 +179,7 @@ export function applyRefChange(state: RefState, change: RefChange): void {
       database.row.name = change.name;
       return;
     case "create-branch":
-      addTimeline(database, change.timelineId, change.from, change.atMs);
-      addBranch(database, {
-        id: change.branchId,
-        databaseId: change.databaseId,
-        name: change.name,
-        parentBranchId: change.parentBranchId,
-        createdAtMs: change.atMs,
-        deletedAtMs: null,
-        isProtected: false,
-        expiresAtMs: change.expiresAtMs,
-        history: [{ timeline: change.timelineId, afterVersion: 0, atMs: 0 }],
-      });
+      createBranch(database, change);
       return;
     case "reset-branch":
       resetBranch(database, change);
@@ -263,6 +252,24 @@ function createDatabase(
     isProtected: false,
     expiresAtMs: null,
     history: [{ timeline: 1, afterVersion: 0, atMs: 0 }],
+  });
+}
+
+function createBranch(
+  database: DatabaseRefs,
+  change: Extract<RefChange, { type: "create-branch" }>,
+): void {
+  addTimeline(database, change.timelineId, change.from, change.atMs);
+  addBranch(database, {
+    id: change.branchId,
+    databaseId: change.databaseId,
+    name: change.name,
+    parentBranchId: change.parentBranchId,
+    createdAtMs: change.atMs,
+    deletedAtMs: null,
+    isProtected: false,
+    expiresAtMs: change.expiresAtMs,
+    history: [{ timeline: change.timelineId, afterVersion: 0, atMs: 0 }],
   });
 }
 

@@ -46,18 +46,17 @@ export function writeHeader(storage: Storage, header: StoreHeader): void {
 /** Throws CORRUPT_HEADER or STORE_FORMAT. */
 export function readHeader(storage: Storage): StoreHeader {
   const text = Buffer.from(readFileSync(storage, HEADER_FILE)).toString();
-  const [line, check, rest] = text.split("\n");
-  if (line === undefined || check !== `crc64nvme ${checksum(line)}` || rest !== "")
+  const [line = "", ...rest] = text.split("\n");
+  if (rest.length !== 2 || rest[0] !== `crc64nvme ${checksum(line)}` || rest[1] !== "")
     throw corrupt("its checksum does not fit");
-  let json: Record<string, unknown>;
+  let json: Partial<Record<string, unknown>> | null;
   try {
-    json = JSON.parse(line) as Record<string, unknown>;
+    json = JSON.parse(line) as Partial<Record<string, unknown>> | null;
   } catch (cause) {
     throw corrupt("it is not JSON", cause);
   }
-  const { formatVersion, storeId, createdAt, backend, encryption } = json;
-  if (json["bough"] !== "store" || !isFormatVersion(formatVersion))
-    throw corrupt("it is not a store's");
+  const { bough, formatVersion, storeId, createdAt, backend, encryption } = json ?? {};
+  if (bough !== "store" || !isFormatVersion(formatVersion)) throw corrupt("it is not a store's");
   if (formatVersion > STORE_FORMAT_VERSION)
     throw new StoreError(
       "STORE_FORMAT",

@@ -67,6 +67,7 @@ export class CommitRecordWriter {
   begin(): void {
     this.length = 2;
     this.#parts = 0;
+    this.#view.setUint16(0, 0, true);
   }
 
   beginPart(
@@ -253,7 +254,7 @@ export function decodeRefChange(payload: Uint8Array, lsn: number): RefChange {
   if (!Object.hasOwn(REF_CHANGES, type))
     throw new StoreError(
       "STORE_FORMAT",
-      `Cannot read log record ${lsn}: the change "${String(type)}" is unknown; use a newer bough`,
+      `Cannot read log record ${lsn}: the change "${type}" is unknown; use a newer bough`,
     );
   return change as RefChange; // The record's checksum vouches for its fields.
 }
