@@ -18,6 +18,7 @@ import type { Vfs } from "./vfs.ts";
 import { VirtualTables } from "./virtual-tables.ts";
 import type { SqliteExports } from "./wasm-exports.ts";
 import { instantiateSqlite } from "./wasm-host.ts";
+import { MEMORY_BYTES_MAX } from "./wasm-imports.ts";
 import { wrapCallbacks, wrapExports, type WasmCallback, type WasmFunction } from "./trampoline.ts";
 
 export interface SqliteRuntimeOptions {
@@ -27,6 +28,8 @@ export interface SqliteRuntimeOptions {
   readonly now?: () => number;
   /** Where temporary files go that outgrow memory; the system's temporary directory by default. */
   readonly temporaryDirectory?: string;
+  /** Bound of SQLite's memory, page caches included; 2 GiB by default, which is the most there can be. */
+  readonly memoryBytesMax?: number;
   /** False: read every value through SQLite's public interface (L1 in row-reader.ts). */
   readonly readRowsInPlace?: boolean;
 }
@@ -57,10 +60,15 @@ export class SqliteRuntime {
   #functions: UserFunctions | null = null;
   #tables: VirtualTables | null = null;
 
-  constructor({ vfs, now, temporaryDirectory, readRowsInPlace = true }: SqliteRuntimeOptions) {
+  constructor(options: SqliteRuntimeOptions) {
+    const { vfs, now, temporaryDirectory, readRowsInPlace = true } = options;
     this.now = now ?? Date.now;
     this.temporaryDirectory = temporaryDirectory ?? null;
-    const instance = instantiateSqlite({ now: this.now, onGrow: () => this.heap.refresh() });
+    const instance = instantiateSqlite({
+      now: this.now,
+      onGrow: () => this.heap.refresh(),
+      memoryBytesMax: options.memoryBytesMax ?? MEMORY_BYTES_MAX,
+    });
     const { exports } = instance;
     this.exports = exports;
     exports.sqlite3__wasm_config_i(SQLITE_CONFIG_MEMSTATUS, 0);

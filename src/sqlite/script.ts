@@ -1,6 +1,7 @@
 /** Runs SQL text of any number of statements, without parameters. */
 import { ConnectionStatus, type ConnectionState } from "./connection-state.ts";
 import { SQLITE_OK, SQLITE_ROW } from "./constants.ts";
+import { isBlank } from "./sql-tail.ts";
 import { readValue, type SqliteValue } from "./row-reader.ts";
 
 export interface ScriptOptions {
@@ -18,10 +19,17 @@ export function runScript(state: ConnectionState, sql: string, options: ScriptOp
   const { exports, heap } = runtime;
   const text = heap.allocateText(sql);
   try {
-    for (let next = text; next !== 0;) next = runFirst(state, next, options);
+    for (let next = text; next !== 0;) next = runFirst(state, skipBlank(heap.u8, next), options);
   } finally {
     if (state.status !== ConnectionStatus.failed) exports.sqlite3_free(text);
   }
+}
+
+/** The text that `verbose` gets begins with the statement. */
+function skipBlank(u8: Uint8Array, start: number): number {
+  let position = start;
+  while (isBlank(u8[position]!)) position++;
+  return position;
 }
 
 /** Runs the first statement at `text`; returns where the next begins, 0 at the end. */

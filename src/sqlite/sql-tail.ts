@@ -14,7 +14,7 @@ export function requireSingleStatement(u8: Uint8Array, tail: number): void {
   let position = tail;
   for (let byte = u8[position]!; byte !== 0; byte = u8[position]!) {
     const next = u8[position + 1];
-    if (byte === SPACE || byte === SEMICOLON || (byte >= TAB && byte <= CARRIAGE_RETURN)) {
+    if (isBlank(byte)) {
       position++;
     } else if (byte === SLASH && next === STAR) {
       position = afterBlockComment(u8, position + 2);
@@ -24,6 +24,11 @@ export function requireSingleStatement(u8: Uint8Array, tail: number): void {
       throw new RangeError("The supplied SQL string contains more than one statement");
     }
   }
+}
+
+/** White space or a semicolon. */
+export function isBlank(byte: number): boolean {
+  return byte === SPACE || byte === SEMICOLON || (byte >= TAB && byte <= CARRIAGE_RETURN);
 }
 
 function afterBlockComment(u8: Uint8Array, start: number): number {

@@ -36,7 +36,11 @@ test("T3: callbacks without 64-bit parameters keep their order beside those with
 });
 
 test("T2: a wrapped export takes and returns 64-bit integers as numbers", () => {
-  const { exports } = instantiateSqlite({ now: Date.now, onGrow: () => undefined });
+  const { exports } = instantiateSqlite({
+    now: Date.now,
+    onGrow: () => undefined,
+    memoryBytesMax: 2 ** 31,
+  });
   const target: unknown = Reflect.get(exports, "sqlite3__wasm_test_int64_times2");
   const [wrapped] = wrapExports([
     { signature: "j>j", target: target as (value: bigint) => bigint },

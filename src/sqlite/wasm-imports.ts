@@ -10,9 +10,9 @@ const ENOENT = 44;
 const EBADF = 8;
 
 const PAGE_BYTES = 65536;
-const PAGES_MAX = 32768;
 export const MEMORY_INITIAL_PAGES = 128;
-export const MEMORY_MAXIMUM_PAGES: number = PAGES_MAX;
+export const MEMORY_MAXIMUM_PAGES = 32768;
+export const MEMORY_BYTES_MAX: number = MEMORY_MAXIMUM_PAGES * PAGE_BYTES;
 
 const CLOCK_REALTIME = 0;
 const NANOSECONDS_PER_MILLISECOND = 1e6;
@@ -34,6 +34,7 @@ export interface WasmImportOptions {
   readonly memory: WebAssembly.Memory;
   /** Milliseconds since 1970, as Date.now. */
   readonly now: () => number;
+  readonly memoryBytesMax: number;
   /** Called after the memory grew: every view of it is detached. */
   readonly onGrow: () => void;
 }
@@ -50,8 +51,9 @@ export function createWasmImports(options: WasmImportOptions): WebAssembly.Impor
   };
 }
 
-function memoryImports({ memory, onGrow }: WasmImportOptions): WebAssembly.ModuleImports {
-  const bytesMax = PAGES_MAX * PAGE_BYTES;
+function memoryImports(options: WasmImportOptions): WebAssembly.ModuleImports {
+  const { memory, onGrow } = options;
+  const bytesMax = Math.min(options.memoryBytesMax, MEMORY_BYTES_MAX);
   return {
     emscripten_get_heap_max: (): number => bytesMax,
     /** Grows by a fifth at least, so that a growing heap is not copied (or its views renewed) for each allocation. */
