@@ -8,6 +8,7 @@ import { addLogCommand } from "./commands/log.ts";
 import { addRestoreCommand } from "./commands/restore.ts";
 import { addShellCommand } from "./commands/shell.ts";
 import { addSqlCommand } from "./commands/sql.ts";
+import { addStatCommand } from "./commands/stat.ts";
 import { addTagCommands } from "./commands/tag.ts";
 import { addTransferCommands } from "./commands/transfer.ts";
 import { UsageError } from "./errors.ts";
@@ -59,6 +60,7 @@ export function makeProgram(context: CommandContext, version: string): Command {
   addTagCommands(program, context);
   addLogCommand(program, context);
   addRestoreCommand(program, context);
+  addStatCommand(program, context);
   addKeyCommands(program, context);
   addHelpCommand(program);
   program.addHelpText(

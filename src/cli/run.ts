@@ -13,11 +13,14 @@ export async function run(argv: readonly string[], terminal: Terminal): Promise<
   try {
     await context.output.flush();
     await context.errors.flush();
+    return exitCode;
   } catch (error) {
     // The output itself failed (a full disk, for example), maybe the error output works.
     return await reportAndFlush(error, context, argv);
+  } finally {
+    context.output.release();
+    context.errors.release();
   }
-  return exitCode;
 }
 
 async function runCommand(argv: readonly string[], context: CommandContext): Promise<ExitCode> {

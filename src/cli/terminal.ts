@@ -31,13 +31,20 @@ export class TextOutput {
   #buffered = "";
   #closed = false;
   #failure: Error | null = null;
+  readonly #onError = (error: NodeJS.ErrnoException): void => {
+    this.#closed = true;
+    if (error.code !== "EPIPE" && error.code !== "ERR_STREAM_DESTROYED") this.#failure ??= error;
+  };
 
   constructor(stream: OutputStream) {
     this.#stream = stream;
-    stream.on("error", (error: NodeJS.ErrnoException) => {
-      this.#closed = true;
-      if (error.code !== "EPIPE" && error.code !== "ERR_STREAM_DESTROYED") this.#failure ??= error;
-    });
+    stream.on("error", this.#onError);
+  }
+
+  /** Lets go of the stream, after its last write. */
+  release(): void {
+    // The event of a failed write comes after its callback.
+    setImmediate(() => this.#stream.off("error", this.#onError));
   }
 
   /** The reader is gone. */
@@ -66,7 +73,10 @@ export class TextOutput {
     this.#buffered = "";
     if (text !== "" && !this.#closed) {
       await new Promise<void>((resolve) => {
-        this.#stream.write(text, () => resolve());
+        this.#stream.write(text, (error) => {
+          if (error) this.#onError(error);
+          resolve();
+        });
       });
     }
     if (this.#failure !== null) throw this.#failure;
