@@ -58,7 +58,7 @@ export class Workload {
   /** Whether steps may close the store and open it again. */
   mayReopen: boolean = true;
   private openStore: Store | null = null;
-  private readonly random: Random;
+  private random: Random;
   private readonly options: WorkloadOptions;
   private readonly connections = new Map<string, StoreConnection>();
   private names = 0;
@@ -98,7 +98,9 @@ export class Workload {
     this.inFlight = [];
   }
 
-  step(): void {
+  /** With its own dice, or those given from now on. */
+  step(random: Random = this.random): void {
+    this.random = random;
     if (this.acknowledged.databases.length === 0) {
       this.createDatabase();
       return;
