@@ -244,6 +244,27 @@ export function decodeChunk(bytes: Uint8Array, options: DecodeChunkOptions): Dec
   return chunk;
 }
 
+export interface ChunkShape {
+  readonly pageSize: number;
+  /** Slots that are no holes. */
+  readonly presentCount: number;
+}
+
+/** What the header says, unverified but for the id: for statistics. Throws CORRUPT_CHUNK. */
+export function readChunkShape(
+  header: Uint8Array,
+  options: Pick<DecodeChunkOptions, "expectedId" | "place">,
+): ChunkShape {
+  const view = new DataView(header.buffer, header.byteOffset, header.byteLength);
+  if (header.length < CHUNK_HEADER_SIZE || !equalBytes(options.expectedId, header, 32))
+    throw corrupt(options, "its header is damaged");
+  const presentCount = countBits(view.getBigUint64(16, true));
+  const pageSize = 2 ** header[7]!;
+  if (presentCount === 0 || view.getUint32(24, true) !== presentCount * pageSize)
+    throw corrupt(options, "its header contradicts itself");
+  return { pageSize, presentCount };
+}
+
 interface ChunkHeader {
   readonly codec: Codec;
   readonly pageSize: number;
@@ -326,7 +347,7 @@ function openBody(
 }
 
 function corrupt(
-  { expectedId, place }: DecodeChunkOptions,
+  { expectedId, place }: Pick<DecodeChunkOptions, "expectedId" | "place">,
   what: string,
   cause?: unknown,
 ): StoreError {

@@ -11,10 +11,13 @@ import type { StoreCipher } from "../encryption/cipher.ts";
 import { invariant, StoreError } from "../errors.ts";
 import type { StorageFile } from "../storage/storage.ts";
 import {
+  CHUNK_HEADER_SIZE,
   CHUNK_SIZE_MAX,
+  type ChunkShape,
   type DecodedChunk,
   decodeChunk,
   type EncodedChunk,
+  readChunkShape,
 } from "./chunk-format.ts";
 import type { ChunkHandle, ChunkHandles, ChunkLocation, ChunkReference } from "./chunk-handle.ts";
 import { ClockCache } from "./clock-cache.ts";
@@ -156,6 +159,15 @@ export class ChunkStore {
     const { cipher } = this.#options;
     const decoded = decodeChunk(bytes, { expectedId: id, cipher, place, ...options });
     return decoded.pages.buffer === this.#scratch.buffer ? decoded.clone() : decoded;
+  }
+
+  /** What the chunk's header says of it, from disk and unverified: for statistics. */
+  readShape(id: Uint8Array, { pack, offset }: ChunkLocation): ChunkShape {
+    const { file } = this.#openPack(pack, Buffer.from(id).toString("hex"));
+    const header = new Uint8Array(CHUNK_HEADER_SIZE);
+    const count = file.readSync(offset, header);
+    const place = `${packPath(pack)} at ${offset}`;
+    return readChunkShape(header.subarray(0, count), { expectedId: id, place });
   }
 
   #openPack(number: number, chunk: string): ReadablePack {

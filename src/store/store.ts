@@ -10,6 +10,7 @@ import { type ExportOptions, type ExportResult, exportSnapshot } from "./export-
 import { importFile, type ImportOptions, type ImportResult } from "./import-file.ts";
 import { headOf, openDatabaseNamed, resolveRevision } from "./resolve-revision.ts";
 import { type ConnectOptions, Session } from "./session.ts";
+import { storeStatistics, type StoreStatistics } from "./statistics.ts";
 import { StoreConnection } from "./store-connection.ts";
 import type { StoreOptions } from "./store-options.ts";
 import { StoreVfs } from "./store-vfs.ts";
@@ -142,6 +143,11 @@ export class Store {
   ): Promise<ExportResult> {
     const { database, branch, snapshot } = resolveRevision(this.#engine, revision);
     return await exportSnapshot(snapshot ?? headOf(database, branch), path, options);
+  }
+
+  /** What one database, or all, hold and what they cost; see statistics.ts for the words. */
+  stat(database?: string): StoreStatistics {
+    return storeStatistics(this.#engine, database);
   }
 
   /** Moves every commit so far from the log into chunks. Happens by itself; for tests and before a copy. */
