@@ -238,15 +238,12 @@ export class Engine implements PageStager {
     this.#nextExpiryMs = next;
     if (due.length === 0) return;
     try {
-      try {
-        for (const branch of due) this.change({ type: "delete-branch", ...branch, atMs: nowMs });
-      } catch {
-        this.#nextExpiryMs = nowMs + EXPIRY_RETRY_MS; // Reading goes on when nothing can be written.
-      }
+      for (const branch of due) this.change({ type: "delete-branch", ...branch, atMs: nowMs });
     } catch (error) {
-      // A full disk: the branches go later, and what the caller wants to do now may still be possible.
-      if (error instanceof StoreError) return;
-      throw error;
+      if (!(error instanceof StoreError)) throw error;
+      // Nothing can be written: the branches go later, and what the caller wants to read now is still there.
+      this.#nextExpiryMs = nowMs + EXPIRY_RETRY_MS;
+      return;
     }
     this.expireBranches(); // their parents may be free now
   }
