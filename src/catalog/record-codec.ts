@@ -38,35 +38,53 @@ export function openValue(key: Uint8Array, sealed: Uint8Array, what: string): Ui
   );
 }
 
-/** Builds keys and fixed binary values, big-endian. */
+/**
+ * Builds keys and fixed binary values, big-endian. Without a DataView: that would move each of these small arrays out of
+ * the JavaScript heap, and a checkpoint makes two per commit.
+ */
 export class ByteWriter {
   readonly bytes: Uint8Array;
-  readonly #view: DataView;
   #offset = 0;
 
   constructor(size: number) {
     this.bytes = new Uint8Array(size);
-    this.#view = new DataView(this.bytes.buffer);
   }
 
   u8(value: number): this {
-    this.#view.setUint8(this.#offset, value);
-    this.#offset += 1;
+    this.#require(1);
+    this.bytes[this.#offset++] = value;
     return this;
   }
 
   u32(value: number): this {
-    this.#view.setUint32(this.#offset, value);
-    this.#offset += 4;
+    this.#require(4);
+    this.#putUint32(value);
     return this;
   }
 
   /** A non-negative safe integer. */
   u64(value: number): this {
-    this.#view.setUint32(this.#offset, Math.floor(value / 2 ** 32));
-    this.#view.setUint32(this.#offset + 4, value >>> 0);
-    this.#offset += 8;
+    this.#require(8);
+    this.#putUint32(Math.floor(value / 2 ** 32));
+    this.#putUint32(value >>> 0);
     return this;
+  }
+
+  #require(size: number): void {
+    if (this.#offset + size > this.bytes.length)
+      throw new RangeError(
+        `Cannot write ${size} bytes at ${this.#offset}: there are ${this.bytes.length}`,
+      );
+  }
+
+  #putUint32(value: number): void {
+    const { bytes } = this;
+    const offset = this.#offset;
+    bytes[offset] = value >>> 24;
+    bytes[offset + 1] = value >>> 16;
+    bytes[offset + 2] = value >>> 8;
+    bytes[offset + 3] = value;
+    this.#offset = offset + 4;
   }
 
   raw(value: Uint8Array): this {

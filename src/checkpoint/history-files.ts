@@ -1,7 +1,7 @@
 /** The history segments of a store: `history/<8-digit number>.hist`, written by checkpoints, opened when first read. */
 import type { StoreCipher } from "../encryption/cipher.ts";
 import { invariant } from "../errors.ts";
-import { encodeHistoryReference, type HistoryEntry } from "../page/history-format.ts";
+import { encodeHistoryReference, type HistoryKey } from "../page/history-format.ts";
 import { HistoryReader } from "../page/history-reader.ts";
 import { type HistorySize, HistoryWriter } from "../page/history-writer.ts";
 import type { Storage, StorageFile } from "../storage/storage.ts";
@@ -120,18 +120,20 @@ export function* writeTimelineHistory(
     let count = 0;
     for (const timeline of [...request.timelines].sort((a, b) => a.timeline - b.timeline)) {
       const { layers, headVersion } = timeline;
-      const pages = new Set(layers.flatMap((layer) => [...layer.pages.keys()]));
-      for (const page of [...pages].sort((a, b) => a - b)) {
-        const frames = layers
-          .toReversed()
-          .flatMap((layer) => layer.pages.get(page)?.frames ?? [])
-          .filter((frame) => frame.version < headVersion);
+      const key = { timeline: timeline.timeline, page: 0, version: 0 };
+      const pages = new Set<number>();
+      for (const layer of layers) for (const page of layer.pages.keys()) pages.add(page);
+      for (const page of Float64Array.from(pages).sort()) {
         let deltas = 0;
-        for (const frame of frames) {
-          const entry = historyEntry(timeline.timeline, page, frame, deltas >= IMAGE_INTERVAL);
-          deltas = entry.kind === FrameKind.delta ? deltas + 1 : 0;
-          writer.add(entry);
-          if (++count % 256 === 0) yield;
+        for (let index = layers.length - 1; index >= 0; index--) {
+          for (const frame of layers[index]!.pages.get(page)?.frames ?? NO_FRAMES) {
+            if (frame.version >= headVersion) continue;
+            key.page = page;
+            key.version = frame.version;
+            const isDelta = addFrame(writer, key, frame, deltas >= IMAGE_INTERVAL);
+            deltas = isDelta ? deltas + 1 : 0;
+            if (++count % 256 === 0) yield;
+          }
         }
       }
     }
@@ -145,33 +147,31 @@ export function* writeTimelineHistory(
   }
 }
 
-function historyEntry(
-  timeline: number,
-  page: number,
+const NO_FRAMES: readonly Frame[] = [];
+const NO_BYTES: Uint8Array = new Uint8Array(0);
+
+/** Returns whether it was added as a delta. */
+function addFrame(
+  writer: HistoryWriter,
+  key: HistoryKey,
   frame: Frame,
   prefersImage: boolean,
-): HistoryEntry {
-  const key = { timeline, page, version: frame.version };
-  switch (frame.kind) {
-    case FrameKind.delta:
-      if (prefersImage && frame.image !== null)
-        return { ...key, kind: FrameKind.image, payload: frame.image };
-      invariant(frame.delta !== null, "A delta frame has its delta");
-      return {
-        ...key,
-        kind: FrameKind.delta,
-        payload: frame.delta.subarray(frame.deltaStart, frame.deltaEnd),
-      };
-    case FrameKind.image:
-      invariant(frame.image !== null, "An image frame has its image");
-      return { ...key, kind: FrameKind.image, payload: frame.image };
-    case FrameKind.zero:
-      return { ...key, kind: FrameKind.zero, payload: new Uint8Array(0) };
-    case FrameKind.reference: {
-      const { reference } = frame;
-      invariant(reference !== null, "A reference frame has its reference");
-      const payload = encodeHistoryReference(reference.chunk.id, reference.slot);
-      return { ...key, kind: FrameKind.reference, payload };
-    }
+): boolean {
+  const { kind, delta, image, reference } = frame;
+  if (kind === FrameKind.delta && !(prefersImage && image !== null)) {
+    invariant(delta !== null, "A delta frame has its delta");
+    writer.addDelta(key, delta, frame.deltaStart, frame.deltaEnd);
+    return true;
   }
+  if (kind === FrameKind.zero) {
+    writer.add({ ...key, kind, payload: NO_BYTES });
+  } else if (kind === FrameKind.reference) {
+    invariant(reference !== null, "A reference frame has its reference");
+    const payload = encodeHistoryReference(reference.chunk.id, reference.slot);
+    writer.add({ ...key, kind, payload });
+  } else {
+    invariant(image !== null, "An image frame has its image");
+    writer.add({ ...key, kind: FrameKind.image, payload: image });
+  }
+  return false;
 }

@@ -1,7 +1,7 @@
 /** Writes a history segment (history-format.ts) in one pass; memory is bounded by one block and the index. */
 import { randomFillSync } from "node:crypto";
 import type { StoreCipher } from "../encryption/cipher.ts";
-import { invariant } from "../errors.ts";
+import { InvariantError, invariant } from "../errors.ts";
 import type { StorageFile } from "../storage/storage.ts";
 import { Codec } from "./compression.ts";
 import {
@@ -16,6 +16,7 @@ import {
   HISTORY_SALT_SIZE,
   type HistoryEntry,
   type HistoryKey,
+  HistoryKind,
   isPayloadValid,
 } from "./history-format.ts";
 import { VARINT_SIZE_MAX, writeVarint } from "./varint.ts";
@@ -25,6 +26,8 @@ const BLOCK_SIZE = 64 * 1024;
 const ENTRY_OVERHEAD_MAX = 5 * VARINT_SIZE_MAX;
 const INDEX_ENTRY_SIZE_MAX = 5 * VARINT_SIZE_MAX;
 const UINT32_MAX = 0xffff_ffff;
+/** Below this many bytes a loop copies faster than `set` with a view made for it. */
+const SHORT_COPY = 64;
 
 export interface HistoryMeta {
   /** 16 bytes. */
@@ -67,10 +70,10 @@ export class HistoryWriter {
   #end = 0;
   #block: Uint8Array = new Uint8Array(BLOCK_SIZE + 65_536 + ENTRY_OVERHEAD_MAX);
   #blockSize = 0;
-  #blockFirst: HistoryKey | null = null;
+  readonly #blockFirst: MutableKey = newKey();
   #index: Uint8Array = new Uint8Array(4096);
   #indexSize = 0;
-  #last: HistoryKey | null = null;
+  readonly #last: MutableKey = newKey();
   #entryCount = 0;
   #blockCount = 0;
 
@@ -87,27 +90,42 @@ export class HistoryWriter {
 
   /** Copies the entry. */
   add(entry: HistoryEntry): void {
-    const { timeline, page, version, kind, payload } = entry;
-    const key = { timeline, page, version };
-    invariant(
-      this.#last === null || compareHistoryKeys(this.#last, key) < 0,
-      `history entries ascend: ${timeline} ${page} ${version} is not after the one before`,
-    );
-    invariant(
-      timeline <= UINT32_MAX && page <= UINT32_MAX && isPayloadValid(kind, payload),
-      `a history entry is well formed: ${timeline} ${page} ${version} of kind ${kind} has ${payload.length} bytes`,
-    );
-    this.#block = withRoom(this.#block, this.#blockSize, payload.length + ENTRY_OVERHEAD_MAX);
+    const { kind, payload } = entry;
+    invariant(isPayloadValid(kind, payload), notWellFormed(entry, kind, payload.length));
+    this.#put(entry, kind, payload, 0, payload.length);
+  }
+
+  /** The same for a delta in bytes [start, end), without any allocation: a checkpoint adds one per page and commit. */
+  addDelta(key: HistoryKey, delta: Uint8Array, start: number, end: number): void {
+    this.#put(key, HistoryKind.delta, delta, start, end);
+  }
+
+  #put(key: HistoryKey, kind: HistoryKind, source: Uint8Array, from: number, to: number): void {
+    const { timeline, page, version } = key;
+    const size = to - from;
+    const last = this.#last;
+    if (this.#entryCount > 0 && compareHistoryKeys(last, key) >= 0)
+      throw new InvariantError(
+        `history entries ascend: ${timeline} ${page} ${version} is not after the one before`,
+      );
+    if (timeline > UINT32_MAX || page > UINT32_MAX)
+      throw new InvariantError(notWellFormed(key, kind, size));
+    if (this.#blockSize + size + ENTRY_OVERHEAD_MAX > this.#block.length)
+      this.#block = withRoom(this.#block, this.#blockSize, size + ENTRY_OVERHEAD_MAX);
     const block = this.#block;
+    if (this.#blockSize === 0) setKey(this.#blockFirst, key);
     let end = writeVarint(block, this.#blockSize, timeline);
     end = writeVarint(block, end, page);
     end = writeVarint(block, end, version);
     end = writeVarint(block, end, kind);
-    end = writeVarint(block, end, payload.length);
-    block.set(payload, end);
-    this.#blockSize = end + payload.length;
-    this.#blockFirst ??= key;
-    this.#last = key;
+    end = writeVarint(block, end, size);
+    if (size < SHORT_COPY) {
+      const shift = end - from;
+      for (let index = from; index < to; index++) block[index + shift] = source[index]!;
+    } else if (size === source.length) block.set(source, end);
+    else block.set(source.subarray(from, to), end);
+    this.#blockSize = end + size;
+    setKey(last, key);
     this.#entryCount++;
     if (this.#blockSize >= BLOCK_SIZE) this.#flush();
   }
@@ -130,14 +148,13 @@ export class HistoryWriter {
 
   #flush(): void {
     const first = this.#blockFirst;
-    if (first === null) return;
+    if (this.#blockSize === 0) return;
     const offset = this.#end;
     const length = this.#appendBlock(this.#block.subarray(0, this.#blockSize), BlockKind.entries);
     this.#index = withRoom(this.#index, this.#indexSize, INDEX_ENTRY_SIZE_MAX);
     for (const value of [first.timeline, first.page, first.version, offset, length]) {
       this.#indexSize = writeVarint(this.#index, this.#indexSize, value);
     }
-    this.#blockFirst = null;
     this.#blockSize = 0;
     this.#blockCount++;
   }
@@ -153,6 +170,26 @@ export class HistoryWriter {
     this.#file.writeSync(this.#end, bytes);
     this.#end += bytes.length;
   }
+}
+
+interface MutableKey {
+  timeline: number;
+  page: number;
+  version: number;
+}
+
+function newKey(): MutableKey {
+  return { timeline: 0, page: 0, version: 0 };
+}
+
+function setKey(target: MutableKey, { timeline, page, version }: HistoryKey): void {
+  target.timeline = timeline;
+  target.page = page;
+  target.version = version;
+}
+
+function notWellFormed(key: HistoryKey, kind: HistoryKind, size: number): string {
+  return `a history entry is well formed: ${key.timeline} ${key.page} ${key.version} of kind ${kind} has ${size} bytes`;
 }
 
 function newSalt(cipher: StoreCipher | null): Uint8Array {
