@@ -45,12 +45,12 @@ async function reportAndFlush(
   argv: readonly string[],
 ): Promise<ExitCode> {
   // Results that came before the error come before its message.
-  await context.output.flush().catch(() => {});
+  await settle(context.output.flush());
   const exitCode = await reportFailure(error, {
     stderr: context.errors,
     json: wantsJson(argv),
   });
-  await context.errors.flush().catch(() => {});
+  await settle(context.errors.flush());
   return exitCode;
 }
 
@@ -73,4 +73,9 @@ function usageError(error: CommanderError): UsageError {
   return new UsageError(
     `${what}; ${hint.replace(/^Did you mean (?:one of )?(.*)\?$/, 'did you mean "$1"?')}`,
   );
+}
+
+/** Waits for an output whose failure there is nobody left to tell. */
+async function settle(flushing: Promise<void>): Promise<void> {
+  await Promise.allSettled([flushing]);
 }

@@ -129,13 +129,11 @@ function create(context: CommandContext, name: string, options: CreateOptions): 
   const { from, expiresAt } = options;
   const expiration = expiresAt === undefined ? null : parseFutureTime(expiresAt, Date.now());
   return context.withStore((store) => {
-    const startedMs = performance.now();
     const created = store.database(database).createBranch(branch, {
       ...(from === undefined ? {} : { from }),
       ...(expiration === null ? {} : { expiresAt: expiration }),
     });
-    const milliseconds = (performance.now() - startedMs).toFixed(2);
-    const source = `from "${from ?? database}" at version ${created.head.version} in ${milliseconds} ms`;
+    const source = `from "${from ?? database}" at version ${created.head.version}`;
     const until = expiration === null ? "" : `; it expires at ${showTime(expiration)}`;
     return context.printDone(`Created branch "${created.revision}" ${source}${until}`, created);
   });
