@@ -36,6 +36,37 @@ export interface Binding {
 /** Throws when values and parameters do not match; the statement must then not be run. */
 export function bindAll(binding: Binding, values: readonly unknown[]): void {
   const { parameters } = binding;
+  if (parameters.named.length > 0 || !bindPlain(binding, values)) bindMixed(binding, values);
+}
+
+/**
+ * The usual call: as many values as parameters without names, all of them numbers, strings or null. False, with some
+ * of them bound, when it is not that.
+ */
+function bindPlain(binding: Binding, values: readonly unknown[]): boolean {
+  const { runtime, statement, parameters } = binding;
+  const { exports } = runtime;
+  const { count } = parameters;
+  if (values.length !== count) return false;
+  for (let index = 0; index < count; index++) {
+    const value = values[index];
+    let code: number;
+    if (typeof value === "number") {
+      code = exports.sqlite3_bind_double(statement, index + 1, value);
+    } else if (typeof value === "string") {
+      code = bindText(binding, index + 1, value);
+    } else if (value === null) {
+      code = exports.sqlite3_bind_null(statement, index + 1);
+    } else {
+      return false;
+    }
+    if (code !== SQLITE_OK) throw bindError(code);
+  }
+  return true;
+}
+
+function bindMixed(binding: Binding, values: readonly unknown[]): void {
+  const { parameters } = binding;
   let bound = 0;
   let anonymous = 0;
   let boundObject = false;

@@ -10,6 +10,7 @@ import { StoreError } from "../errors.ts";
 import { ConnectionStatus, type ConnectionState } from "./connection-state.ts";
 import type { StatementHandle } from "./statement-cache.ts";
 import { SQLITE_CONFIG_MEMSTATUS, SQLITE_CONFIG_URI, SQLITE_OK } from "./constants.ts";
+import { fuseRun, type FusedRun } from "./fused-run.ts";
 import { Heap } from "./heap.ts";
 import { findLayout, type RowLayout } from "./row-reader.ts";
 import { UserFunctions } from "./user-functions.ts";
@@ -19,7 +20,7 @@ import { VirtualTables } from "./virtual-tables.ts";
 import type { SqliteExports } from "./wasm-exports.ts";
 import { instantiateSqlite } from "./wasm-host.ts";
 import { MEMORY_BYTES_MAX } from "./wasm-imports.ts";
-import { wrapCallbacks, wrapExports, type WasmCallback, type WasmFunction } from "./trampoline.ts";
+import { wrapCallbacks, type WasmCallback, type WasmFunction } from "./trampoline.ts";
 
 export interface SqliteRuntimeOptions {
   /** Opens the databases whose connections name no other VFS. */
@@ -45,8 +46,7 @@ export class SqliteRuntime {
   readonly exports: SqliteExports;
   readonly now: () => number;
   readonly temporaryDirectory: string | null;
-  /** sqlite3_last_insert_rowid as a number. */
-  readonly lastInsertRowid: (database: number) => number;
+  readonly run: FusedRun;
   /** A function table index: give it to SQLite as the destructor of memory that it takes over. */
   readonly freeFunction: number;
   /** Where SQLite keeps rows; null: unknown, see row-reader.ts. */
@@ -78,12 +78,7 @@ export class SqliteRuntime {
       throw new StoreError("STORE_FAILED", `Cannot start SQLite: result code ${code}`);
     this.heap.attach(instance);
     this.freeFunction = this.#addToTable([exports.sqlite3_free]);
-    const [lastInsertRowid] = wrapExports([
-      { signature: "i>j", target: exports.sqlite3_last_insert_rowid },
-    ]);
-    // The trampoline's signature says what it takes and returns.
-    // oxlint-disable-next-line typescript/no-unsafe-type-assertion
-    this.lastInsertRowid = lastInsertRowid as (database: number) => number;
+    this.run = fuseRun(instance);
     this.#removeFileSystems();
     registerVfs(this, { name: DEFAULT_VFS, vfs, makeDefault: true });
     knownLayout ??= { layout: findLayout(this) };

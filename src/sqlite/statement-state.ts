@@ -131,9 +131,23 @@ export class StatementState {
     }
   }
 
+  /** For `run`: its result is in the heap's scratch words, see fused-run.ts. */
+  stepAndReset(): number {
+    const { runtime } = this;
+    try {
+      return runtime.run(this.handle.pointer, this.connection.pointer, runtime.heap.scratch);
+    } catch (error) {
+      throw runtime.fail(error);
+    }
+  }
+
   /** Ends a run whose last step returned `code`; throws when it failed (S3). */
   finish(code: number): void {
-    const resetCode = this.#reset();
+    this.finishReset(code, this.#reset());
+  }
+
+  /** As `finish`, after the reset. */
+  finishReset(code: number, resetCode: number): void {
     this.connection.leave();
     this.#releaseArguments();
     if (resetCode !== SQLITE_OK || (code !== SQLITE_ROW && code !== SQLITE_DONE)) {

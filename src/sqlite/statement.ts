@@ -52,16 +52,15 @@ export class Statement {
     state.requireIdle();
     if (connection.iterators > 0) connection.requireNoIteratorsUnlessUnsafe();
     state.enter(values);
-    const { exports } = runtime;
-    const database = connection.pointer;
-    const before = exports.sqlite3_total_changes(database);
-    const code = state.step();
-    state.finish(code);
-    const changes =
-      exports.sqlite3_total_changes(database) === before ? 0 : exports.sqlite3_changes(database);
+    const { exports, heap } = runtime;
+    const code = state.stepAndReset();
+    const out = heap.scratch;
+    const resetCode = heap.i32[out >> 2]!;
+    const changes = heap.i32[(out >> 2) + 1]!;
     const lastInsertRowid = state.safeIntegers
-      ? exports.sqlite3_last_insert_rowid(database)
-      : runtime.lastInsertRowid(database);
+      ? exports.sqlite3_last_insert_rowid(connection.pointer)
+      : heap.f64[(out >> 3) + 1]!;
+    state.finishReset(code, resetCode);
     return { changes, lastInsertRowid };
   }
 

@@ -12,6 +12,15 @@
  *     it can be put into SQLite's function table.
  */
 import { InvariantError } from "../errors.ts";
+import {
+  exportFunction,
+  IMPORT_MODULE,
+  importFunction,
+  module,
+  section,
+  unsigned,
+  vector,
+} from "./wasm-assembler.ts";
 
 /** A callback's arguments and result: 32-bit integers and doubles. */
 export type WasmCallback = (...parameters: number[]) => number | void;
@@ -71,7 +80,7 @@ function instantiate(
   imports: readonly WasmFunction[],
 ): WasmFunction[] {
   const named = Object.fromEntries(imports.map((target, index) => [`f${index}`, target]));
-  const { exports } = new WebAssembly.Instance(compiled, { t: named });
+  const { exports } = new WebAssembly.Instance(compiled, { [IMPORT_MODULE]: named });
   return imports.map((_, index) => {
     const wrapped = exports[`f${index}`];
     if (typeof wrapped !== "function") throw new InvariantError(`Trampoline has export: f${index}`);
@@ -92,29 +101,18 @@ function compile(crossings: readonly Crossing[]): WebAssembly.Module {
   const exported = crossings.map(({ outer, inner }, index) =>
     outer === inner ? index : nextBody++,
   );
-  return new WebAssembly.Module(
-    Uint8Array.from([
-      ...[0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00],
-      ...section(1, vector(types.map(functionType))),
-      ...section(
-        2,
-        vector(
-          crossings.map(({ inner }, index) => [
-            ...name("t"),
-            ...name(`f${index}`),
-            0x00,
-            ...unsigned(types.indexOf(inner)),
-          ]),
-        ),
+  return module([
+    section(1, vector(types.map(functionType))),
+    section(
+      2,
+      vector(
+        crossings.map(({ inner }, index) => importFunction(`f${index}`, types.indexOf(inner))),
       ),
-      ...section(3, vector(bodies.map(({ outer }) => unsigned(types.indexOf(outer))))),
-      ...section(
-        7,
-        vector(exported.map((target, index) => [...name(`f${index}`), 0x00, ...unsigned(target)])),
-      ),
-      ...section(10, vector(bodies.map((crossing) => body(crossing, crossings.indexOf(crossing))))),
-    ]),
-  );
+    ),
+    section(3, vector(bodies.map(({ outer }) => unsigned(types.indexOf(outer))))),
+    section(7, vector(exported.map((target, index) => exportFunction(`f${index}`, target)))),
+    section(10, vector(bodies.map((crossing) => body(crossing, crossings.indexOf(crossing))))),
+  ]);
 }
 
 function body({ outer, inner }: Crossing, target: number): number[] {
@@ -147,28 +145,4 @@ function typeCode(letter: string): number[] {
   const code = TYPE_CODES[letter];
   if (code === undefined) throw new InvariantError(`Signature letter is known: "${letter}"`);
   return [code];
-}
-
-function section(id: number, content: readonly number[]): number[] {
-  return [id, ...unsigned(content.length), ...content];
-}
-
-function vector(items: readonly (readonly number[])[]): number[] {
-  return [...unsigned(items.length), ...items.flat()];
-}
-
-function name(text: string): number[] {
-  return [...unsigned(text.length), ...Buffer.from(text, "ascii")];
-}
-
-/** Unsigned LEB128. */
-function unsigned(value: number): number[] {
-  const bytes: number[] = [];
-  let rest = value;
-  do {
-    const low = rest & 0x7f;
-    rest >>>= 7;
-    bytes.push(rest === 0 ? low : low | 0x80);
-  } while (rest !== 0);
-  return bytes;
 }
