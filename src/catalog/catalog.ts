@@ -11,7 +11,7 @@
  * | 0x03  | database u32, branch u32             | branch row, JSON                                              |
  * | 0x04  | database u32, timeline u32           | timeline row and its checkpointed head, JSON                  |
  * | 0x05  | database u32, tag name UTF-8         | tag row, JSON                                                 |
- * | 0x06  | database u32, timeline u32, version u64 | commit: timestamp ms u64, page count u32, changed pages u32 |
+ * | 0x06  | database u32, timeline u32, version u64 | commits up to that version, at most 128: commit-run.ts      |
  * | 0x07  | database u32, timeline u32, version u64 | root: page count u32, levels u8, has node u8, node 16, history segment u32 (0 = none) |
  * | 0x08  | node id 16                           | page-map node, as page-map.ts encodes it; no checksum (C1)    |
  * | 0x09  | chunk id 16                          | pack u32, offset u64, length u32                              |
@@ -22,7 +22,8 @@
  * a reader refuses a greater one.
  */
 import { StoreError } from "../errors.ts";
-import { type KeyValueStore, WriteBatch } from "./key-value.ts";
+import { COMMIT_RUN_MAX, type CommitRow, decodeCommitRun, encodeCommitRun } from "./commit-run.ts";
+import { type KeyValueEntry, type KeyValueStore, WriteBatch } from "./key-value.ts";
 import type { BranchRow, DatabaseRow, TagRow, TimelineRow } from "./rows.ts";
 import { ByteReader, ByteWriter, openValue, sealValue } from "./record-codec.ts";
 
@@ -64,13 +65,6 @@ export interface CheckpointedTimeline {
   readonly headTimestampMs: number;
   /** The page map of `headVersion`; null until a checkpoint has made one. */
   readonly root: StoredRoot | null;
-}
-
-export interface CommitRow {
-  readonly version: number;
-  readonly timestampMs: number;
-  readonly pageCount: number;
-  readonly changedPages: number;
 }
 
 export interface RootRow {
@@ -140,15 +134,40 @@ export class Catalog {
     timeline: number,
     range: { from: number; to: number; reverse?: boolean; limit?: number },
   ): Generator<CommitRow> {
-    for (const { key, value } of this.#versions(Table.commit, databaseId, timeline, range)) {
-      const reader = new ByteReader(openValue(key, value, "a commit"));
-      yield {
-        version: versionOf(key),
-        timestampMs: reader.u64(),
-        pageCount: reader.u32(),
-        changedPages: reader.u32(),
-      };
+    const { from, to, reverse = false, limit = Infinity } = range;
+    let count = 0;
+    for (const run of this.#runs(databaseId, timeline, { from, to, reverse })) {
+      for (const commit of reverse ? run : run.toReversed()) {
+        if (commit.version < from || commit.version > to) continue;
+        if (count++ >= limit) return;
+        yield commit;
+      }
+      if (count >= limit || (!reverse && run[0]!.version >= to)) return;
     }
+  }
+
+  /** The rows that may hold versions in [from, to]: those whose newest is there, and the first one after it. */
+  *#runs(
+    databaseId: number,
+    timeline: number,
+    { from, to, reverse }: { from: number; to: number; reverse: boolean },
+  ): Generator<CommitRow[]> {
+    if (to < from) return;
+    const decode = ({ key, value }: KeyValueEntry): CommitRow[] =>
+      decodeCommitRun(versionOf(key), openValue(key, value, "a run of commits"));
+    const rows = (options: {
+      from: number;
+      to: number;
+      reverse?: boolean;
+      limit?: number;
+    }): Iterable<KeyValueEntry> => this.#versions(Table.commit, databaseId, timeline, options);
+    if (!reverse) {
+      for (const entry of rows({ from, to: Infinity })) yield decode(entry);
+      return;
+    }
+    if (to < Infinity)
+      for (const entry of rows({ from: to + 1, to: Infinity, limit: 1 })) yield decode(entry);
+    for (const entry of rows({ from, to, reverse: true })) yield decode(entry);
   }
 
   /** Roots of one timeline with versions in [from, to], ascending, or descending when `reverse`. */
@@ -185,7 +204,10 @@ export class Catalog {
 
   *chunks(): Generator<{ id: Uint8Array; place: ChunkPlace }> {
     for (const { key, value } of this.#table(Table.chunk))
-      yield { id: new Uint8Array(key.subarray(1)), place: decodeChunkPlace(openValue(key, value, "a chunk")) };
+      yield {
+        id: new Uint8Array(key.subarray(1)),
+        place: decodeChunkPlace(openValue(key, value, "a chunk")),
+      };
   }
 
   page(hash: Uint8Array): PagePlace | undefined {
@@ -199,7 +221,10 @@ export class Catalog {
   *pages(): Generator<{ hash: Uint8Array; place: PagePlace }> {
     for (const { key, value } of this.#table(Table.pageHash)) {
       const reader = new ByteReader(openValue(key, value, "a page hash"));
-      yield { hash: new Uint8Array(key.subarray(1)), place: { chunkId: reader.raw(16), slot: reader.u8() } };
+      yield {
+        hash: new Uint8Array(key.subarray(1)),
+        place: { chunkId: reader.raw(16), slot: reader.u8() },
+      };
     }
   }
 
@@ -272,11 +297,16 @@ export class CatalogBatch {
   }
 
   putCommit(databaseId: number, timeline: number, commit: CommitRow): void {
-    this.#put(
-      versionKey(Table.commit, databaseId, timeline, commit.version),
-      new ByteWriter(16).u64(commit.timestampMs).u32(commit.pageCount).u32(commit.changedPages)
-        .bytes,
-    );
+    this.putCommits(databaseId, timeline, [commit]);
+  }
+
+  /** Commits that ascend by version. */
+  putCommits(databaseId: number, timeline: number, commits: readonly CommitRow[]): void {
+    for (let start = 0; start < commits.length; start += COMMIT_RUN_MAX) {
+      const end = Math.min(start + COMMIT_RUN_MAX, commits.length);
+      const key = versionKey(Table.commit, databaseId, timeline, commits[end - 1]!.version);
+      this.#put(key, encodeCommitRun(commits, start, end));
+    }
   }
 
   putRoot(databaseId: number, timeline: number, row: RootRow): void {

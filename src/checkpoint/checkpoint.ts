@@ -243,10 +243,8 @@ function putCommits(works: readonly Work[], batch: CatalogBatch): number {
   let count = 0;
   for (const work of works) {
     for (const layer of ownLayers(work)) {
-      for (const commit of layer.commits) {
-        batch.putCommit(work.database.refs.row.id, work.timeline.row.id, commit);
-        count++;
-      }
+      batch.putCommits(work.database.refs.row.id, work.timeline.row.id, layer.commits);
+      count += layer.commits.length;
     }
   }
   return count;

@@ -3,7 +3,7 @@
  * of a checkpoint, with the history segment after it for the versions between two checkpoints.
  */
 import type { CommitPointer } from "../catalog/rows.ts";
-import type { CommitRow } from "../catalog/catalog.ts";
+import type { CommitRow } from "../catalog/commit-run.ts";
 import { invariant } from "../errors.ts";
 import { emptySource, type PageSource, Snapshot, View } from "../transaction/snapshot.ts";
 import { RootSource } from "../transaction/root-source.ts";
