@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url";
 import { defineConfig, type ViteUserConfig } from "vitest/config";
 
 const config: ViteUserConfig = defineConfig({
@@ -6,6 +7,11 @@ const config: ViteUserConfig = defineConfig({
     testTimeout: 60_000,
     hookTimeout: 60_000,
     pool: "forks",
+    // Drizzle's driver imports better-sqlite3 by itself: test/drizzle.test.ts lets it find the drop-in.
+    alias: {
+      "better-sqlite3": fileURLToPath(new URL("src/better-sqlite3.ts", import.meta.url)),
+    },
+    server: { deps: { inline: ["drizzle-orm"] } },
   },
 });
 
