@@ -1,6 +1,6 @@
 /** Copies a database page by page into another connection's, in slices between which the event loop runs. */
 import type { ConnectionState } from "./connection-state.ts";
-import { ConnectionStatus } from "./connection-state.ts";
+import { ConnectionStatus } from "./connection-status.ts";
 import { SQLITE_DONE, SQLITE_OK } from "./constants.ts";
 import { resultCodeName, SqliteError } from "./sqlite-error.ts";
 

@@ -1,5 +1,12 @@
 /** Binds the arguments of a call to a statement's parameters: better-sqlite3's rules, checks and messages. */
-import { SQLITE_OK, SQLITE_STATIC, SQLITE_TOOBIG, SQLITE_TRANSIENT } from "./constants.ts";
+import {
+  SQLITE_NOMEM,
+  SQLITE_OK,
+  SQLITE_RANGE,
+  SQLITE_STATIC,
+  SQLITE_TOOBIG,
+  SQLITE_TRANSIENT,
+} from "./constants.ts";
 import type { SqliteRuntime } from "./runtime.ts";
 
 /** What a statement's SQL asks for; `index` is SQLite's, from 1. */
@@ -160,9 +167,6 @@ export function bindValue(binding: Binding, index: number, value: unknown): void
   }
   if (code !== SQLITE_OK) throw bindError(code);
 }
-
-const SQLITE_NOMEM = 7;
-const SQLITE_RANGE = 25;
 
 function bindError(code: number): Error {
   switch (code) {

@@ -2,20 +2,15 @@
  * What a connection's parts share: the Connection itself, its statements and iterators, its functions and the VFS
  * bridge.
  *
- *   ready --call--> busy --return--> ready --close()--> closed
- *   any --a trap inside WebAssembly--> failed
- *
  * C1. While `status` is busy, SQLite is on the stack for this connection: nothing else may use it.
  * C2. An exception never crosses WebAssembly. It is kept here, SQLite gets a result code, and the call that the user
  *     made throws the kept error in place of SQLite's own.
  */
+import { ConnectionStatus } from "./connection-status.ts";
 import { SQLITE_OK } from "./constants.ts";
 import { resultCodeName, SqliteError } from "./sqlite-error.ts";
 import { StatementCache } from "./statement-cache.ts";
 import type { SqliteRuntime } from "./runtime.ts";
-
-export const ConnectionStatus = { ready: 0, busy: 1, closed: 2, failed: 3 } as const;
-export type ConnectionStatus = (typeof ConnectionStatus)[keyof typeof ConnectionStatus];
 
 export class ConnectionState {
   readonly runtime: SqliteRuntime;

@@ -1,6 +1,7 @@
 /** A connection with better-sqlite3's methods, on a database that the runtime's VFS opens, or in memory. */
 import { settleAttachedFiles } from "./attached-files.ts";
-import { ConnectionState, ConnectionStatus } from "./connection-state.ts";
+import { ConnectionState } from "./connection-state.ts";
+import { ConnectionStatus } from "./connection-status.ts";
 import {
   SQLITE_DBCONFIG_DEFENSIVE,
   SQLITE_DBCONFIG_ENABLE_FKEY,
@@ -32,6 +33,7 @@ import {
   type AnyFunction,
   type TransactionFunction,
 } from "./transaction-function.ts";
+import { isTrap } from "./trap.ts";
 
 export interface ConnectionOptions {
   /** What the VFS is asked to open; ":memory:" and "" are private databases in memory and in a temporary file. */
@@ -290,7 +292,7 @@ function openDatabase(state: ConnectionState, options: ConnectionOptions): void 
         : state.failure();
     }
   } catch (error) {
-    if (error instanceof WebAssembly.RuntimeError) throw runtime.fail(error);
+    if (isTrap(error)) throw runtime.fail(error);
     closeDatabase(state);
     throw error;
   } finally {

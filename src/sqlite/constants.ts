@@ -2,7 +2,6 @@
 
 export const SQLITE_OK = 0;
 export const SQLITE_ERROR = 1;
-export const SQLITE_INTERNAL = 2;
 export const SQLITE_NOMEM = 7;
 export const SQLITE_IOERR = 10;
 export const SQLITE_NOTFOUND = 12;
@@ -12,6 +11,7 @@ export const SQLITE_TOOBIG = 18;
 export const SQLITE_CONSTRAINT = 19;
 export const SQLITE_ROW = 100;
 export const SQLITE_DONE = 101;
+export const SQLITE_RANGE = 25;
 export const SQLITE_IOERR_SHORT_READ = 522;
 
 export const SQLITE_OPEN_READONLY = 0x1;
@@ -37,7 +37,6 @@ export const SQLITE_INTEGER = 1;
 export const SQLITE_FLOAT = 2;
 export const SQLITE_TEXT = 3;
 export const SQLITE_BLOB = 4;
-export const SQLITE_NULL = 5;
 
 export const SQLITE_STATIC = 0;
 export const SQLITE_TRANSIENT = -1;
@@ -45,7 +44,6 @@ export const SQLITE_TRANSIENT = -1;
 export const SQLITE_UTF8 = 1;
 export const SQLITE_DETERMINISTIC = 0x800;
 export const SQLITE_DIRECTONLY = 0x80000;
-export const SQLITE_INNOCUOUS = 0x200000;
 
 export const SQLITE_DESERIALIZE_FREEONCLOSE = 1;
 export const SQLITE_DESERIALIZE_RESIZEABLE = 2;

@@ -67,7 +67,7 @@ function runStock(database: InstanceType<typeof stock.oo1.DB>, sql: string): Out
     return { rows };
   } catch (error) {
     // "SQLITE_ERROR: sqlite3 result code 1: message"
-    return { error: String((error as Error).message).replace(/^.*?result code \d+: /, "") };
+    return { error: (error as Error).message.replace(/^.*?result code \d+: /, "") };
   }
 }
 

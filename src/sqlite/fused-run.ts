@@ -53,16 +53,23 @@ const storeI32 = (offset: number): number[] => [0x36, 2, offset];
 const storeF64 = (offset: number): number[] => [0x39, 3, offset];
 const END = 0x0b;
 
+const LOCALS: readonly number[] = [1, 2, I32]; // before, code
+const I32_EQ = 0x46;
+const I32_CONST_0: readonly number[] = [0x41, 0];
+const IF_I32: readonly number[] = [0x04, I32];
+const ELSE = 0x05;
+const F64_CONVERT_I64_S = 0xb9;
+
 const BODY: readonly number[] = [
-  ...[1, 2, I32], // locals: before, code
-  ...[...get(DATABASE), ...call(TOTAL_CHANGES), ...set(BEFORE)],
-  ...[...get(STATEMENT), ...call(STEP), ...set(CODE)],
-  ...[...get(OUT), ...get(STATEMENT), ...call(RESET), ...storeI32(0)],
-  ...[...get(OUT), ...get(DATABASE), ...call(TOTAL_CHANGES), ...get(BEFORE), 0x46], // i32.eq
-  ...[0x04, I32, 0x41, 0, 0x05, ...get(DATABASE), ...call(CHANGES), END, ...storeI32(4)], // if 0 else changes
-  ...[...get(OUT), ...get(DATABASE), ...call(LAST_INSERT_ROWID), 0xb9, ...storeF64(8)], // f64.convert_i64_s
-  ...[...get(CODE), END],
-];
+  LOCALS,
+  [get(DATABASE), call(TOTAL_CHANGES), set(BEFORE)],
+  [get(STATEMENT), call(STEP), set(CODE)],
+  [get(OUT), get(STATEMENT), call(RESET), storeI32(0)],
+  [get(OUT), get(DATABASE), call(TOTAL_CHANGES), get(BEFORE), I32_EQ],
+  [IF_I32, I32_CONST_0, ELSE, get(DATABASE), call(CHANGES), END, storeI32(4)],
+  [get(OUT), get(DATABASE), call(LAST_INSERT_ROWID), F64_CONVERT_I64_S, storeF64(8)],
+  [get(CODE), END],
+].flat(2);
 
 let compiled: WebAssembly.Module | undefined;
 

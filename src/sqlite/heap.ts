@@ -17,6 +17,9 @@ const SCRATCH_BYTES = 64;
 /** Up to this length a loop over the bytes beats a call into Node. */
 const ASCII_LOOP_WRITE = 32;
 
+/** Undocumented, though older than Node 1.0. */
+const UTF8_SLICE: boolean = "utf8Slice" in Buffer.prototype;
+
 interface TextBuffer extends Buffer {
   /** What `toString("utf8")` calls. */
   utf8Slice(start: number, end: number): string;
@@ -51,7 +54,7 @@ export class Heap {
     this.i32 = new Int32Array(bytes);
     this.f64 = new Float64Array(bytes);
     this.i64 = new BigInt64Array(bytes);
-    // Buffer has had utf8Slice since its beginning; only its documentation leaves it out.
+    // See UTF8_SLICE.
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion
     this.buffer = Buffer.from(bytes) as TextBuffer;
   }
@@ -105,6 +108,7 @@ export class Heap {
       const text = readShortAscii(this.u8, pointer, size);
       if (text !== null) return text;
     }
+    if (!UTF8_SLICE) return this.buffer.toString("utf8", pointer, pointer + size);
     return this.buffer.utf8Slice(pointer, pointer + size);
   }
 

@@ -196,3 +196,43 @@ test("a big sort and temporary tables use temporary files and leave the heap sma
   expect(count).toBe(200_000);
   expect(runtime.heap.u8.length).toBeLessThan(64 * 1024 * 1024);
 });
+
+test("statements nested as deep as SQLite allows do not overflow its stack", () => {
+  const { connection } = openTestConnection();
+  const nested = (open: string, core: string, close: string, depth: number): string =>
+    open.repeat(depth) + core + close.repeat(depth);
+  expect(
+    connection
+      .prepare(`SELECT ${nested("abs(", "1", ")", 400)}`)
+      .pluck()
+      .get(),
+  ).toBe(1);
+  expect(() => connection.prepare(`SELECT ${nested("~", "1", "", 1200)}`)).toThrow(
+    "Expression tree is too large (maximum depth 1000)",
+  );
+  const json = nested("[", "1", "]", 900);
+  expect(connection.prepare("SELECT json(?)").pluck().get(json)).toBe(json);
+  expect(
+    connection
+      .prepare(`SELECT ${nested("(SELECT ", "1", ")", 60)}`)
+      .pluck()
+      .get(),
+  ).toBe(1);
+  expect(connection.prepare("SELECT 1").pluck().get()).toBe(1);
+});
+
+test("JavaScript's stack overflowing inside a query is an error of that call or fails the runtime, never silent", () => {
+  const { runtime } = openTestConnection();
+  const nest = (): unknown => {
+    const db = new Connection(runtime, { name: ":memory:" });
+    db.function("deeper", () => nest());
+    return db.prepare("SELECT deeper()").pluck().get();
+  };
+  expect(nest).toThrow();
+  try {
+    const db = new Connection(runtime, { name: ":memory:" });
+    expect(db.prepare("SELECT 1").pluck().get()).toBe(1);
+  } catch (error) {
+    expect(error).toMatchObject({ code: "STORE_FAILED" });
+  }
+});

@@ -7,7 +7,8 @@
  *     JavaScript that SQLite calls puts it back, as it may use other connections.
  */
 import { StoreError } from "../errors.ts";
-import { ConnectionStatus, type ConnectionState } from "./connection-state.ts";
+import type { ConnectionState } from "./connection-state.ts";
+import { ConnectionStatus } from "./connection-status.ts";
 import type { StatementHandle } from "./statement-cache.ts";
 import { SQLITE_CONFIG_MEMSTATUS, SQLITE_CONFIG_URI, SQLITE_OK } from "./constants.ts";
 import { fuseRun, type FusedRun } from "./fused-run.ts";

@@ -1,8 +1,10 @@
 /** Runs SQL text of any number of statements, without parameters. */
-import { ConnectionStatus, type ConnectionState } from "./connection-state.ts";
+import type { ConnectionState } from "./connection-state.ts";
+import { ConnectionStatus } from "./connection-status.ts";
 import { SQLITE_OK, SQLITE_ROW } from "./constants.ts";
 import { isBlank } from "./sql-tail.ts";
 import { readValue, type SqliteValue } from "./row-reader.ts";
+import { isTrap } from "./trap.ts";
 
 export interface ScriptOptions {
   /** Called for each row of each statement. */
@@ -55,7 +57,7 @@ function runFirst(state: ConnectionState, text: number, options: ScriptOptions):
         if (options.onRow !== undefined) options.onRow(readRow(state, statement));
       }
     } catch (error) {
-      if (!(error instanceof WebAssembly.RuntimeError)) exports.sqlite3_finalize(statement);
+      if (!isTrap(error)) exports.sqlite3_finalize(statement);
       throw error;
     }
     const code = exports.sqlite3_finalize(statement);
@@ -64,7 +66,7 @@ function runFirst(state: ConnectionState, text: number, options: ScriptOptions):
     options.afterStatement?.();
     return tail;
   } catch (error) {
-    if (error instanceof WebAssembly.RuntimeError) throw state.runtime.fail(error);
+    if (isTrap(error)) throw state.runtime.fail(error);
     throw error;
   } finally {
     state.leave();

@@ -8,6 +8,7 @@ import {
   SQLITE_OK,
 } from "./constants.ts";
 import { resultCodeName, SqliteError } from "./sqlite-error.ts";
+import { isTrap } from "./trap.ts";
 
 export function serialize(state: ConnectionState, schema: string): Buffer {
   const { exports, heap } = state.runtime;
@@ -29,7 +30,7 @@ export function serialize(state: ConnectionState, schema: string): Buffer {
     exports.sqlite3_free(pointer);
     return bytes;
   } catch (error) {
-    if (error instanceof WebAssembly.RuntimeError) throw state.runtime.fail(error);
+    if (isTrap(error)) throw state.runtime.fail(error);
     throw error;
   } finally {
     state.leave();

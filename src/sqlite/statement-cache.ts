@@ -13,9 +13,11 @@
  *     lives until its Statement is collected or the connection is closed.
  * P3. After a statement that changes the schema nothing stays cached: `prepare` must fail for a table that is gone.
  */
-import { ConnectionStatus, type ConnectionState } from "./connection-state.ts";
+import type { ConnectionState } from "./connection-state.ts";
+import { ConnectionStatus } from "./connection-status.ts";
 import { SQLITE_OK, SQLITE_PREPARE_PERSISTENT } from "./constants.ts";
 import { requireSingleStatement } from "./sql-tail.ts";
+import { isTrap } from "./trap.ts";
 
 export interface StatementHandle {
   /** sqlite3_stmt*, 0 after it was finalized. */
@@ -135,7 +137,7 @@ function prepareStatement(state: ConnectionState, sql: string, flags: number): n
     requireSingleStatement(heap.u8, heap.i32[tail >> 2]!);
     return pointer;
   } catch (error) {
-    if (error instanceof WebAssembly.RuntimeError) throw runtime.fail(error);
+    if (isTrap(error)) throw runtime.fail(error);
     if (pointer !== 0) exports.sqlite3_finalize(pointer);
     throw error;
   } finally {

@@ -9,7 +9,8 @@
  */
 import { bindAll, readParameters, type Binding, type StatementParameters } from "./binder.ts";
 import { settleAttachedFiles } from "./attached-files.ts";
-import { ConnectionStatus, type ConnectionState } from "./connection-state.ts";
+import type { ConnectionState } from "./connection-state.ts";
+import { ConnectionStatus } from "./connection-status.ts";
 import type { StatementHandle } from "./statement-cache.ts";
 import {
   SQLITE_DONE,

@@ -3,7 +3,7 @@ import type { SqliteValue } from "./row-reader.ts";
 
 export interface TableOptions {
   /** Yields the rows: arrays in the order of the columns, or objects. It is called with the parameters' values. */
-  readonly rows: (...parameters: never[]) => Generator<unknown>;
+  readonly rows: (...parameters: never[]) => Generator;
   readonly columns: readonly string[];
   /** Names of hidden columns that become the generator's arguments; by default `$1` and so on, one for each. */
   readonly parameters?: readonly string[];

@@ -139,7 +139,8 @@ test("a function may be defined again, and is forgotten with its connection", ()
 
 test("arguments of function are checked", () => {
   const db = memory();
-  const call = (...parameters: unknown[]): unknown => Reflect.apply(db.function, db, parameters);
+  const call = (...parameters: unknown[]): unknown =>
+    Reflect.apply(Reflect.get(db, "function"), db, parameters);
   expect(() => call(5, () => 1)).toThrow("Expected first argument to be a string");
   expect(() => call("f", 5)).toThrow("Expected last argument to be a function");
   expect(() => call("f", 5, () => 1)).toThrow("Expected second argument to be an options object");

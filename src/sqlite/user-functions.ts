@@ -62,19 +62,19 @@ export class UserFunctions {
     const first = runtime.addCallbacks([
       {
         signature: "iii>",
-        callback: (context, count, values) => this.#call(context!, count!, values!),
+        callback: (context, count, values) => this.#call(context, count, values),
       },
       {
         signature: "iii>",
-        callback: (context, count, values) => this.#step(context!, count!, values!, false),
+        callback: (context, count, values) => this.#step(context, count, values, false),
       },
-      { signature: "i>", callback: (context) => this.#result(context!, true) },
-      { signature: "i>", callback: (context) => this.#result(context!, false) },
+      { signature: "i>", callback: (context) => this.#result(context, true) },
+      { signature: "i>", callback: (context) => this.#result(context, false) },
       {
         signature: "iii>",
-        callback: (context, count, values) => this.#step(context!, count!, values!, true),
+        callback: (context, count, values) => this.#step(context, count, values, true),
       },
-      { signature: "i>", callback: (key) => void this.#functions.delete(key!) },
+      { signature: "i>", callback: (key) => void this.#functions.delete(key) },
     ]);
     this.callbacks = {
       xFunc: first,

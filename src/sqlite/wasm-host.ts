@@ -10,15 +10,9 @@ import {
 
 let compiled: WebAssembly.Module | undefined;
 
-/** The module can be posted to worker threads, which spares them the compilation: see `adoptSqliteModule`. */
-export function sqliteModule(): WebAssembly.Module {
+function sqliteModule(): WebAssembly.Module {
   compiled ??= new WebAssembly.Module(readPackageFile("@sqlite.org/sqlite-wasm/sqlite3.wasm"));
   return compiled;
-}
-
-/** Makes this thread use a module that another one compiled. */
-export function adoptSqliteModule(module: WebAssembly.Module): void {
-  compiled = module;
 }
 
 export interface SqliteInstance {
