@@ -214,7 +214,7 @@ test("statements nested as deep as SQLite allows do not overflow its stack", () 
   expect(connection.prepare("SELECT json(?)").pluck().get(json)).toBe(json);
   expect(
     connection
-      .prepare(`SELECT ${nested("(SELECT ", "1", ")", 60)}`)
+      .prepare(`SELECT ${nested("(SELECT ", "1", ")", 30)}`)
       .pluck()
       .get(),
   ).toBe(1);
