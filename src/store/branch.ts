@@ -1,4 +1,5 @@
 /** A branch, as users of the library hold it: a name that follows its row through renames. */
+import { NAME_LENGTH_MAX } from "../branch/names.ts";
 import {
   createBranchChange,
   deleteBranchChange,
@@ -16,6 +17,9 @@ import type { OpenDatabase } from "../transaction/timeline.ts";
 import { type Commit, commitLog, type LogOptions } from "./commit-log.ts";
 import type { Engine } from "./engine.ts";
 import { headOf, resolveRevision } from "./resolve-revision.ts";
+
+/** Of "-before-<version>-<number>". */
+const BACKUP_SUFFIX_MAX = 32;
 
 export interface CreateBranchOptions {
   /** A revision of the same database: "shop/dev", "shop@120", or from "@" on for main: "@-5m". Default: main's head. */
@@ -191,7 +195,8 @@ export class Branch {
   }
 
   #backupName(version: number): string {
-    const base = `${this.name}-before-${version}`;
+    // Cut where the whole would be longer than a name may be.
+    const base = `${this.name.slice(0, NAME_LENGTH_MAX - BACKUP_SUFFIX_MAX)}-before-${version}`;
     const taken = new Set([...this.#database.refs.branches.values()].map(({ name }) => name));
     let name = base;
     for (let number = 2; taken.has(name); number++) name = `${base}-${number}`;

@@ -45,6 +45,9 @@ export function headOf(database: OpenDatabase, branch: BranchRow): Snapshot {
   return timelineOf(database, branch.history.at(-1)!.timeline).head;
 }
 
+/** The earliest time that a Date can hold. */
+const TIME_MIN_MS = -8.64e15;
+
 interface PointRequest {
   readonly database: OpenDatabase;
   readonly branch: BranchRow;
@@ -62,7 +65,7 @@ function pointerAt(engine: Engine, request: PointRequest): CommitPointer {
     case "time":
       return atTime(engine, request, at.timestampMs);
     case "ago":
-      return atTime(engine, request, engine.options.now() - at.milliseconds);
+      return atTime(engine, request, Math.max(engine.options.now() - at.milliseconds, TIME_MIN_MS));
   }
 }
 
