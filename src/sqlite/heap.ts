@@ -11,6 +11,7 @@
 import { InvariantError } from "../errors.ts";
 import { readShortAscii, SHORT_TEXT_MAX } from "./short-text.ts";
 import type { SqliteInstance } from "./wasm-host.ts";
+import type { WasmMemory } from "./wasm-types.ts";
 
 const ARENA_BYTES = 64 * 1024;
 const SCRATCH_BYTES = 64;
@@ -35,7 +36,7 @@ export class Heap {
   #arenaEnd = 0;
   /** A few words for results that SQLite returns through pointers; read them right after the call. */
   scratch = 0;
-  #memory: WebAssembly.Memory | null = null;
+  #memory: WasmMemory | null = null;
   #malloc: ((size: number) => number) | null = null;
 
   attach({ memory, exports }: SqliteInstance): void {

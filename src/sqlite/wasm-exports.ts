@@ -1,5 +1,6 @@
 /** The functions of `sqlite3.wasm` that the host calls. Pointers and sizes are 32-bit numbers, 64-bit integers bigints. */
 import { InvariantError } from "../errors.ts";
+import type { WasmTable } from "./wasm-types.ts";
 
 type Call = (...parameters: number[]) => number;
 type CallVoid = (...parameters: number[]) => void;
@@ -88,7 +89,7 @@ const BIGINT_FUNCTIONS = [
 
 export type SqliteExports = Readonly<Record<(typeof INTEGER_FUNCTIONS)[number], Call>> &
   Readonly<Record<(typeof VOID_FUNCTIONS)[number], CallVoid>> & {
-    readonly __indirect_function_table: WebAssembly.Table;
+    readonly __indirect_function_table: WasmTable;
     readonly sqlite3_bind_int64: (statement: number, index: number, value: bigint) => number;
     readonly sqlite3_deserialize: (
       database: number,
@@ -104,7 +105,7 @@ export type SqliteExports = Readonly<Record<(typeof INTEGER_FUNCTIONS)[number], 
   };
 
 /** Throws when the module is not the build of SQLite that the host was written for. */
-export function checkExports(exports: WebAssembly.Exports): SqliteExports {
+export function checkExports(exports: Readonly<Record<string, unknown>>): SqliteExports {
   for (const name of [...INTEGER_FUNCTIONS, ...VOID_FUNCTIONS, ...BIGINT_FUNCTIONS]) {
     if (typeof exports[name] !== "function") {
       throw new InvariantError(`sqlite3.wasm exports function: "${name}"`);

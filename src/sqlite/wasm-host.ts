@@ -7,6 +7,7 @@ import {
   MEMORY_MAXIMUM_PAGES,
   type WasmImportOptions,
 } from "./wasm-imports.ts";
+import type { WasmMemory } from "./wasm-types.ts";
 
 let compiled: WebAssembly.Module | undefined;
 
@@ -16,7 +17,7 @@ function sqliteModule(): WebAssembly.Module {
 }
 
 export interface SqliteInstance {
-  readonly memory: WebAssembly.Memory;
+  readonly memory: WasmMemory;
   readonly exports: SqliteExports;
 }
 

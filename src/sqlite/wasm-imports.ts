@@ -4,6 +4,7 @@
  *
  * Numbers of errno are those of wasi_snapshot_preview1, which Emscripten's libc uses.
  */
+import type { WasmImports, WasmMemory } from "./wasm-types.ts";
 
 const ENOSYS = 52;
 const ENOENT = 44;
@@ -31,7 +32,7 @@ const TM_GMTOFF = 9;
 const TIME_ZONE_NAME_BYTES = 17;
 
 export interface WasmImportOptions {
-  readonly memory: WebAssembly.Memory;
+  readonly memory: WasmMemory;
   /** Milliseconds since 1970, as Date.now. */
   readonly now: () => number;
   readonly memoryBytesMax: number;
@@ -39,7 +40,7 @@ export interface WasmImportOptions {
   readonly onGrow: () => void;
 }
 
-export function createWasmImports(options: WasmImportOptions): WebAssembly.Imports {
+export function createWasmImports(options: WasmImportOptions): Record<string, WasmImports> {
   return {
     env: {
       memory: options.memory,
@@ -51,7 +52,7 @@ export function createWasmImports(options: WasmImportOptions): WebAssembly.Impor
   };
 }
 
-function memoryImports(options: WasmImportOptions): WebAssembly.ModuleImports {
+function memoryImports(options: WasmImportOptions): WasmImports {
   const { memory, onGrow } = options;
   const bytesMax = Math.min(options.memoryBytesMax, MEMORY_BYTES_MAX);
   return {
@@ -77,7 +78,7 @@ function memoryImports(options: WasmImportOptions): WebAssembly.ModuleImports {
   };
 }
 
-function timeImports({ memory, now }: WasmImportOptions): WebAssembly.ModuleImports {
+function timeImports({ memory, now }: WasmImportOptions): WasmImports {
   return {
     emscripten_date_now: (): number => now(),
     emscripten_get_now: (): number => performance.now(),
@@ -121,7 +122,7 @@ function offsetsOf(year: number): { standard: number; daylight: number } {
   return { standard: Math.max(january, july), daylight: Math.min(january, july) };
 }
 
-function writeZoneName(memory: WebAssembly.Memory, pointer: number, minutesWest: number): void {
+function writeZoneName(memory: WasmMemory, pointer: number, minutesWest: number): void {
   const minutes = Math.abs(minutesWest);
   const hoursText = String(Math.floor(minutes / 60)).padStart(2, "0");
   const name = `UTC${minutesWest > 0 ? "-" : "+"}${hoursText}${String(minutes % 60).padStart(2, "0")}`;
@@ -129,7 +130,7 @@ function writeZoneName(memory: WebAssembly.Memory, pointer: number, minutesWest:
   target.fill(0).set(Buffer.from(name, "ascii"));
 }
 
-function fileImports(): WebAssembly.ModuleImports {
+function fileImports(): WasmImports {
   const unsupported = (): number => -ENOSYS;
   const missing = (): number => -ENOENT;
   const badDescriptor = (): number => -EBADF;
@@ -155,7 +156,7 @@ function fileImports(): WebAssembly.ModuleImports {
   };
 }
 
-function wasiImports({ memory, now }: WasmImportOptions): WebAssembly.ModuleImports {
+function wasiImports({ memory, now }: WasmImportOptions): WasmImports {
   const badDescriptor = (): number => EBADF;
   return {
     fd_close: badDescriptor,

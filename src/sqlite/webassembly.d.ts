@@ -3,7 +3,7 @@ declare namespace WebAssembly {
   class Module {
     constructor(bytes: Uint8Array<ArrayBuffer>);
   }
-  type ImportValue = ((...parameters: never[]) => unknown) | Memory;
+  type ImportValue = ((...parameters: never[]) => unknown) | { readonly buffer: ArrayBuffer };
   type ModuleImports = Record<string, ImportValue>;
   type Imports = Record<string, ModuleImports>;
   type ExportValue = ((...parameters: never[]) => unknown) | Memory | Table;
