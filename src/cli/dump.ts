@@ -41,8 +41,9 @@ export function* dumpLines(connection: Connection, table: string | null): Genera
     yield* dumpRows(connection, object.name);
   }
   for (const { type, sql } of objects) if (type !== "table" && sql !== null) yield `${sql};`;
-  if (isSchemaWritable) yield "PRAGMA writable_schema=OFF;";
   yield "COMMIT;";
+  // RESET also makes the connection read the schema again, with the virtual tables.
+  if (isSchemaWritable) yield "PRAGMA writable_schema=RESET;";
 }
 
 function readSchema(connection: Connection, table: string | null): SchemaRow[] {

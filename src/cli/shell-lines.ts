@@ -111,8 +111,9 @@ function readHistory(path: string): string[] {
 export class PipeLines implements LineSource {
   readonly #lines: AsyncIterator<string>;
 
-  constructor({ stdin }: Terminal) {
-    this.#lines = linesOf(decodeText(stdin));
+  /** `whenIdle` is called before the source waits for more input: time to show what is done. */
+  constructor({ stdin }: Terminal, whenIdle: () => Promise<void>) {
+    this.#lines = linesOf(decodeText(stdin), whenIdle);
   }
 
   async next(): Promise<ShellLine> {
@@ -125,13 +126,17 @@ export class PipeLines implements LineSource {
   }
 }
 
-async function* linesOf(pieces: AsyncIterable<string>): AsyncGenerator<string> {
+async function* linesOf(
+  pieces: AsyncIterable<string>,
+  whenIdle: () => Promise<void>,
+): AsyncGenerator<string> {
   let rest = "";
   for await (const piece of pieces) {
     const lines = piece.split("\n");
     lines[0] = rest + (lines[0] ?? "");
     rest = lines.pop() ?? "";
     yield* lines;
+    await whenIdle();
   }
   if (rest !== "") yield rest;
 }

@@ -9,7 +9,7 @@ export function parseFutureTime(text: string, nowMs: number): Date {
     // The same grammar as after the "@" of a revision, where durations carry a minus.
     const isDuration = /^[0-9]+[a-z]/i.test(text);
     const { at } = parseRevision(`database@${isDuration ? "-" : ""}${text}`);
-    if (at?.kind === "ago") return new Date(nowMs + at.milliseconds);
+    if (at?.kind === "ago" && isDuration) return new Date(nowMs + at.milliseconds);
     if (at?.kind === "time" && !isDuration) return new Date(at.timestampMs);
   } catch (error) {
     if (!(error instanceof StoreError)) throw error;

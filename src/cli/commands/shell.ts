@@ -27,7 +27,9 @@ async function shell(context: CommandContext, revision: string): Promise<void> {
     const session = new ShellSession(context, store, revision);
     if (isInteractive) await context.printLine('Type SQL, ".help" for commands, ".quit" to leave.');
     await output.flush();
-    const lines = isInteractive ? new TerminalLines(terminal) : new PipeLines(terminal);
+    const lines = isInteractive
+      ? new TerminalLines(terminal)
+      : new PipeLines(terminal, () => output.flush());
     try {
       while (!session.isDone) {
         const line = await lines.next(() => session.prompt());

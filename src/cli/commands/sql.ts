@@ -42,9 +42,12 @@ async function runSql(
     using connection = store.connect(revision);
     const { output, format } = context;
     const splitter = new SqlSplitter();
-    for await (const piece of sql === undefined ? decodeText(stdin) : [sql])
+    for await (const piece of sql === undefined ? decodeText(stdin) : [sql]) {
       for (const statement of splitter.push(piece))
         await runStatement({ connection, output, format }, statement);
+      // Whoever writes the statements may wait for the rows.
+      await output.flush();
+    }
     const last = splitter.finish();
     if (last !== null) await runStatement({ connection, output, format }, last);
     requireNoTransaction(connection);
