@@ -5,21 +5,25 @@
  *   new Database("shop/feature", { store: "./data" })  a revision of a store
  *   new Database(":memory:"), new Database(buffer)     in memory, as with better-sqlite3
  */
+import { dirname } from "node:path";
 import { StoreError } from "./errors.ts";
 import { Connection } from "./sqlite/connection.ts";
 import { SqliteRuntime } from "./sqlite/runtime.ts";
 import { SqliteError } from "./sqlite/sqlite-error.ts";
+import { openNodeStorage } from "./storage/node-storage.ts";
 import type { Session } from "./store/session.ts";
 import { openSharedSession } from "./store/shared-stores.ts";
 import type { StoreOptions } from "./store/store-options.ts";
 import type { Durability } from "./transaction/commit-pipeline.ts";
+
+type Verbose = (...parameters: unknown[]) => unknown;
 
 export interface DatabaseOptions {
   readonly readonly?: boolean;
   readonly fileMustExist?: boolean;
   /** Accepted and without effect: all connections of a store are in this thread, so waiting for one frees nothing. */
   readonly timeout?: number;
-  readonly verbose?: ((...parameters: unknown[]) => unknown) | null;
+  readonly verbose?: Verbose | null;
   /** Accepted and without effect: nothing native is loaded for SQLite. */
   readonly nativeBinding?: string | object;
   /** The directory of the store that the first argument is a revision of. */
@@ -81,25 +85,19 @@ function prepareOpening(filename: unknown, given: DatabaseOptions | undefined): 
   const readonly = booleanOption(options, "readonly");
   const fileMustExist = booleanOption(options, "fileMustExist");
   const verbose = options.verbose ?? null;
-  checkTimeout(options.timeout);
   if (isMemory && bytes === null && readonly)
     throw new TypeError("In-memory/temporary databases cannot be readonly");
+  checkTimeout(options);
   if (verbose !== null && typeof verbose !== "function")
     throw new TypeError('Expected the "verbose" option to be a function');
+  if (!["string", "object", "undefined"].includes(typeof options.nativeBinding))
+    throw new TypeError('Expected the "nativeBinding" option to be a string or addon object');
   if (isMemory) {
     // An instance of its own, so that its memory goes away with it.
     const runtime = new SqliteRuntime({ vfs: { open: refuseFile } });
     return { runtime, options: { name, readonly, verbose, bytes }, session: null };
   }
-  const { store, storeOptions = {}, durability } = options;
-  const session = openSharedSession(store ?? name, {
-    revision: store === undefined ? null : name,
-    fileMustExist: fileMustExist || readonly,
-    readonly,
-    verbose,
-    storeOptions,
-    ...(durability === undefined ? {} : { durability }),
-  });
+  const session = openSession(name, options, { readonly, fileMustExist, verbose });
   return {
     runtime: session.runtime,
     options: { ...session.connectionOptions, displayName: String(filename) },
@@ -107,14 +105,41 @@ function prepareOpening(filename: unknown, given: DatabaseOptions | undefined): 
   };
 }
 
+function openSession(
+  name: string,
+  options: DatabaseOptions,
+  checked: { readonly: boolean; fileMustExist: boolean; verbose: Verbose | null },
+): Session {
+  const { store, storeOptions = {}, durability } = options;
+  const request = {
+    ...checked,
+    fileMustExist: checked.fileMustExist || checked.readonly,
+    storeOptions,
+    ...(durability === undefined ? {} : { durability }),
+  };
+  if (store !== undefined) return openSharedSession(store, { ...request, revision: name });
+  if (!openNodeStorage(dirname(name)).existsSync(""))
+    throw new TypeError("Cannot open database because the directory does not exist");
+  try {
+    return openSharedSession(name, { ...request, revision: null });
+  } catch (cause) {
+    if (!(cause instanceof StoreError) || cause.code !== "STORE_NOT_FOUND") throw cause;
+    const error = new SqliteError("unable to open database file", "SQLITE_CANTOPEN");
+    error.cause = cause;
+    throw error;
+  }
+}
+
 function booleanOption(options: DatabaseOptions, name: "readonly" | "fileMustExist"): boolean {
-  const value: unknown = options[name] ?? false;
+  if (!(name in options)) return false;
+  const value: unknown = options[name];
   if (typeof value === "boolean") return value;
   throw new TypeError(`Expected the "${name}" option to be a boolean`);
 }
 
-function checkTimeout(timeout: unknown): void {
-  if (timeout === undefined) return;
+function checkTimeout(options: DatabaseOptions): void {
+  if (!("timeout" in options)) return;
+  const timeout: unknown = options.timeout;
   if (!Number.isInteger(timeout) || Number(timeout) < 0)
     throw new TypeError('Expected the "timeout" option to be a positive integer');
   if (Number(timeout) > 0x7fffffff)

@@ -91,8 +91,9 @@ function atTime(engine: Engine, request: PointRequest, timestampMs: number): Com
   const time = new Date(timestampMs).toISOString();
   if (timestampMs > engine.options.now())
     throw notFound(request, `its state at ${time}`, "that is in the future");
-  const entry = branch.history.findLast(({ atMs }) => atMs <= timestampMs);
-  invariant(entry !== undefined, `Branch ${branch.id} has a history from the beginning`);
+  // Times before 1970 are before the beginning, too.
+  const entry = branch.history.findLast(({ atMs }) => atMs <= timestampMs) ?? branch.history[0];
+  invariant(entry !== undefined, `Branch ${branch.id} has a history`);
   const pointer = commitAtTime(engine.state, database, entry.timeline, timestampMs);
   if (pointer !== null) return pointer;
   const head = headOf(database, branch);

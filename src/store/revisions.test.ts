@@ -230,7 +230,8 @@ describe("a time", () => {
         message: `Cannot find its state at ${at(0.5)} of "shop/main": its history begins later; the newest commit is version 1 of ${at(1)}`,
       }),
     );
-    expect(() => store.connect("shop@-14800000w")).toThrow("its history begins later");
+    for (const time of ["-14800000w", "-100000d", "1960-01-01T00:00:00Z"])
+      expect(() => store.connect(`shop@${time}`), time).toThrow("its history begins later");
     store.createDatabase("empty");
     expect(() => store.connect("empty@-5m")).toThrow("it has no commits yet");
   });

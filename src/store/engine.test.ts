@@ -1,0 +1,154 @@
+import { describe, expect, test } from "vitest";
+import { SimulatedStorage } from "../testing/simulated-storage.ts";
+import { resolveOptions } from "./store-options.ts";
+import { openStore, type Store } from "./store.ts";
+
+/** Something happens between the look at an empty directory and the taking of its lock. */
+class RacedStorage extends SimulatedStorage {
+  rival: (() => void) | null = null;
+
+  override makeDirectorySync(path: string): void {
+    super.makeDirectorySync(path);
+    const { rival } = this;
+    if (path !== "" || rival === null) return;
+    this.rival = null;
+    rival();
+  }
+}
+
+function open(storage: SimulatedStorage): Store {
+  return openStore("", { storage, backend: "memory" });
+}
+
+describe("opening a store", () => {
+  test("that another process made meanwhile opens theirs, instead of writing a header over it", () => {
+    const storage = new RacedStorage();
+    storage.rival = () => {
+      const theirs = open(storage);
+      theirs.createDatabase("theirs");
+      theirs.close();
+    };
+    const store = open(storage);
+    expect(store.databases().map(({ name }) => name)).toEqual(["theirs"]);
+    store.close();
+  });
+
+  test("twice is refused, and after a close is not", () => {
+    const storage = new SimulatedStorage();
+    const store = open(storage);
+    expect(() => open(storage)).toThrow(expect.objectContaining({ code: "STORE_LOCKED" }));
+    store.close();
+    open(storage).close();
+  });
+
+  test("where there is none is refused without create, and makes nothing", () => {
+    const storage = new SimulatedStorage();
+    expect(() => openStore("", { storage, create: false })).toThrow(
+      expect.objectContaining({ code: "STORE_NOT_FOUND" }),
+    );
+    expect(storage.listSync("")).toEqual([]);
+  });
+
+  test("in a directory with other files is refused, and leaves them alone", () => {
+    const storage = new SimulatedStorage();
+    storage.openFileSync("notes.txt", { mode: "create" }).closeSync();
+    expect(() => open(storage)).toThrow(
+      'the directory holds other files, "notes.txt" among them, and no "store.json"',
+    );
+    expect(storage.listSync("")).toEqual(["notes.txt"]);
+  });
+
+  test("with a damaged header gives the lock back", () => {
+    const storage = new SimulatedStorage();
+    open(storage).close();
+    storage.flipBit("store.json", 100);
+    const isDamaged = expect.objectContaining({ code: "CORRUPT_HEADER" });
+    expect(() => open(storage)).toThrow(isDamaged);
+    expect(() => open(storage)).toThrow(isDamaged);
+    storage.flipBit("store.json", 100);
+    open(storage).close();
+  });
+});
+
+describe("a closed store", () => {
+  test("answers nothing, and closes again without effect", () => {
+    const store = open(new SimulatedStorage());
+    const shop = store.createDatabase("shop");
+    const connection = store.connect("shop");
+    const branch = shop.branch();
+    store.close();
+    store.close();
+    expect(store.isOpen).toBe(false);
+    expect(connection.open).toBe(false);
+    const isClosed = expect.objectContaining({ code: "STORE_CLOSED" });
+    for (const use of [
+      () => store.databases(),
+      () => store.connect("shop"),
+      () => store.createDatabase("x"),
+      () => store.checkpoint(),
+      () => shop.branches(),
+      () => branch.head,
+      () => branch.log(),
+      () => branch.protect(),
+    ])
+      expect(use).toThrow(isClosed);
+  });
+
+  test("is one that no statement runs on", () => {
+    const store = open(new SimulatedStorage());
+    store.createDatabase("shop");
+    const connection = store.connect("shop");
+    connection.exec("CREATE TABLE t(a); INSERT INTO t VALUES (1), (2)");
+    const rows = connection.prepare("SELECT a FROM t").iterate();
+    rows.next();
+    expect(() => store.close()).toThrow(
+      expect.objectContaining({ code: "BRANCH_BUSY", retryable: true }),
+    );
+    expect(rows.next().done).toBe(false);
+    rows.return?.();
+    store.close();
+  });
+});
+
+describe("options", () => {
+  test.each([
+    [{ chunkPages: 0 }, RangeError, 'Option "chunkPages": 0 is not from 1 to 64'],
+    [{ chunkPages: 65 }, RangeError, 'Option "chunkPages": 65 is not from 1 to 64'],
+    [{ chunkPages: 1.5 }, RangeError, 'Option "chunkPages": 1.5 is not from 1 to 64'],
+    [{ cacheBytesMax: -1 }, RangeError, 'Option "cacheBytesMax": -1 is not a number of bytes'],
+    [
+      { checkpointBytes: NaN },
+      RangeError,
+      'Option "checkpointBytes": NaN is not a number of bytes',
+    ],
+  ])("%o is refused", (options, type, message) => {
+    expect(() => resolveOptions(options)).toThrow(type);
+    expect(() => resolveOptions(options)).toThrow(message);
+  });
+
+  test("with names that do not exist are refused with those that do", () => {
+    const asOptions = (value: object): object => value;
+    expect(() => resolveOptions(asOptions({ backend: "rocks" }))).toThrow(
+      'Option "backend": "rocks" is not one of lmdb, memory',
+    );
+    expect(() => resolveOptions(asOptions({ durability: "maybe" }))).toThrow(
+      'Option "durability": "maybe" is not one of full, normal, off',
+    );
+    expect(() => resolveOptions(asOptions({ compression: "zip" }))).toThrow(TypeError);
+  });
+
+  test("have the defaults that they are said to have", () => {
+    const { now, ...rest } = resolveOptions({});
+    expect(now).toBe(Date.now);
+    expect(rest).toMatchObject({
+      create: true,
+      backend: "lmdb",
+      durability: "full",
+      cacheBytesMax: 64 * 2 ** 20,
+      checkpointBytes: 32 * 2 ** 20,
+      transactionBytesMax: 16 * 2 ** 20,
+      logSegmentBytes: 16 * 2 ** 20,
+      chunkPages: 64,
+    });
+  });
+});
