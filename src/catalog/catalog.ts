@@ -29,7 +29,8 @@ import { ByteReader, ByteWriter, openValue, sealValue } from "./record-codec.ts"
 
 export const CATALOG_FORMAT_VERSION = 1;
 
-const Table = {
+/** The first byte of a key. */
+export const Table = {
   state: 1,
   database: 2,
   branch: 3,
@@ -177,16 +178,7 @@ export class Catalog {
     range: { from: number; to: number; reverse?: boolean; limit?: number },
   ): Generator<RootRow> {
     for (const { key, value } of this.#versions(Table.root, databaseId, timeline, range)) {
-      const reader = new ByteReader(openValue(key, value, "a checkpoint"));
-      const pageCount = reader.u32();
-      const levels = reader.u8();
-      const hasNode = reader.u8() === 1;
-      const nodeId = reader.raw(16);
-      yield {
-        version: versionOf(key),
-        root: { pageCount, levels, nodeId: hasNode ? nodeId : null },
-        historySegment: reader.u32(),
-      };
+      yield decodeRootRow(key, openValue(key, value, "a checkpoint"));
     }
   }
 
@@ -419,12 +411,31 @@ function versionOf(key: Uint8Array): number {
   return new ByteReader(key.subarray(9)).u64();
 }
 
-function decodeChunkPlace(value: Uint8Array): ChunkPlace {
+/** The value of a row of the table `root`, opened. */
+export function decodeRootRow(key: Uint8Array, value: Uint8Array): RootRow {
+  const reader = new ByteReader(value);
+  const pageCount = reader.u32();
+  const levels = reader.u8();
+  const hasNode = reader.u8() === 1;
+  const nodeId = reader.raw(16);
+  return {
+    version: versionOf(key),
+    root: { pageCount, levels, nodeId: hasNode ? nodeId : null },
+    historySegment: reader.u32(),
+  };
+}
+
+/** The value of a row of the table `timeline`, opened. */
+export function decodeTimeline(value: Uint8Array): CheckpointedTimeline {
+  return fromStoredTimeline(parseJson<StoredTimeline>(value));
+}
+
+export function decodeChunkPlace(value: Uint8Array): ChunkPlace {
   const reader = new ByteReader(value);
   return { pack: reader.u32(), offset: reader.u64(), length: reader.u32() };
 }
 
-function parseJson<T>(bytes: Uint8Array): T {
+export function parseJson<T>(bytes: Uint8Array): T {
   // The checksum of the record vouches for its shape.
   return JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString()) as T;
 }

@@ -1,6 +1,6 @@
 /** The history segments of a store: `history/<8-digit number>.hist`, written by checkpoints, opened when first read. */
 import type { StoreCipher } from "../encryption/cipher.ts";
-import { invariant } from "../errors.ts";
+import { invariant, StoreError } from "../errors.ts";
 import { encodeHistoryReference, type HistoryKey } from "../page/history-format.ts";
 import { HistoryReader } from "../page/history-reader.ts";
 import { type HistorySize, HistoryWriter } from "../page/history-writer.ts";
@@ -16,6 +16,20 @@ const IMAGE_INTERVAL = 64;
 
 export function historyPath(segment: number): string {
   return `${HISTORY_DIRECTORY}/${String(segment).padStart(8, "0")}.hist`;
+}
+
+/** Throws CORRUPT_HISTORY when the file is missing: the catalog names it. */
+export function openHistoryFile(storage: Storage, segment: number): StorageFile {
+  const path = historyPath(segment);
+  try {
+    return storage.openFileSync(path, { mode: "read" });
+  } catch (cause) {
+    if (!(cause instanceof StoreError) || cause.code !== "FILE_NOT_FOUND") throw cause;
+    throw new StoreError("CORRUPT_HISTORY", `Cannot read history "${path}": the file is missing`, {
+      cause,
+      details: { path },
+    });
+  }
 }
 
 interface OpenSegment {
@@ -60,7 +74,7 @@ export class HistoryFiles {
       return known.reader;
     }
     const { storage, storeId, cipher } = this.#options;
-    const file = storage.openFileSync(historyPath(segment), { mode: "read" });
+    const file = openHistoryFile(storage, segment);
     let reader: HistoryReader;
     try {
       reader = HistoryReader.open(file, {

@@ -432,20 +432,20 @@ function isFile(error: unknown): boolean {
   return error instanceof StoreError && error.details["systemCode"] === "ENOTDIR";
 }
 
-function readKeyFile(path: string): Uint8Array {
+export function readKeyFile(path: string): Uint8Array {
   const slash = Math.max(path.lastIndexOf("/"), path.lastIndexOf("\\"));
   const directory = slash < 0 ? "." : path.slice(0, slash + 1);
   return readFileSync(openNodeStorage(directory), path.slice(slash + 1));
 }
 
-function openBackend(backend: Backend, storage: Storage): KeyValueStore {
+export function openBackend(backend: Backend, storage: Storage): KeyValueStore {
   storage.makeDirectorySync(CATALOG_DIRECTORY);
   return backend === "lmdb"
     ? openLmdb(storage, `${CATALOG_DIRECTORY}/data.mdb`)
     : openMemoryKeyValue(storage, `${CATALOG_DIRECTORY}/catalog.kv`);
 }
 
-function makeParts(given: {
+export function makeParts(given: {
   storage: Storage;
   storeId: Uint8Array;
   cipher: CurrentCipher | null;

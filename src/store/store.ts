@@ -3,7 +3,10 @@ import { createDatabaseChange, undeleteDatabaseChange } from "../branch/ref-oper
 import { MAIN_BRANCH } from "../branch/refs.ts";
 import { parseRevision } from "../branch/revision.ts";
 import { StoreError } from "../errors.ts";
+import { checkParts } from "../integrity/check.ts";
+import { type CheckOptions, type CheckReport, Findings } from "../integrity/report.ts";
 import { SqliteRuntime } from "../sqlite/runtime.ts";
+import { checkHeads } from "./check-heads.ts";
 import { Database } from "./database.ts";
 import { Engine } from "./engine.ts";
 import { type ExportOptions, type ExportResult, exportSnapshot } from "./export-file.ts";
@@ -148,6 +151,18 @@ export class Store {
   /** What one database, or all, hold and what they cost; see statistics.ts for the words. */
   stat(database?: string): StoreStatistics {
     return storeStatistics(this.#engine, database);
+  }
+
+  /**
+   * Reads everything that the store keeps and says what is damaged, and which revisions that touches. For a store that does
+   * not open there is `checkStore`.
+   */
+  async check(options: CheckOptions = {}): Promise<CheckReport> {
+    this.#engine.assertOpen();
+    const findings = new Findings();
+    await checkParts(this.#engine.state, findings, { ...options, isOpen: true });
+    if (options.deep === true) await checkHeads(this, findings, options);
+    return findings.report();
   }
 
   /** Moves every commit so far from the log into chunks. Happens by itself; for tests and before a copy. */

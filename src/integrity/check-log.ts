@@ -1,0 +1,86 @@
+/** Checks the log: every record of every segment, and that commits in it can be read. */
+import { applyRefChange, type RefState } from "../branch/refs.ts";
+import type { ChunkPlace } from "../catalog/catalog.ts";
+import { InvariantError } from "../errors.ts";
+import { LogReader } from "../log/log-reader.ts";
+import { idKey } from "../page/chunk-handle.ts";
+import type { StoreParts } from "../checkpoint/store-state.ts";
+import { decodeCommit, decodeRefChange, RecordKind } from "../transaction/commit-record.ts";
+import type { Findings } from "./report.ts";
+
+/** A page that a commit in the log has in a chunk. */
+export interface LoggedReference {
+  readonly databaseId: number;
+  readonly timeline: number;
+  readonly chunkId: Uint8Array;
+  readonly slot: number;
+}
+
+export interface LogContents {
+  readonly references: LoggedReference[];
+  /** Where chunks are that the catalog may not know yet, by id. */
+  readonly places: Map<string, ChunkPlace>;
+  /** Records are missing: nothing says which branches they would have changed. */
+  readonly isDamaged: boolean;
+}
+
+export interface LogCheckRequest {
+  readonly parts: StoreParts;
+  readonly findings: Findings;
+  readonly afterLsn: number;
+  /** Gets the changes of names that the log holds; null where that happened when the store was opened. */
+  readonly refs: RefState | null;
+  /** Heads that cannot be read when the log is damaged; asked for at the end. */
+  readonly heads: () => Iterable<string>;
+}
+
+export function checkLog(request: LogCheckRequest): LogContents {
+  const { parts, findings, afterLsn } = request;
+  const { storage, storeId, cipher } = parts;
+  const contents: LogContents = { references: [], places: new Map(), isDamaged: false };
+  const damage: unknown[] = [];
+  try {
+    for (const entry of new LogReader({ storage, storeId, cipher, afterLsn }).entries()) {
+      if (entry.type === "segment") findings.counts.logSegments++;
+      else if (entry.type === "damage") damage.push(entry.error);
+      else if (entry.type === "record") {
+        findings.counts.logRecords++;
+        if (entry.lsn <= afterLsn) continue;
+        try {
+          readRecord(request, contents, entry);
+        } catch (error) {
+          damage.push(error);
+        }
+      }
+    }
+  } catch (error) {
+    damage.push(error);
+  }
+  for (const error of damage) {
+    if (error instanceof InvariantError)
+      findings.add("CORRUPT_LOG", `Cannot apply the log: ${error.message}`, request.heads());
+    else findings.addError(error, request.heads());
+  }
+  return { ...contents, isDamaged: damage.length > 0 };
+}
+
+function readRecord(
+  { refs }: LogCheckRequest,
+  { references, places }: LogContents,
+  { lsn, kind, payload }: { lsn: number; kind: number; payload: Uint8Array },
+): void {
+  if (kind === RecordKind.refChange) {
+    const change = decodeRefChange(payload, lsn);
+    if (refs !== null) applyRefChange(refs, change);
+    return;
+  }
+  if (kind !== RecordKind.commit) return;
+  for (const { databaseId, timelineId: timeline, frames } of decodeCommit(payload, lsn)) {
+    for (const { reference } of frames) {
+      if (reference === null) continue;
+      const { id: chunkId, place, slot } = reference;
+      places.set(idKey(chunkId), place);
+      references.push({ databaseId, timeline, chunkId, slot });
+    }
+  }
+}

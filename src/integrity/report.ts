@@ -1,0 +1,112 @@
+/** What a check finds, and where. */
+import { StoreError, type StoreErrorCode } from "../errors.ts";
+
+export interface CheckReport {
+  readonly ok: boolean;
+  readonly problems: readonly CheckProblem[];
+  readonly counts: CheckCounts;
+}
+
+/** INTEGRITY: SQLite's own check of a head, whose pages are as they were written; FOREIGN_KEY: rows without parent. */
+export type CheckCode = StoreErrorCode | "INTEGRITY" | "FOREIGN_KEY";
+
+export interface CheckProblem {
+  readonly code: CheckCode;
+  readonly message: string;
+  /**
+   * What cannot be read whole: "shop" and "shop/dev" are heads, "shop@120" a checkpointed version, "shop@tag" a tag,
+   * "shop@121..139" the versions between two checkpoints. Empty: nothing that can be named depends on it.
+   */
+  readonly revisions: readonly string[];
+}
+
+/** What was looked at. */
+export interface CheckCounts {
+  catalogRows: number;
+  /** Page maps: of heads and of kept versions. */
+  roots: number;
+  nodes: number;
+  packs: number;
+  chunks: number;
+  historySegments: number;
+  historyEntries: number;
+  logSegments: number;
+  logRecords: number;
+  /** Heads that SQLite itself checked. */
+  heads: number;
+}
+
+export type CheckPhase = "catalog" | "log" | "pages" | "chunks" | "history" | "sql";
+
+export interface CheckProgress {
+  readonly phase: CheckPhase;
+  readonly done: number;
+  /** Null while it is not known. */
+  readonly total: number | null;
+}
+
+export interface CheckOptions {
+  /**
+   * Also: recompute the ids of chunks and the hashes of pages, apply every change in the history, and let SQLite check
+   * every head.
+   */
+  readonly deep?: boolean | undefined;
+  readonly onProgress?: ((progress: CheckProgress) => void) | undefined;
+}
+
+export interface Problem {
+  readonly code: CheckCode;
+  readonly message: string;
+  readonly revisions: Set<string>;
+}
+
+/** The problems so far, each thing's once, and what was counted. */
+export class Findings {
+  readonly counts: CheckCounts = {
+    catalogRows: 0,
+    roots: 0,
+    nodes: 0,
+    packs: 0,
+    chunks: 0,
+    historySegments: 0,
+    historyEntries: 0,
+    logSegments: 0,
+    logRecords: 0,
+    heads: 0,
+  };
+  readonly #problems: Map<string, Problem> = new Map();
+
+  /** `message` is what makes a problem another one. */
+  add(code: CheckCode, message: string, revisions: Iterable<string> = []): Problem {
+    const key = `${code} ${message}`;
+    let problem = this.#problems.get(key);
+    if (problem === undefined)
+      this.#problems.set(key, (problem = { code, message, revisions: new Set() }));
+    for (const revision of revisions) problem.revisions.add(revision);
+    return problem;
+  }
+
+  /** For a StoreError; anything else is a bug, or a failure of the system, and is thrown on. */
+  addError(error: unknown, revisions: Iterable<string> = []): Problem {
+    if (!(error instanceof StoreError)) throw error;
+    return this.add(error.code, error.message, revisions);
+  }
+
+  get hasProblems(): boolean {
+    return this.#problems.size > 0;
+  }
+
+  report(): CheckReport {
+    const problems = [...this.#problems.values()].map(({ code, message, revisions }) => ({
+      code,
+      message,
+      revisions: [...revisions].sort(),
+    }));
+    return { ok: problems.length === 0, problems, counts: this.counts };
+  }
+}
+
+/** Lets other work go on. */
+export function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}

@@ -1,0 +1,131 @@
+/**
+ * Checks a store that is not open, and may not open: what `Store.check` does, from the files. Damage becomes problems of the
+ * report; what is no damage (no store there, another process has it, a wrong key) is thrown.
+ */
+import { Catalog } from "../catalog/catalog.ts";
+import { checkPacks } from "../integrity/check-chunks.ts";
+import { checkParts } from "../integrity/check.ts";
+import { type CheckOptions, type CheckReport, Findings } from "../integrity/report.ts";
+import type { KeyValueStore } from "../catalog/key-value.ts";
+import { CurrentCipher } from "../encryption/current-cipher.ts";
+import { KeyRing } from "../encryption/key-ring.ts";
+import { findMasterKey } from "../encryption/master-key.ts";
+import { StoreError } from "../errors.ts";
+import { PACK_DIRECTORY } from "../page/pack-format.ts";
+import { openNodeStorage } from "../storage/node-storage.ts";
+import type { Storage } from "../storage/storage.ts";
+import { acquireStoreLock } from "../storage/store-lock.ts";
+import { checkHeads } from "./check-heads.ts";
+import { makeParts, openBackend, readKeyFile } from "./engine.ts";
+import { openStore } from "./store.ts";
+import { HEADER_FILE, readHeader, type StoreHeader } from "./store-header.ts";
+import { resolveOptions, storeNotFound, type StoreOptions } from "./store-options.ts";
+
+export async function checkStore(
+  path: string,
+  options: StoreOptions & CheckOptions = {},
+): Promise<CheckReport> {
+  const storage = options.storage ?? openNodeStorage(path);
+  const findings = new Findings();
+  const isReadable = await checkFiles(storage, findings, { ...options, path });
+  if (isReadable && options.deep === true) await checkBySql(path, findings, options);
+  return findings.report();
+}
+
+/** False when too little is whole for the store to open. */
+async function checkFiles(
+  storage: Storage,
+  findings: Findings,
+  options: StoreOptions & CheckOptions & { readonly path: string },
+): Promise<boolean> {
+  const { path } = options;
+  const names = storage.listSync("");
+  const isStore = names.includes(HEADER_FILE) || names.includes(PACK_DIRECTORY);
+  if (!isStore) throw storeNotFound(path);
+  const lock = acquireStoreLock(storage, { description: path });
+  try {
+    const header = names.includes(HEADER_FILE)
+      ? damageTo(findings, () => readHeader(storage))
+      : missing(findings, "CORRUPT_HEADER", `Cannot read "${HEADER_FILE}": it is missing`);
+    if (header === null) return false;
+    const cipher = openCipher(header, options);
+    const backend = openCatalog(storage, header, findings);
+    if (backend === null) {
+      checkPacks(storage, header.storeId, findings);
+      return false;
+    }
+    try {
+      const catalog = new Catalog(backend);
+      const resolved = resolveOptions(options);
+      const parts = makeParts({ storage, storeId: header.storeId, cipher, resolved, catalog });
+      try {
+        await checkParts(parts, findings, { ...options, isOpen: false });
+      } finally {
+        parts.history.close();
+        parts.chunks.close();
+      }
+    } finally {
+      backend.close();
+    }
+    return true;
+  } finally {
+    lock.release();
+  }
+}
+
+/** Throws KEY_REQUIRED, KEY_WRONG. */
+function openCipher(header: StoreHeader, options: StoreOptions): CurrentCipher | null {
+  if (header.encryption === null) return null;
+  const { key, keyFile } = options;
+  const master = findMasterKey({
+    key,
+    keyFile,
+    environment: process.env,
+    readFile: readKeyFile,
+  });
+  return new CurrentCipher(KeyRing.open(header.encryption, master));
+}
+
+/** Null when there is none to read; never makes one. */
+function openCatalog(
+  storage: Storage,
+  header: StoreHeader,
+  findings: Findings,
+): KeyValueStore | null {
+  const hasPacks = storage.listSync(PACK_DIRECTORY).length > 0;
+  if (hasPacks && storage.listSync("catalog").length === 0)
+    return missing(findings, "CORRUPT_CATALOG", "Cannot read the catalog: its file is missing");
+  return damageTo(findings, () => openBackend(header.backend, storage));
+}
+
+function missing(
+  findings: Findings,
+  code: "CORRUPT_HEADER" | "CORRUPT_CATALOG",
+  message: string,
+): null {
+  findings.add(code, message);
+  return null;
+}
+
+function damageTo<T>(findings: Findings, read: () => T): T | null {
+  try {
+    return read();
+  } catch (error) {
+    if (!(error instanceof StoreError) || !error.code.startsWith("CORRUPT")) throw error;
+    findings.addError(error);
+    return null;
+  }
+}
+
+async function checkBySql(
+  path: string,
+  findings: Findings,
+  options: StoreOptions & CheckOptions,
+): Promise<void> {
+  try {
+    using store = openStore(path, { ...options, create: false });
+    await checkHeads(store, findings, options);
+  } catch (error) {
+    findings.addError(error);
+  }
+}
