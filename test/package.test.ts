@@ -1,0 +1,97 @@
+/** The package as it is published: built, and used from other processes by its own name, with import and require. */
+import { execFileSync } from "node:child_process";
+import fs from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+let directory: string;
+
+beforeAll(() => {
+  directory = fs.mkdtempSync(join(tmpdir(), "bough-package-"));
+  const compiler = join(root, "node_modules/typescript/bin/tsc");
+  const parameters = ["-p", join(root, "tsconfig.build.json"), "--outDir", join(directory, "dist")];
+  execFileSync(process.execPath, [compiler, ...parameters], { stdio: "pipe" });
+  fs.copyFileSync(join(root, "package.json"), join(directory, "package.json"));
+  fs.symlinkSync(join(root, "node_modules"), join(directory, "node_modules"), "dir");
+});
+afterAll(() => fs.rmSync(directory, { recursive: true, force: true }));
+
+/** What a program prints; its name decides whether it is a module or CommonJS. */
+function run(name: string, source: string): string[] {
+  const file = join(directory, name);
+  fs.writeFileSync(file, source);
+  const output = execFileSync(process.execPath, [file], {
+    cwd: directory,
+    encoding: "utf8",
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  return output.trim().split("\n");
+}
+
+describe("bough/better-sqlite3", () => {
+  test("is the class itself for require", () => {
+    const printed = run(
+      "required.cjs",
+      `const Database = require("bough/better-sqlite3");
+       console.log(typeof Database, Database.length >= 0, typeof Database.SqliteError);
+       const db = new Database("required.db");
+       db.exec("CREATE TABLE t(a)");
+       db.prepare("INSERT INTO t VALUES (?)").run("from CommonJS");
+       console.log(db instanceof Database, db.prepare("SELECT a FROM t").pluck().get());
+       try { db.exec("INSERT INTO none VALUES (1)") }
+       catch (error) { console.log(error instanceof Database.SqliteError, error.code) }
+       db.close();
+       console.log(Database(":memory:") instanceof Database);`,
+    );
+    expect(printed).toEqual([
+      "function true function",
+      "true from CommonJS",
+      "true SQLITE_ERROR",
+      "true",
+    ]);
+  });
+
+  test("is the default for import, and finds what require wrote", () => {
+    const printed = run(
+      "imported.mjs",
+      `import Database, { SqliteError } from "bough/better-sqlite3";
+       const db = new Database("required.db", { fileMustExist: true });
+       console.log(db.prepare("SELECT a FROM t").pluck().get(), Database.SqliteError === SqliteError);`,
+    );
+    expect(printed).toEqual(["from CommonJS true"]);
+  });
+});
+
+describe("bough", () => {
+  test("opens a store for import and require", () => {
+    const program = `
+      const store = openStore("store");
+      const shop = store.databases()[0] ?? store.createDatabase("shop");
+      const db = store.connect("shop");
+      db.exec("CREATE TABLE IF NOT EXISTS t(a); INSERT INTO t VALUES (1)");
+      console.log(db.prepare("SELECT count(*) FROM t").pluck().get(), shop.branch().log().length);
+      store.close();`;
+    expect(run("store.mjs", `import { openStore } from "bough"; ${program}`)).toEqual(["1 2"]);
+    expect(run("store.cjs", `const { openStore } = require("bough"); ${program}`)).toEqual(["2 3"]);
+  });
+
+  test("ends by itself with open stores, and the next process can open them", () => {
+    run(
+      "leave.mjs",
+      `import { openStore } from "bough";
+       const store = openStore("left");
+       store.createDatabase("shop");
+       store.connect("shop").exec("CREATE TABLE t(a)");`,
+    );
+    const printed = run(
+      "after.mjs",
+      `import { openStore } from "bough";
+       const store = openStore("left");
+       console.log(store.connect("shop").prepare("SELECT count(*) FROM t").pluck().get());`,
+    );
+    expect(printed).toEqual(["0"]);
+  });
+});
