@@ -84,6 +84,7 @@ function stepBackup(
   if (source.status === ConnectionStatus.closed) {
     throw new TypeError("The database connection is not open");
   }
+  source.keptError = null;
   target.enter();
   let code: number;
   try {

@@ -47,9 +47,9 @@ function runFirst(state: ConnectionState, text: number, options: ScriptOptions):
       heap.scratch,
       heap.scratch + 4,
     );
+    state.check(prepared);
     const statement = heap.i32[heap.scratch >> 2]!;
     const tail = heap.i32[(heap.scratch + 4) >> 2]!;
-    state.check(prepared);
     if (statement === 0) return 0;
     try {
       options.onStatement?.(statement);

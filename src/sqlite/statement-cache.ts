@@ -131,8 +131,9 @@ function prepareStatement(state: ConnectionState, sql: string, flags: number): n
   try {
     const tail = heap.scratch + 4;
     const code = exports.sqlite3_prepare_v3(state.pointer, text, -1, flags, heap.scratch, tail);
-    pointer = heap.i32[heap.scratch >> 2]!;
+    // On failure the scratch words may be those of a query that a virtual table's factory made meanwhile.
     if (code !== SQLITE_OK) throw state.failure();
+    pointer = heap.i32[heap.scratch >> 2]!;
     if (pointer === 0) throw new RangeError("The supplied SQL string contains no statements");
     requireSingleStatement(heap.u8, heap.i32[tail >> 2]!);
     return pointer;

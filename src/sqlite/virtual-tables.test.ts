@@ -160,3 +160,36 @@ test("safe integers and directOnly", () => {
   db.exec("CREATE VIEW w AS SELECT * FROM v");
   expect(() => db.prepare("SELECT * FROM w").all()).toThrow('unsafe use of virtual table "v"');
 });
+
+test("a factory may use other connections, also when it fails afterwards", () => {
+  const db = memory();
+  const other = memory().exec("CREATE TABLE t(a); INSERT INTO t VALUES(1)");
+  const iterator = other.prepare("SELECT a FROM t").pluck().iterate();
+  let failing = true;
+  db.table("m", () => {
+    const columns = other.prepare("SELECT 'c' || a FROM t").pluck().all() as string[];
+    if (failing) throw new Error("later");
+    return {
+      columns,
+      *rows() {
+        yield other.prepare("SELECT a + 1 FROM t").raw().get();
+      },
+    };
+  });
+  for (let round = 0; round < 20; round++) {
+    expect(() => db.prepare("CREATE VIRTUAL TABLE v USING m").run()).toThrow("later");
+    expect(() => db.exec("CREATE VIRTUAL TABLE v USING m")).toThrow("later");
+  }
+  failing = false;
+  db.exec("CREATE VIRTUAL TABLE v USING m");
+  expect(db.prepare("SELECT * FROM v").get()).toEqual({ c1: 2 });
+  expect([...iterator]).toEqual([1]);
+  const reopened = new Connection(runtime, { name: ":memory:", bytes: db.serialize() });
+  failing = true;
+  reopened.table("m", () => {
+    other.prepare("SELECT a, 5 FROM t").get();
+    throw new Error("connect");
+  });
+  expect(() => reopened.prepare("SELECT * FROM v")).toThrow("connect");
+  expect(other.prepare("SELECT a, 5 FROM t").raw().get()).toEqual([1, 5]);
+});
