@@ -53,7 +53,7 @@ export class CommandContext {
     const { openStore } = await import("../store/store.ts");
     const store = openStore(this.storePath, {
       create: options.create ?? false,
-      ...(await this.#key()),
+      ...(await this.keyOptions()),
     });
     let result: T;
     try {
@@ -69,7 +69,8 @@ export class CommandContext {
     return result;
   }
 
-  async #key(): Promise<{ keyFile: string } | { key: Uint8Array } | object> {
+  /** What opens an encrypted store, as options of the library. */
+  async keyOptions(): Promise<{ keyFile?: string; key?: Uint8Array }> {
     const { keyFile } = this.#options;
     if (keyFile !== undefined) return { keyFile };
     const key = this.terminal.env["BOUGH_KEY"];

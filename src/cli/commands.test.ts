@@ -1,4 +1,4 @@
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { CommandDirectory } from "../testing/run-command.ts";
 
@@ -199,6 +199,37 @@ describe("stat", () => {
     expect(statistics.logicalBytes).toBe(2 * statistics.uniqueBytes);
     expect(await directory.ok(["stat"])).toMatch(/│ shop\/dev +│ +2 │ +2 │ 8.0 KiB │ +0 B │/);
     expect(await directory.fails(1, ["stat", "shp"])).toContain('did you mean "shop"?');
+  });
+});
+
+describe("check", () => {
+  beforeEach(makeShop);
+
+  test("a whole store has no damage", async () => {
+    const report = await directory.json(["check", "--deep"]);
+    expect(report).toMatchObject({ ok: true, problems: [], counts: { heads: 1 } });
+    expect(await directory.ok(["check"])).toContain("No damage found; looked at");
+  });
+
+  test("a damaged chunk is found, with the revisions that it touches", async () => {
+    const pack = directory.file("store/chunks/00000001.pack");
+    const bytes = readFileSync(pack);
+    // Near the end of what is written: inside the last chunk.
+    const last = bytes.findLastIndex((byte) => byte !== 0);
+    bytes[last - 40] = (bytes[last - 40] ?? 0) ^ 1;
+    writeFileSync(pack, bytes);
+    const { exitCode, stdout, stderr } = await directory.bough(["check", "--output", "json"]);
+    expect(exitCode).toBe(1);
+    expect(JSON.parse(stderr)).toMatchObject({ error: { code: "DAMAGED" } });
+    const { problems } = JSON.parse(stdout) as {
+      problems: { code: string; revisions: string[] }[];
+    };
+    expect(problems.map(({ code }) => code)).toContain("CORRUPT_CHUNK");
+    expect(problems.flatMap(({ revisions }) => revisions)).toContain("shop");
+    const table = await directory.bough(["check"]);
+    expect(table.exitCode).toBe(1);
+    expect(table.stdout).toMatch(/^CORRUPT_CHUNK {2}.*\n {2}touches: .*shop/m);
+    expect(table.stderr).toMatch(/^bough: Cannot trust store .*found\n$/);
   });
 });
 

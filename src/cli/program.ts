@@ -2,6 +2,7 @@
 import { Command, Option } from "commander";
 import { CommandContext, type GlobalOptions } from "./command-context.ts";
 import { addBranchCommands } from "./commands/branch.ts";
+import { addCheckCommand } from "./commands/check.ts";
 import { addDatabaseCommands } from "./commands/database.ts";
 import { addKeyCommands } from "./commands/key.ts";
 import { addLogCommand } from "./commands/log.ts";
@@ -61,6 +62,7 @@ export function makeProgram(context: CommandContext, version: string): Command {
   addLogCommand(program, context);
   addRestoreCommand(program, context);
   addStatCommand(program, context);
+  addCheckCommand(program, context);
   addKeyCommands(program, context);
   addHelpCommand(program);
   program.addHelpText(
