@@ -225,6 +225,7 @@ function* storeHistory(
         timeline: work.timeline.row.id,
         headVersion: work.head.version,
         layers: ownLayers(work),
+        pageAt: (page: number, version: number) => work.head.view.peek(page, version),
       })),
     });
     batch.putHistory({ segment, databaseId: database.refs.row.id, size: written.size });

@@ -112,6 +112,8 @@ export interface HistoryRequest {
     readonly headVersion: number;
     /** Newest first. */
     readonly layers: readonly Layer[];
+    /** A page of the timeline as of a version; only looked at before the next call. */
+    readonly pageAt: (page: number, version: number) => Uint8Array;
   }[];
 }
 
@@ -144,8 +146,15 @@ export function* writeTimelineHistory(
             if (frame.version >= headVersion) continue;
             key.page = page;
             key.version = frame.version;
-            const isDelta = addFrame(writer, key, frame, deltas >= IMAGE_INTERVAL);
-            deltas = isDelta ? deltas + 1 : 0;
+            if (frame.kind === FrameKind.delta && deltas >= IMAGE_INTERVAL) {
+              // Frames replayed from the log have no images of their own.
+              const payload = frame.image ?? timeline.pageAt(page, frame.version);
+              writer.add({ ...key, kind: FrameKind.image, payload });
+              deltas = 0;
+            } else {
+              addFrame(writer, key, frame);
+              deltas = frame.kind === FrameKind.delta ? deltas + 1 : 0;
+            }
             if (++count % 256 === 0) yield;
           }
         }
@@ -164,28 +173,27 @@ export function* writeTimelineHistory(
 const NO_FRAMES: readonly Frame[] = [];
 const NO_BYTES: Uint8Array = new Uint8Array(0);
 
-/** Returns whether it was added as a delta. */
-function addFrame(
-  writer: HistoryWriter,
-  key: HistoryKey,
-  frame: Frame,
-  prefersImage: boolean,
-): boolean {
+function addFrame(writer: HistoryWriter, key: HistoryKey, frame: Frame): void {
   const { kind, delta, image, reference } = frame;
-  if (kind === FrameKind.delta && !(prefersImage && image !== null)) {
-    invariant(delta !== null, "A delta frame has its delta");
-    writer.addDelta(key, delta, frame.deltaStart, frame.deltaEnd);
-    return true;
+  switch (kind) {
+    case FrameKind.delta:
+      invariant(delta !== null, "A delta frame has its delta");
+      writer.addDelta(key, delta, frame.deltaStart, frame.deltaEnd);
+      return;
+    case FrameKind.zero:
+      writer.add({ ...key, kind, payload: NO_BYTES });
+      return;
+    case FrameKind.reference:
+      invariant(reference !== null, "A reference frame has its reference");
+      writer.add({
+        ...key,
+        kind,
+        payload: encodeHistoryReference(reference.chunk.id, reference.slot),
+      });
+      return;
+    case FrameKind.image:
+      invariant(image !== null, "An image frame has its image");
+      writer.add({ ...key, kind, payload: image });
+      return;
   }
-  if (kind === FrameKind.zero) {
-    writer.add({ ...key, kind, payload: NO_BYTES });
-  } else if (kind === FrameKind.reference) {
-    invariant(reference !== null, "A reference frame has its reference");
-    const payload = encodeHistoryReference(reference.chunk.id, reference.slot);
-    writer.add({ ...key, kind, payload });
-  } else {
-    invariant(image !== null, "An image frame has its image");
-    writer.add({ ...key, kind: FrameKind.image, payload: image });
-  }
-  return false;
 }
