@@ -278,6 +278,18 @@ export class Engine implements PageStager {
     }
   }
 
+  /** Like `checkpoint`, in slices between which the event loop runs. */
+  async checkpointAsync(): Promise<void> {
+    this.assertWritable();
+    const lsn = this.state.log.lastLsn;
+    while ((this.state.catalog.state()?.checkpointLsn ?? 0) < lsn) {
+      this.#checkpoint ??= runCheckpoint(this.state, this.#progress);
+      this.#runCheckpoint(IDLE_SLICE_MS);
+      await new Promise((resolve) => setImmediate(resolve));
+      this.assertWritable();
+    }
+  }
+
   /** New data is sealed with a new data key from now on, all keys are wrapped with the new master key. */
   rotateKey(key: Uint8Array | string): void {
     this.assertWritable();

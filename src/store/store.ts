@@ -170,6 +170,11 @@ export class Store {
     this.#engine.checkpoint();
   }
 
+  /** The twin of `checkpoint` for callers that await: the event loop goes on meanwhile. */
+  checkpointAsync(): Promise<void> {
+    return this.#engine.checkpointAsync();
+  }
+
   /** Seals everything written from now on with a new key, and lets only the new master key open the store. */
   rotateKey(key: Uint8Array | string): void {
     this.#engine.rotateKey(key);
@@ -192,8 +197,22 @@ export class Store {
     this.#engine.close();
   }
 
+  /** The twin of `close` for callers that await: the checkpoint happens in slices before the rest. */
+  async closeAsync(): Promise<void> {
+    if (!this.#engine.isOpen) return;
+    try {
+      await this.#engine.checkpointAsync();
+    } finally {
+      this.close();
+    }
+  }
+
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.closeAsync();
   }
 
   #sqlite(): SqliteRuntime {
