@@ -1,4 +1,4 @@
-/** The id of a page's content, for deduplication: see DESIGN "chunk id" in docs/architecture.md for why not a CRC. */
+/** The id of a page's content, for deduplication. Why not a CRC: docs/architecture.md, "Addresses, deduplication, checksums". */
 import { hash } from "node:crypto";
 import type { StoreCipher } from "../encryption/cipher.ts";
 
