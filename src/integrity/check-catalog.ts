@@ -135,6 +135,7 @@ function revisionsOf(key: RowKey, index: RevisionIndex): string[] {
   const { databaseId, branchId, timeline, version, what } = key;
   if (databaseId === null) return what === "the store state" ? index.heads() : [];
   if (branchId !== null) return index.branch(databaseId, branchId);
-  if (timeline !== null && version !== null) return [index.version(databaseId, timeline, version)];
+  if (timeline !== null && version !== null)
+    return [index.version(databaseId, timeline, String(version))];
   return index.heads(databaseId, timeline);
 }

@@ -75,7 +75,7 @@ async function checkEntries(
       chain?.apply(entry);
     } catch (error) {
       const { timeline, version } = entry;
-      findings.addError(error, [index.version(databaseId, timeline, version)]);
+      findings.addError(error, [index.version(databaseId, timeline, String(version))]);
     }
     if (++count % ENTRIES_PER_TURN === 0) await nextTurn();
   }

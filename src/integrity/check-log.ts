@@ -7,11 +7,13 @@ import { idKey } from "../page/chunk-handle.ts";
 import type { StoreParts } from "../checkpoint/store-state.ts";
 import { decodeCommit, decodeRefChange, RecordKind } from "../transaction/commit-record.ts";
 import type { Findings } from "./report.ts";
+import type { LoggedSpan } from "./revision-index.ts";
 
 /** A page that a commit in the log has in a chunk. */
 export interface LoggedReference {
   readonly databaseId: number;
   readonly timeline: number;
+  readonly version: number;
   readonly chunkId: Uint8Array;
   readonly slot: number;
 }
@@ -20,6 +22,8 @@ export interface LogContents {
   readonly references: LoggedReference[];
   /** Where chunks are that the catalog may not know yet, by id. */
   readonly places: Map<string, ChunkPlace>;
+  /** By database and timeline. */
+  readonly spans: Map<string, LoggedSpan>;
   /** Records are missing: nothing says which branches they would have changed. */
   readonly isDamaged: boolean;
 }
@@ -37,7 +41,12 @@ export interface LogCheckRequest {
 export function checkLog(request: LogCheckRequest): LogContents {
   const { parts, findings, afterLsn } = request;
   const { storage, storeId, cipher } = parts;
-  const contents: LogContents = { references: [], places: new Map(), isDamaged: false };
+  const contents: LogContents = {
+    references: [],
+    places: new Map(),
+    spans: new Map(),
+    isDamaged: false,
+  };
   const damage: unknown[] = [];
   try {
     for (const entry of new LogReader({ storage, storeId, cipher, afterLsn }).entries()) {
@@ -66,7 +75,7 @@ export function checkLog(request: LogCheckRequest): LogContents {
 
 function readRecord(
   { refs }: LogCheckRequest,
-  { references, places }: LogContents,
+  { references, places, spans }: LogContents,
   { lsn, kind, payload }: { lsn: number; kind: number; payload: Uint8Array },
 ): void {
   if (kind === RecordKind.refChange) {
@@ -75,12 +84,22 @@ function readRecord(
     return;
   }
   if (kind !== RecordKind.commit) return;
-  for (const { databaseId, timelineId: timeline, frames } of decodeCommit(payload, lsn)) {
+  for (const part of decodeCommit(payload, lsn)) {
+    const { databaseId, timelineId: timeline, version, frames } = part;
+    const span = spans.get(`${databaseId}/${timeline}`);
+    if (span !== undefined) span.last = version;
+    else
+      spans.set(`${databaseId}/${timeline}`, {
+        databaseId,
+        timeline,
+        first: version,
+        last: version,
+      });
     for (const { reference } of frames) {
       if (reference === null) continue;
       const { id: chunkId, place, slot } = reference;
       places.set(idKey(chunkId), place);
-      references.push({ databaseId, timeline, chunkId, slot });
+      references.push({ databaseId, timeline, version, chunkId, slot });
     }
   }
 }

@@ -17,7 +17,7 @@ import { checkHistorySegment } from "./check-history.ts";
 import { checkLog, type LogContents } from "./check-log.ts";
 import { PageMapChecker } from "./check-page-maps.ts";
 import { type CheckOptions, type CheckProgress, type Findings, nextTurn } from "./report.ts";
-import { RevisionIndex } from "./revision-index.ts";
+import { range, RevisionIndex } from "./revision-index.ts";
 
 const NODES_PER_TURN = 16;
 
@@ -41,7 +41,7 @@ export async function checkParts(
     refs: options.isOpen ? null : refs,
     heads,
   });
-  const index = new RevisionIndex(contents, refs);
+  const index = new RevisionIndex(contents, refs, log.spans.values());
   reportDamagedRows(contents, index, findings);
   const { catalog, chunks: store, handles, cipher } = parts;
   const locate = locator(parts, log);
@@ -108,11 +108,13 @@ function checkLoggedReferences({
   readonly chunks: ChunkChecker;
   readonly log: LogContents;
 }): void {
-  for (const { databaseId, timeline, chunkId, slot } of log.references) {
+  for (const { databaseId, timeline, version, chunkId, slot } of log.references) {
     const pageSize = refs.databases.get(databaseId)?.row.pageSize;
     if (pageSize === undefined) continue;
     const problem = chunks.slotProblem(parts.handles.intern(chunkId), slot, pageSize);
     if (problem === null) continue;
+    const last = log.spans.get(`${databaseId}/${timeline}`)?.last ?? version;
+    problem.revisions.add(index.version(databaseId, timeline, range(version, last)));
     for (const revision of index.heads(databaseId, timeline)) problem.revisions.add(revision);
   }
 }

@@ -29,6 +29,14 @@ export interface RootUse {
   readonly revisions: Set<string>;
 }
 
+/** Commits of a timeline that are in the log only. */
+export interface LoggedSpan {
+  readonly databaseId: number;
+  readonly timeline: number;
+  readonly first: number;
+  last: number;
+}
+
 export interface HistorySpan {
   readonly timeline: number;
   readonly from: number;
@@ -48,7 +56,7 @@ export class RevisionIndex {
   readonly #segments: Map<number, Set<string>> = new Map();
   readonly #spans: Map<number, HistorySpan[]> = new Map();
 
-  constructor(rows: ScannedRows, refs: RefState) {
+  constructor(rows: ScannedRows, refs: RefState, logged: Iterable<LoggedSpan> = []) {
     this.#refs = refs;
     for (const { databaseId, timeline, row } of rows.roots)
       this.#addRoot(databaseId, timeline, row);
@@ -62,6 +70,10 @@ export class RevisionIndex {
     for (const roots of this.#roots.values()) roots.sort((a, b) => a.version - b.version);
     this.#nameVersions();
     this.#nameHeadsAndTags();
+    for (const { databaseId, timeline, first, last } of logged) {
+      const name = this.version(databaseId, timeline, range(first, last));
+      this.#name(databaseId, { timeline, version: last }, name);
+    }
   }
 
   roots(): RootUse[] {
@@ -102,7 +114,7 @@ export class RevisionIndex {
   }
 
   /** How a user names a version of a timeline. */
-  version(databaseId: number, timeline: number, version: number | string): string {
+  version(databaseId: number, timeline: number, version: string): string {
     const database = this.#refs.databases.get(databaseId);
     if (database === undefined) return `database ${databaseId}@${version}`;
     const names = [...database.branches.values()]
@@ -134,7 +146,7 @@ export class RevisionIndex {
     for (const roots of this.#roots.values()) {
       for (const [index, root] of roots.entries()) {
         const { databaseId, timeline, version, historySegment } = root;
-        root.revisions.add(this.version(databaseId, timeline, version));
+        root.revisions.add(this.version(databaseId, timeline, String(version)));
         if (historySegment === 0) continue;
         const before = roots[index - 1];
         const from = before?.version ?? this.#parent(databaseId, timeline)?.version ?? 0;
@@ -142,10 +154,11 @@ export class RevisionIndex {
         this.#spans.set(historySegment, [...spans, { timeline, from, to: version }]);
         const [first, last] = [from + 1, version - 1];
         if (first > last) continue;
-        const range = first === last ? first : `${first}..${last}`;
-        const name = this.version(databaseId, timeline, range);
+        const name = this.version(databaseId, timeline, range(first, last));
         this.#ofSegment(historySegment).add(name);
-        before?.revisions.add(name);
+        const parent = this.#parent(databaseId, timeline);
+        if (before !== undefined) before.revisions.add(name);
+        else if (parent !== null) this.#name(databaseId, parent, name);
       }
     }
   }
@@ -185,6 +198,11 @@ export class RevisionIndex {
     if (names === undefined) this.#segments.set(segment, (names = new Set()));
     return names;
   }
+}
+
+/** Versions, as a report names them. */
+export function range(first: number, last: number): string {
+  return first === last ? String(first) : `${first}..${last}`;
 }
 
 function label(database: string, branch: string): string {
