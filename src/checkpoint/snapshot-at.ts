@@ -48,7 +48,9 @@ export function openTimeline(
   const from = snapshotAt(parts, database, row.parent);
   const layers = from.view.layers
     .filter(({ layer }) => layer.commits.length > 0 && layer.commits[0]!.version <= from.version)
-    .map(({ layer, maxVersion }) => ({ layer, maxVersion: Math.min(maxVersion, from.version) }));
+    .map((bound) =>
+      bound.maxVersion <= from.version ? bound : { layer: bound.layer, maxVersion: from.version },
+    );
   const view = new View(context, [top, ...layers], from.view.base, from);
   return new Timeline(database, row, view, from);
 }

@@ -5,6 +5,8 @@
  * N1. A view never changes once made: new commits go to its top layer under greater versions, a checkpoint makes a new
  *     view. So a snapshot reads the same for ever, however long it is held.
  * N2. A page up to the page count that is found nowhere is damage, except SQLite's lock page, which holds nothing.
+ * N3. Layers of ancestors hold nothing newer than the fork, and every snapshot of a view is at least that new: which of
+ *     them has a page is the same for all of them, and remembered, so that depth costs nothing.
  */
 import type { ChunkReference } from "../page/chunk-handle.ts";
 import { EMPTY_ROOT, type PageMapRoot } from "../page/page-map.ts";
@@ -39,6 +41,10 @@ export interface CommitPlace {
   readonly timestampMs: number;
 }
 
+/** From this many layers of ancestors on, it is remembered which of them has a page. */
+const REMEMBERED_LAYERS_MIN = 4;
+const REMEMBERED_PAGES_MAX = 65_536;
+
 export class View {
   /** Newest first. */
   readonly layers: readonly BoundLayer[];
@@ -46,6 +52,10 @@ export class View {
   /** The newest commit below the timeline's own layers: its last checkpoint, or its fork point. */
   readonly floor: CommitPlace;
   readonly context: ViewContext;
+  /** Layers from here on are those of ancestors: they end at or before every snapshot of this view (N3). */
+  readonly #ancestors: number;
+  /** Where the search among the ancestors ended, by page number; null while there are few of them. */
+  readonly #places: Map<number, number> | null;
 
   constructor(
     context: ViewContext,
@@ -59,6 +69,9 @@ export class View {
     // Copied: a Snapshot here would keep its own view, and so the layers of every checkpoint, in memory for ever.
     const { version, pageCount, timestampMs } = floor;
     this.floor = { version, pageCount, timestampMs };
+    const bounded = layers.findIndex(({ maxVersion }) => maxVersion < Infinity);
+    this.#ancestors = bounded < 0 ? layers.length : bounded;
+    this.#places = layers.length - this.#ancestors < REMEMBERED_LAYERS_MIN ? null : new Map();
   }
 
   page(pageNumber: number, version: number): Uint8Array {
@@ -72,10 +85,13 @@ export class View {
 
   /** The page if it needs no input or output, for writing a delta against it. */
   cachedPage(pageNumber: number, version: number): Uint8Array | null {
-    for (const { layer, maxVersion } of this.layers) {
-      const versions = layer.pages.get(pageNumber);
-      if (versions === undefined) continue;
-      const index = versions.find(Math.min(version, maxVersion));
+    const { layers } = this;
+    for (let position = 0; position < layers.length; position++) {
+      if (position === this.#ancestors) position = this.#ancestorWith(pageNumber, version);
+      const bound = layers[position];
+      const versions = bound?.layer.pages.get(pageNumber);
+      if (bound === undefined || versions === undefined) continue;
+      const index = versions.find(Math.min(version, bound.maxVersion));
       if (index >= 0) return versions.frames[index]!.image;
     }
     return this.base.cachedPage(pageNumber);
@@ -85,22 +101,43 @@ export class View {
   #pageFrom(start: number, pageNumber: number, version: number, isKept: boolean): Uint8Array {
     const { layers, context } = this;
     for (let position = start; position < layers.length; position++) {
-      const { layer, maxVersion } = layers[position]!;
-      const versions = layer.pages.get(pageNumber);
-      if (versions === undefined) continue;
+      if (position === this.#ancestors) position = this.#ancestorWith(pageNumber, version);
+      const bound = layers[position];
+      const versions = bound?.layer.pages.get(pageNumber);
+      if (bound === undefined || versions === undefined) continue;
+      const { maxVersion } = bound;
       const index = versions.find(version < maxVersion ? version : maxVersion);
       if (index < 0) continue;
       const frame = versions.frames[index]!;
       if (isKept) frame.isShared = true;
       if (frame.image !== null) return frame.image;
+      const below = position + 1;
       return versions.image(
         index,
         context.pageSize,
-        () => this.#pageFrom(position + 1, pageNumber, version, false),
+        () => this.#pageFrom(below, pageNumber, version, false),
         (reference) => context.readChunkPage(reference),
       );
     }
     return this.base.page(pageNumber);
+  }
+
+  /** The first of the ancestors' layers that has the page; the number of layers when none does. */
+  #ancestorWith(pageNumber: number, version: number): number {
+    const { layers } = this;
+    const places = this.#places;
+    if (places === null) return this.#ancestors;
+    const known = places.get(pageNumber);
+    if (known !== undefined) return known;
+    let place = this.#ancestors;
+    for (; place < layers.length; place++) {
+      const { layer, maxVersion } = layers[place]!;
+      const versions = layer.pages.get(pageNumber);
+      if (versions !== undefined && versions.find(Math.min(version, maxVersion)) >= 0) break;
+    }
+    if (places.size >= REMEMBERED_PAGES_MAX) places.clear();
+    places.set(pageNumber, place);
+    return place;
   }
 }
 
