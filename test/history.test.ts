@@ -11,6 +11,7 @@ import { headOf, resolveRevision } from "../src/store/resolve-revision.ts";
 import type { StoreConnection } from "../src/store/store-connection.ts";
 import type { StoreOptions } from "../src/store/store-options.ts";
 import { openStore, type Store } from "../src/store/store.ts";
+import type { Snapshot } from "../src/transaction/snapshot.ts";
 import { Random } from "../src/testing/random.ts";
 
 let directories: string[] = [];
@@ -27,6 +28,8 @@ class Recorded {
   store: Store;
   readonly #path: string;
   #options: StoreOptions;
+  /** Snapshots that somebody goes on reading, until the store is closed. */
+  #held: { readonly snapshot: Snapshot; readonly hash: string }[] = [];
   /** By revision, for example "shop/dev@12". */
   readonly hashes: Map<string, string> = new Map();
 
@@ -48,9 +51,12 @@ class Recorded {
   }
 
   note(branch: string): void {
-    const { version } = this.store.database("shop").branch(branch).head;
-    if (version === 0) return;
-    this.hashes.set(`shop/${branch}@${version}`, hashOf(this.store, `shop/${branch}`));
+    const { database, branch: row } = resolveRevision(this.store.engine, `shop/${branch}`);
+    const snapshot = headOf(database, row);
+    if (snapshot.version === 0) return;
+    const hash = hashOfPages(snapshot);
+    this.hashes.set(`shop/${branch}@${snapshot.version}`, hash);
+    this.#held.push({ snapshot, hash });
   }
 
   /** Also what a fork reads below its fork point. */
@@ -64,9 +70,12 @@ class Recorded {
   verify(): void {
     for (const [revision, hash] of this.hashes)
       expect(hashOf(this.store, revision), revision).toBe(hash);
+    for (const { snapshot, hash } of this.#held)
+      expect(hashOfPages(snapshot), `held version ${snapshot.version}`).toBe(hash);
   }
 
   reopen(options: StoreOptions = {}): void {
+    this.#held = [];
     this.store.close();
     this.#options = { ...this.#options, ...options };
     this.store = openStore(this.#path, this.#options);
@@ -94,17 +103,15 @@ class Recorded {
 
 function hashOf(store: Store, revision: string): string {
   const { database, branch, snapshot } = resolveRevision(store.engine, revision);
-  const { pageCount, page } = pagesOf(snapshot ?? headOf(database, branch));
-  const hash = createHash("sha256");
-  for (let number = 1; number <= pageCount; number++) hash.update(page(number));
-  return `${pageCount} pages ${hash.digest("hex")}`;
+  return hashOfPages(snapshot ?? headOf(database, branch));
 }
 
-function pagesOf(snapshot: ReturnType<typeof headOf>): {
-  pageCount: number;
-  page: (number: number) => Uint8Array;
-} {
-  return { pageCount: snapshot.pageCount, page: (number) => snapshot.page(number) };
+/** Does not say that it keeps the pages, so that their memory may be written again as soon as the engine thinks it may. */
+function hashOfPages(snapshot: Snapshot): string {
+  const { pageCount } = snapshot;
+  const hash = createHash("sha256");
+  for (let number = 1; number <= pageCount; number++) hash.update(snapshot.peek(number));
+  return `${pageCount} pages ${hash.digest("hex")}`;
 }
 
 const CREATE = "CREATE TABLE t(id INTEGER PRIMARY KEY, value TEXT, filler BLOB)";
