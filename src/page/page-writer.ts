@@ -153,6 +153,7 @@ export class PageWriter {
     if (place === undefined) return null;
     const chunk = handles.intern(place.chunkId);
     chunk.location ??= locate(chunk.id) ?? null; // A commit record says where its chunks are.
+    if (chunk.location === null) return null; // Stored again: what is built on an unknown chunk could never be read.
     return { chunk, slot: place.slot };
   }
 
@@ -185,7 +186,8 @@ export class PageWriter {
     }
     const references = draft.hashes.map((key, slot) => {
       const reference: ChunkReference = { chunk: handle, slot };
-      pending.pages.set(key, reference);
+      // Another writer may have stored the page meanwhile, and its place may be on the way into the index.
+      if (!pending.pages.has(key)) pending.pages.set(key, reference);
       this.#unwritten.delete(key);
       return reference;
     });
