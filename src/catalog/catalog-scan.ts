@@ -76,7 +76,7 @@ export function* scanCatalog(store: KeyValueStore): Generator<ScannedRow, void, 
 }
 
 function decodeRow(key: Uint8Array, sealed: Uint8Array): ScannedRow {
-  const table = key[0];
+  const table = key[0] ?? 0;
   if (table === Table.node) return { kind: "node", id: key.subarray(1), bytes: sealed };
   const value = openValue(key, sealed, rowKey(key).what);
   switch (table) {

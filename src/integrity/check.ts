@@ -86,6 +86,7 @@ async function checkRoots(run: CheckRun): Promise<void> {
   const roots = run.index.roots();
   let nodes = 0;
   for (const [done, use] of roots.entries()) {
+    onProgress({ phase: "pages", done, total: roots.length });
     for (const _ of pageMaps.check(use)) {
       if (++nodes % NODES_PER_TURN !== 0) continue;
       onProgress({ phase: "pages", done, total: roots.length });

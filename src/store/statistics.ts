@@ -6,7 +6,7 @@
  *   unique     the different pages among them: logical less what branches and equal pages share
  *   stored     what these take in chunks, compressed: unique less what compression saves
  */
-import { currentTimelineId, livingBranches } from "../branch/refs.ts";
+import { currentTimelineId, livingBranches, MAIN_BRANCH } from "../branch/refs.ts";
 import { HISTORY_DIRECTORY } from "../checkpoint/history-files.ts";
 import { timelineOf } from "../checkpoint/snapshot-at.ts";
 import { StoreError } from "../errors.ts";
@@ -170,18 +170,17 @@ function databaseStatistics(database: OpenDatabase, owners: readonly Owner[]): D
   const { name, pageSize } = database.refs.row;
   const branches = owners
     .filter((owner) => owner.database === database)
-    .map(({ branchId, ownBytes, ownStoredBytes }): BranchStatistics & { isMain: boolean } => {
+    .map(({ branchId, ownBytes, ownStoredBytes }): BranchStatistics => {
       const branch = database.refs.branches.get(branchId)!;
       const { version, pageCount } = timelineOf(database, currentTimelineId(branch)).head;
       const bytes = pageCount * pageSize;
-      const isMain = branchId === 1;
-      return { isMain, name: branch.name, version, pageCount, bytes, ownBytes, ownStoredBytes };
+      return { name: branch.name, version, pageCount, bytes, ownBytes, ownStoredBytes };
     })
     .sort(
       (left, right) =>
-        Number(right.isMain) - Number(left.isMain) || (left.name < right.name ? -1 : 1),
-    )
-    .map(({ isMain: _, ...branch }) => branch);
+        Number(right.name === MAIN_BRANCH) - Number(left.name === MAIN_BRANCH) ||
+        (left.name < right.name ? -1 : 1),
+    );
   const logicalBytes = branches.reduce((sum, branch) => sum + branch.bytes, 0);
   return { name, pageSize, logicalBytes, branches };
 }
