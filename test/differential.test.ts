@@ -112,5 +112,5 @@ test("a branch answers random SQL like stock SQLite", { timeout: 3_600_000 }, as
     }
   }
   // Random SQL that mostly fails would prove little.
-  expect(failures / statements).toBeLessThan(0.35);
+  expect(failures / statements).toBeLessThan(0.5);
 });

@@ -63,10 +63,16 @@ function verifyDatabase(
   random: Random,
   { integrityShare = 0.1, randomRevisions = 4 }: VerifyOptions,
 ): void {
+  const { pageSize } = store.database(database.name);
   const check = (revision: string, expected: Rows | null, withIntegrity: boolean): void => {
     const connection = store.connect(revision);
     expectRows(readRows(connection), expected, revision);
-    if (withIntegrity) expect(integrityOf(connection), revision).toBe("ok");
+    if (withIntegrity) {
+      expect(integrityOf(connection), revision).toBe("ok");
+      const pageCount = Number(connection.pragma("page_count", { simple: true }));
+      // Every page, also the free ones that nothing refers to. (SQLite makes a first page to serialize none.)
+      if (pageCount > 0) expect(connection.serialize().length, revision).toBe(pageCount * pageSize);
+    }
     connection.close();
   };
   for (const branch of database.living())
