@@ -106,6 +106,31 @@ test("callers that flush in one turn share one write, and those that come during
   await log.close();
 });
 
+test("with enough to write the disk begins in the same turn, one write at a time, and all is durable in order", async () => {
+  const disk = new SimulatedStorage();
+  const { log } = open({ storage: disk, segmentSize: 1 << 20 });
+  log.append(1, text("start"));
+  await log.flush();
+  disk.clearTrace();
+  const payload = new Uint8Array(1000);
+  const durable: number[] = [];
+  const writer = async (): Promise<void> => {
+    for (let round = 0; round < 4; round++) {
+      const lsn = log.append(1, payload);
+      await log.flush();
+      expect(log.durableLsn).toBeGreaterThanOrEqual(lsn);
+      durable.push(lsn);
+    }
+  };
+  await Promise.all(Array.from({ length: 64 }, () => writer()));
+  // One per round would mean that each write waits until all have appended.
+  expect(disk.countOf("write")).toBeGreaterThan(4);
+  expect(disk.countOf("write")).toBeLessThan(64);
+  expect(durable.length).toBe(4 * 64);
+  expect(log.durableLsn).toBe(log.lastLsn);
+  await log.close();
+});
+
 test("one synchronous flush is one durable write, and a flush with nothing new is none", async () => {
   const disk = new SimulatedStorage();
   const { log } = open({ storage: disk });

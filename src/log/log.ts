@@ -47,6 +47,8 @@ export const SEGMENT_SIZE_DEFAULT: number = 16 << 20;
 /** The first segment of a log is small, and each full one is followed by one of twice its size, up to `segmentSize`. */
 const FIRST_SEGMENT_SIZE = 1 << 20;
 const PENDING_BYTES_MAX_DEFAULT = 4 << 20;
+/** Some two dozen small commits: executing as many more takes about as long as writing these. */
+const EARLY_WRITE_BYTES = 8 * 1024;
 
 /**
  * full: durable when the call returns. normal: handed to the system, survives the end of the process but perhaps not a
@@ -224,9 +226,9 @@ export class Log {
     if (this.phase.name !== "open") return Promise.reject(this.unusable());
     if (this.durable === this.last) return Promise.resolve();
     if (this.inFlight?.lastLsn === this.last) return this.inFlight.group.promise;
-    this.gathering ??= new Group();
-    this.schedule();
-    return this.gathering.promise;
+    const group = (this.gathering ??= new Group());
+    this.beginWrite();
+    return group.promise;
   }
 
   /** Closes the segment; the next record starts a new one. Durable when it returns. */
@@ -416,9 +418,17 @@ export class Log {
     if (segment.usedBytes > segment.header.fileSize / 2) this.files.prepare(this.nextSegmentSize());
   }
 
-  /** Writes begin after the current turn, so that all callers of this turn share one (L1). */
-  private schedule(): void {
-    if (this.scheduled || this.inFlight !== null) return;
+  /**
+   * A write begins after the current turn, so that all callers of this turn share one (L1); with enough to write it
+   * begins at once, so that the disk works while the turn goes on.
+   */
+  private beginWrite(): void {
+    if (this.inFlight !== null) return;
+    if (this.buffer.size >= EARLY_WRITE_BYTES) {
+      this.startWrite();
+      return;
+    }
+    if (this.scheduled) return;
     this.scheduled = true;
     setImmediate(() => {
       this.scheduled = false;
@@ -430,6 +440,7 @@ export class Log {
     const segment = this.segment;
     const group = this.gathering;
     if (group === null || segment === null || this.phase.name !== "open") return;
+    if (this.inFlight !== null) return; // finishWrite goes on with what gathers.
     const batch = this.buffer.take();
     const inFlight = { segment, batch, group, lastLsn: this.last, covered: batch.size === 0 };
     this.gathering = null;
@@ -459,6 +470,6 @@ export class Log {
     this.written = Math.max(this.written, this.durable);
     this.buffer.giveBack(inFlight.batch);
     inFlight.group.resolve();
-    if (this.gathering !== null) this.schedule();
+    if (this.gathering !== null) this.beginWrite();
   }
 }
