@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { Random } from "../testing/random.ts";
 import { SimulatedStorage } from "../testing/simulated-storage.ts";
 import { resolveOptions } from "./store-options.ts";
 import { openStore, type Store } from "./store.ts";
@@ -107,6 +108,26 @@ describe("a closed store", () => {
     expect(rows.next().done).toBe(false);
     rows.return?.();
     store.close();
+  });
+});
+
+describe("the clock", () => {
+  test("may have fractions of milliseconds, which a reopen does not stumble over", () => {
+    const storage = new SimulatedStorage();
+    const now = (): number => 1_763_600_000_000.75;
+    let store = openStore("", { storage, backend: "memory", now });
+    store.createDatabase("shop");
+    store.connect("shop").exec("CREATE TABLE t(a)");
+    store = openStore("", { storage: storage.copyAfterCrash(new Random(1)), now });
+    expect(store.database("shop").branch().head.timestamp.getTime()).toBe(1_763_600_000_000);
+    store.close();
+  });
+
+  test("that gives no time is refused when it is asked", () => {
+    for (const time of [NaN, -1, Infinity])
+      expect(() =>
+        openStore("", { storage: new SimulatedStorage(), backend: "memory", now: () => time }),
+      ).toThrow(RangeError);
   });
 });
 

@@ -71,7 +71,16 @@ export function resolveOptions(options: StoreOptions): ResolvedOptions {
     transactionBytesMax: bytes("transactionBytesMax", options.transactionBytesMax, 16 * MIB),
     logSegmentBytes: bytes("logSegmentBytes", options.logSegmentBytes, 16 * MIB),
     chunkPages,
-    now: options.now ?? Date.now,
+    now: options.now === undefined ? Date.now : wholeMilliseconds(options.now),
+  };
+}
+
+/** What is stored are whole milliseconds from 1970 on, whatever a clock gives. */
+function wholeMilliseconds(now: () => number): () => number {
+  return () => {
+    const timestampMs = Math.floor(now());
+    if (Number.isSafeInteger(timestampMs) && timestampMs >= 0) return timestampMs;
+    throw new RangeError(`Option "now": ${timestampMs} is not a time in milliseconds since 1970`);
   };
 }
 
