@@ -1,6 +1,7 @@
 /** Faults that other tests found once, each in its shortest form. */
 import { describe, expect, test } from "vitest";
 import { openStore } from "../src/store/store.ts";
+import { Random } from "../src/testing/random.ts";
 import { SimulatedStorage } from "../src/testing/simulated-storage.ts";
 import { SMALL_STORE } from "./store-workload.ts";
 
@@ -87,5 +88,27 @@ describe("a large transaction that cannot write its chunks", () => {
     store.close();
     store = openStore("", { ...SMALL_STORE, storage });
     store.connect("shop").exec("INSERT INTO item VALUES (1, randomblob(50000))");
+  });
+});
+
+describe("pages that a transaction took and gave back", () => {
+  test("are pages of zeros on every path: SQLite never writes them", () => {
+    const storage = new SimulatedStorage();
+    let store = openStore("", { ...SMALL_STORE, transactionBytesMax: 1 << 20, storage });
+    store.createDatabase("shop");
+    const connection = store.connect("shop");
+    connection.exec("CREATE TABLE item(id INTEGER PRIMARY KEY, value BLOB)");
+    connection.exec(`BEGIN; INSERT INTO item VALUES (1, randomblob(60000)), (2, randomblob(9000));
+      DELETE FROM item WHERE id = 1; COMMIT`);
+    const bytes = connection.serialize();
+    const free = Number(connection.pragma("freelist_count", { simple: true }));
+    expect(free).toBeGreaterThan(10);
+    expect(bytes.length).toBe(4096 * store.database("shop").branch().head.pageCount);
+    store.checkpoint();
+    expect(store.connect("shop@2").serialize().equals(bytes)).toBe(true);
+    connection.exec("INSERT INTO item VALUES (3, randomblob(20000)); DELETE FROM item");
+    store = openStore("", { ...SMALL_STORE, storage: storage.copyAfterCrash(new Random(1)) });
+    expect(store.connect("shop@2").serialize().equals(bytes)).toBe(true);
+    store.connect("shop").serialize();
   });
 });
