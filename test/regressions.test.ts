@@ -100,7 +100,7 @@ describe("pages that a transaction took and gave back", () => {
     connection.exec("CREATE TABLE item(id INTEGER PRIMARY KEY, value BLOB)");
     connection.exec(`BEGIN; INSERT INTO item VALUES (1, randomblob(60000)), (2, randomblob(9000));
       DELETE FROM item WHERE id = 1; COMMIT`);
-    const bytes = connection.serialize();
+    const bytes = store.connect("shop@2").serialize();
     const free = Number(connection.pragma("freelist_count", { simple: true }));
     expect(free).toBeGreaterThan(10);
     expect(bytes.length).toBe(4096 * store.database("shop").branch().head.pageCount);
