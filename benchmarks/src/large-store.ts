@@ -23,7 +23,18 @@ export function largeStore(workspace: Workspace): string {
   }
   const copy = workspace.path("large-store");
   fs.cpSync(cached, copy, { recursive: true });
+  syncFiles(copy);
   return copy;
+}
+
+/** Else the system writes the copy out while something else is measured. */
+function syncFiles(directory: string): void {
+  for (const entry of fs.readdirSync(directory, { withFileTypes: true, recursive: true })) {
+    if (!entry.isFile()) continue;
+    const file = fs.openSync(path.join(entry.parentPath, entry.name), "r+");
+    fs.fsyncSync(file);
+    fs.closeSync(file);
+  }
 }
 
 function makeLargeStore(root: string, directory: string): void {

@@ -1,5 +1,6 @@
 /** bough beside better-sqlite3, in one process: `npm run bench -- --help` names the options. */
 import { benchBranches } from "./branches.ts";
+import { benchImport } from "./importing.ts";
 import type { ResultRow } from "./measure.ts";
 import { benchOpening } from "./opening.ts";
 import { benchReads } from "./reads.ts";
@@ -35,6 +36,7 @@ async function main(root: string, argv: readonly string[]): Promise<void> {
     rows.push(...(await benchWrites(sides, settings)));
     rows.push(...benchBranches(sides, settings));
     rows.push(...benchOpening(sides, settings));
+    rows.push(...benchImport(sides, settings));
     rows.push(...benchStorageCost(sides, settings));
     print(`\nWritten to ${writeJson(root, machine, rows)}`);
   } finally {
