@@ -6,7 +6,6 @@
 export type StoreErrorCode =
   // Opening a store
   | "STORE_NOT_FOUND"
-  | "STORE_EXISTS"
   | "STORE_LOCKED"
   | "STORE_CLOSED"
   | "STORE_FAILED"

@@ -25,6 +25,8 @@ export class ConnectionState {
   keptError: { readonly error: unknown } | null = null;
   /** Set while the host itself runs a pragma, which the VfsFile is then not asked about. */
   internalPragma = false;
+  /** See StatementHandle: set while a statement is prepared. */
+  answeredPragma: string | null = null;
   /** The bridge opened a database file: after ATTACH, its journal mode is not set yet. */
   fileOpened = false;
   /** The schema changed, and the transaction that did it may still be rolled back. */

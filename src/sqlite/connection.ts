@@ -51,6 +51,8 @@ export interface ConnectionOptions {
   readonly timeout?: number;
   /** Of a database that is still empty; 4096 by default. */
   readonly pageSize?: number;
+  /** What PRAGMA synchronous says at first: 0 off, 1 normal, 2 full, which is the default. */
+  readonly synchronous?: 0 | 1 | 2;
   /** Given to `Vfs.open` as the owner; the Connection itself by default. */
   readonly owner?: object;
   /** Called with each statement's SQL before it runs. */
@@ -306,7 +308,7 @@ function openDatabase(state: ConnectionState, options: ConnectionOptions): void 
 
 function configure(
   state: ConnectionState,
-  { timeout = 0, pageSize = PAGE_BYTES }: ConnectionOptions,
+  { timeout = 0, pageSize = PAGE_BYTES, synchronous = 2 }: ConnectionOptions,
 ): void {
   const { exports } = state.runtime;
   exports.sqlite3_extended_result_codes(state.pointer, 1);
@@ -317,7 +319,8 @@ function configure(
   setOption(state, SQLITE_DBCONFIG_DEFENSIVE, true);
   state.internalPragma = true;
   try {
-    runScript(state, `PRAGMA page_size=${pageSize}; ${SETTINGS}`);
+    const first = `PRAGMA page_size=${pageSize}; PRAGMA synchronous=${synchronous}`;
+    runScript(state, `${first}; ${SETTINGS}`);
   } finally {
     state.internalPragma = false;
   }

@@ -26,6 +26,8 @@ export interface StatementHandle {
   locked: boolean;
   readonly changesSchema: boolean;
   readonly cached: boolean;
+  /** The pragma that the file answered instead of SQLite, which names the column after the answer then. */
+  readonly answeredPragma: string | null;
 }
 
 const HANDLES_MAX = 500;
@@ -36,6 +38,7 @@ const DATA_STATEMENT = new RegExp(
   "i",
 );
 const SCHEMA_KEYWORD = /\b(?:create|drop|alter|attach|detach|vacuum|reindex|analyze)\b/i;
+const PRAGMA = new RegExp(`${LEADING}pragma\\b`, "i");
 const ROLLBACK = new RegExp(`${LEADING}rollback\\b`, "i");
 
 /** May be true for one that does not: that costs time only. */
@@ -66,8 +69,11 @@ export class StatementCache {
     const known = this.#cached.get(sql);
     if (known !== undefined && !known.locked) return known;
     const pointer = prepareStatement(this.#state, sql, SQLITE_PREPARE_PERSISTENT);
-    const cached = known === undefined;
-    const handle = { pointer, locked: false, changesSchema: mayChangeSchema(sql), cached };
+    // The file sees a pragma when it is prepared, so each use needs a statement of its own.
+    const cached = known === undefined && !PRAGMA.test(sql);
+    const { answeredPragma } = this.#state;
+    const changesSchema = mayChangeSchema(sql);
+    const handle = { pointer, locked: false, changesSchema, cached, answeredPragma };
     if (cached) {
       this.#cached.set(sql, handle);
       if (this.#cached.size > HANDLES_MAX) this.#evict();
@@ -84,6 +90,7 @@ export class StatementCache {
       locked: false,
       changesSchema: false,
       cached: false,
+      answeredPragma: this.#state.answeredPragma,
     };
     this.#own.add(handle);
     return handle;
@@ -127,6 +134,7 @@ function prepareStatement(state: ConnectionState, sql: string, flags: number): n
   const { exports, heap } = runtime;
   const text = heap.allocateText(sql);
   let pointer = 0;
+  state.answeredPragma = null;
   state.enter();
   try {
     const tail = heap.scratch + 4;

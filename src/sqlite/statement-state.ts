@@ -230,7 +230,8 @@ export class StatementState {
 
   columnNames(): string[] {
     const { exports, heap } = this.runtime;
-    const pointer = this.handle.pointer;
+    const { pointer, answeredPragma } = this.handle;
+    if (answeredPragma !== null) return [answeredPragma];
     const names: string[] = [];
     for (let index = 0; index < exports.sqlite3_column_count(pointer); index++) {
       names.push(heap.requireCString(exports.sqlite3_column_name(pointer, index)));

@@ -228,7 +228,10 @@ function pragma(runtime: SqliteRuntime, { file, state }: OpenFile, argument: num
   try {
     const result = file.pragma(name, value);
     if (result === null) return SQLITE_NOTFOUND;
-    if (result !== "") heap.i32[slot] = heap.allocateText(result);
+    if (result !== "") {
+      heap.i32[slot] = heap.allocateText(result);
+      if (state !== null) state.answeredPragma = name;
+    }
     return SQLITE_OK;
   } catch (error) {
     state?.keep(error);

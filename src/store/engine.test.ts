@@ -59,6 +59,18 @@ describe("opening a store", () => {
     expect(storage.listSync("")).toEqual(["notes.txt"]);
   });
 
+  test("that another process began to make, or was killed making, is not taken for other files", () => {
+    const storage = new SimulatedStorage();
+    for (const name of ["lock.1f2e", "lock.takeover-3d", "store.json.new"])
+      storage.openFileSync(name, { mode: "create" }).closeSync();
+    const store = open(storage);
+    expect(store.databases()).toEqual([]);
+    store.close();
+    const other = new SimulatedStorage();
+    other.openFileSync("lockers", { mode: "create" }).closeSync();
+    expect(() => open(other)).toThrow('"lockers" among them');
+  });
+
   test("with a damaged header gives the lock back", () => {
     const storage = new SimulatedStorage();
     open(storage).close();

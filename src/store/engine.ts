@@ -430,7 +430,8 @@ function prepareDirectory(storage: Storage, description: string, create: boolean
   }
   if (names.includes(HEADER_FILE)) return;
   if (!create) throw storeNotFound(description);
-  const foreign = names.filter((name) => name !== "lock" && !name.startsWith(HEADER_FILE));
+  // Another process may be making the store now, or have been killed while it did.
+  const foreign = names.filter((name) => !/^(?:lock(?:\..*)?|store\.json\..*)$/.test(name));
   if (foreign.length > 0)
     throw new StoreError(
       "STORE_NOT_FOUND",

@@ -54,7 +54,7 @@ export interface ImportTarget {
 }
 
 /** Pages between two rounds of moving the index of new pages into the catalog. */
-const INDEX_PAGES = 262_144;
+const INDEX_PAGES = 65_536;
 
 interface StagedPages {
   readonly staged: Map<number, ChunkReference>;

@@ -14,6 +14,9 @@ export interface ConnectOptions {
   readonly verbose?: ((...parameters: unknown[]) => unknown) | null;
 }
 
+/** As PRAGMA synchronous counts. */
+const SYNCHRONOUS = { off: 0, normal: 1, full: 2 } as const satisfies Record<Durability, number>;
+
 export class Session {
   readonly runtime: SqliteRuntime;
   /** How the Connection is to be made. */
@@ -38,12 +41,14 @@ export class Session {
     this.runtime = options.runtime;
     this.#engine = engine;
     this.#onRelease = options.onRelease;
-    this.#context = new ConnectionContext(connect.durability ?? engine.options.durability);
+    const durability = connect.durability ?? engine.options.durability;
+    this.#context = new ConnectionContext(durability);
     this.connectionOptions = {
       name: options.revision,
       readonly: connect.readonly ?? false,
       fileMustExist: true,
       pageSize: options.pageSize,
+      synchronous: SYNCHRONOUS[durability],
       owner: this.#context,
       verbose: connect.verbose ?? null,
     };

@@ -244,9 +244,10 @@ export class RevisionFile implements VfsFile {
       case "locking_mode":
         return "normal";
       case "synchronous":
-        if (value === null) return String(["off", "normal", "full"].indexOf(context.durability));
-        context.durability = parseSynchronous(value);
-        return "";
+        // SQLite keeps the setting and answers, but refuses to change it in a transaction.
+        if (value !== null && this.#lockLevel === LOCK_NONE)
+          context.durability = parseSynchronous(value);
+        return null;
       case "page_size":
         return value === null ? null : ""; // Fixed when the database is created.
       default:
