@@ -154,7 +154,7 @@ export class SqlGenerator {
       case 2:
         return `CASE WHEN ${this.condition(table, depth + 1)} THEN ${left} ELSE ${right} END`;
       case 3:
-        return `CAST(${left} AS ${random.pick(["INTEGER", "TEXT", "REAL", "BLOB"])})`;
+        return `CAST(${left} AS ${random.pick(["NUMERIC", "TEXT", "REAL", "BLOB"])})`;
       case 4:
         return `length(${left})`;
       case 5:
