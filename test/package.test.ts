@@ -1,10 +1,12 @@
 /** The package as it is published: built, and used from other processes by its own name, with import and require. */
-import { execFileSync } from "node:child_process";
+import { execFile, execFileSync } from "node:child_process";
 import fs from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { openStore } from "../src/store/store.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 let directory: string;
@@ -76,6 +78,33 @@ describe("bough", () => {
       store.close();`;
     expect(run("store.mjs", `import { openStore } from "bough"; ${program}`)).toEqual(["1 2"]);
     expect(run("store.cjs", `const { openStore } = require("bough"); ${program}`)).toEqual(["2 3"]);
+  });
+
+  test("is made once by processes that all make the same store, and keeps what each wrote", async () => {
+    fs.writeFileSync(
+      join(directory, "rival.mjs"),
+      `import { openStore } from "bough";
+       const pause = new Int32Array(new SharedArrayBuffer(4));
+       for (;;) {
+         try {
+           const store = openStore("contested", { backend: "memory" });
+           store.createDatabase(process.argv[2]);
+           store.close();
+           break;
+         } catch (error) {
+           if (error.code !== "STORE_LOCKED") throw error;
+           Atomics.wait(pause, 0, 0, 2);
+         }
+       }`,
+    );
+    const names = ["a", "b", "c", "d"];
+    const start = promisify(execFile);
+    await Promise.all(
+      names.map((name) => start(process.execPath, ["rival.mjs", name], { cwd: directory })),
+    );
+    const store = openStore(join(directory, "contested"));
+    expect(store.databases().map(({ name }) => name)).toEqual(names);
+    store.close();
   });
 
   test("ends by itself with open stores, and the next process can open them", () => {
