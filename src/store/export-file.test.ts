@@ -126,3 +126,21 @@ test("writes the state of its beginning while commits go on", async () => {
   expect(stock.run("PRAGMA integrity_check")).toEqual([{ integrity_check: "ok" }]);
   expect(stock.run("SELECT count(*) AS n FROM item")).toEqual([{ n: 1010 }]);
 });
+
+test("backup of a connection writes a plain file and reports pages", async () => {
+  const connection = store.connect("shop/dev");
+  const seen: number[] = [];
+  const result = await connection.backup(at("backup.db"), {
+    progress: ({ totalPages, remainingPages }) => {
+      expect(remainingPages).toBeLessThanOrEqual(totalPages);
+      seen.push(remainingPages);
+    },
+  });
+  expect(result).toMatchObject({ remainingPages: 0 });
+  expect(seen.at(-1)).toBe(0);
+  using stock = await StockSqlite.open(readFileSync(at("backup.db")));
+  expect(stock.run("PRAGMA integrity_check")).toEqual([{ integrity_check: "ok" }]);
+  expect(stock.run("SELECT count(*) AS n FROM item")).toEqual([{ n: 10 }]);
+  connection.close();
+  await expect(connection.backup(at("closed.db"))).rejects.toThrow("not open");
+});

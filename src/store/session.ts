@@ -3,6 +3,7 @@ import type { Connection, ConnectionOptions } from "../sqlite/connection.ts";
 import type { SqliteRuntime } from "../sqlite/runtime.ts";
 import type { Durability } from "../transaction/commit-pipeline.ts";
 import { ConnectionContext, type RevisionFile } from "../transaction/revision-file.ts";
+import type { Snapshot } from "../transaction/snapshot.ts";
 import type { Engine } from "./engine.ts";
 
 export interface ConnectOptions {
@@ -54,15 +55,29 @@ export class Session {
     };
   }
 
+  /** What the connection reads now, or would: its open transaction's snapshot, without what that has written. */
+  get snapshot(): Snapshot {
+    return this.#mainFile().snapshot;
+  }
+
   /** Called by the Connection once it is made. */
   attach(connection: Connection): void {
     this.connection = connection;
     const describe = (value: (file: RevisionFile) => string | number): (() => string | number) => {
       return () => value(this.#mainFile());
     };
-    connection.function("bough_database", describe((file) => file.target.database));
-    connection.function("bough_branch", describe((file) => file.target.branch));
-    connection.function("bough_version", describe((file) => file.snapshot.version));
+    connection.function(
+      "bough_database",
+      describe((file) => file.target.database),
+    );
+    connection.function(
+      "bough_branch",
+      describe((file) => file.target.branch),
+    );
+    connection.function(
+      "bough_version",
+      describe((file) => file.snapshot.version),
+    );
   }
 
   /** See StoreConnection.durably. */
