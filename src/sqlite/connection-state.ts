@@ -7,10 +7,11 @@
  *     made throws the kept error in place of SQLite's own.
  */
 import { ConnectionStatus } from "./connection-status.ts";
-import { SQLITE_OK } from "./constants.ts";
+import { SQLITE_OK, SQLITE_READONLY } from "./constants.ts";
 import { resultCodeName, SqliteError } from "./sqlite-error.ts";
 import { StatementCache } from "./statement-cache.ts";
 import type { SqliteRuntime } from "./runtime.ts";
+import type { VfsFile } from "./vfs.ts";
 
 export class ConnectionState {
   readonly runtime: SqliteRuntime;
@@ -31,6 +32,8 @@ export class ConnectionState {
   fileOpened = false;
   /** The schema changed, and the transaction that did it may still be rolled back. */
   schemaChanged = false;
+  /** Open files that can never be written; see VfsFile.readOnlyError. */
+  readonly readOnlyFiles: Set<VfsFile> = new Set();
   readonly statements: StatementCache = new StatementCache(this);
 
   constructor(runtime: SqliteRuntime, owner: object) {
@@ -97,6 +100,10 @@ export class ConnectionState {
     }
     const { exports, heap } = this.runtime;
     const code = exports.sqlite3_extended_errcode(this.pointer);
+    if (code === SQLITE_READONLY) {
+      const [file] = this.readOnlyFiles;
+      if (file !== undefined && file.readOnlyError) return file.readOnlyError;
+    }
     const message = heap.requireCString(exports.sqlite3_errmsg(this.pointer));
     return new SqliteError(message, resultCodeName(code));
   }

@@ -14,6 +14,7 @@ export const SQLITE_DONE = 101;
 export const SQLITE_RANGE = 25;
 export const SQLITE_IOERR_SHORT_READ = 522;
 
+export const SQLITE_READONLY = 8;
 export const SQLITE_OPEN_READONLY = 0x1;
 export const SQLITE_OPEN_READWRITE = 0x2;
 export const SQLITE_OPEN_CREATE = 0x4;

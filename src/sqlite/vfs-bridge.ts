@@ -25,6 +25,7 @@ import {
   SQLITE_OPEN_MAIN_DB,
   SQLITE_OPEN_MAIN_JOURNAL,
   SQLITE_OPEN_READONLY,
+  SQLITE_OPEN_READWRITE,
   SQLITE_OPEN_SUPER_JOURNAL,
   SQLITE_OPEN_WAL,
 } from "./constants.ts";
@@ -166,6 +167,7 @@ function fileCallbacks(runtime: SqliteRuntime, files: FileTable): Record<FileMet
   return {
     close: (pointer: number): number => {
       const entry = files.remove(pointer);
+      entry.state?.readOnlyFiles.delete(entry.file);
       try {
         entry.file.close();
         return SQLITE_OK;
@@ -259,7 +261,10 @@ function vfsCallbacks(
         const file = openFile(runtime, { vfs, name: heap.readCString(zName), flags });
         heap.i32[(pointer + 4) >> 2] = files.add({ file, state });
         heap.i32[pointer >> 2] = ioMethods;
-        if (flagsOut !== 0) heap.i32[flagsOut >> 2] = flags;
+        const isReadOnly = (file.readOnlyError ?? null) !== null;
+        if (isReadOnly) state?.readOnlyFiles.add(file);
+        const given = isReadOnly ? (flags & ~SQLITE_OPEN_READWRITE) | SQLITE_OPEN_READONLY : flags;
+        if (flagsOut !== 0) heap.i32[flagsOut >> 2] = given;
         return SQLITE_OK;
       } catch (error) {
         return keep(state, error, SQLITE_CANTOPEN);

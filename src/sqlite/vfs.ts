@@ -31,6 +31,11 @@ export interface VfsFile {
    * throws to refuse the pragma with a message.
    */
   pragma(name: string, value: string | null): string | null;
+  /**
+   * Why it can never be written: SQLite then treats it as a read-only database, and a statement that would write throws
+   * this error instead of SQLite's. Null, or left out: it can.
+   */
+  readonly readOnlyError?: Error | null;
   /** SQLITE_IOCAP_* flags. */
   readonly deviceCharacteristics: number;
   readonly sectorSize: number;

@@ -23,6 +23,7 @@ export function openTarget(
     database: database.refs.row.name,
     branch: branch.name,
     pageSize: database.refs.row.pageSize,
+    isFixed: true,
     readOnlyReason: `"${revision}" is a fixed version; create a branch from it to change it`,
     head: () => {
       engine.assertOpen();
@@ -36,6 +37,7 @@ class BranchTarget implements RevisionTarget {
   readonly #engine: Engine;
   readonly #database: OpenDatabase;
   readonly #row: BranchRow;
+  readonly isFixed = false;
   readonly readOnlyReason: string | null;
 
   constructor(

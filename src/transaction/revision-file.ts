@@ -45,6 +45,8 @@ export interface RevisionTarget {
   readonly database: string;
   readonly branch: string;
   readonly pageSize: number;
+  /** A commit, which nobody can write; a branch may be read-only for one connection. */
+  readonly isFixed: boolean;
   /** Why it cannot be written, as the end of a message; null when it can. */
   readonly readOnlyReason: string | null;
   /** The snapshot that a transaction starting now reads. Throws when the branch is gone. */
@@ -110,6 +112,10 @@ export class RevisionFile implements VfsFile {
     this.pageSize = options.target.pageSize;
     this.#buffers = options.pipeline.buffers(this.pageSize);
     options.context.files.add(this);
+  }
+
+  get readOnlyError(): Error | null {
+    return this.target.isFixed ? readOnlyError(this.target) : null;
   }
 
   /** The snapshot being read, or the one that a read would take now. */
@@ -335,11 +341,7 @@ export class RevisionFile implements VfsFile {
     invariant(snapshot !== null, "RESERVED follows SHARED");
     const { readOnlyReason } = this.target;
     const timeline = this.target.timeline();
-    if (readOnlyReason !== null || timeline === null) {
-      throw new ReadOnlyRevisionError(
-        `Cannot write to "${this.target.database}/${this.target.branch}": ${readOnlyReason}`,
-      );
-    }
+    if (readOnlyReason !== null || timeline === null) throw readOnlyError(this.target);
     if (timeline.writer !== null) return SQLITE_BUSY;
     if (timeline.row.id !== snapshot.timelineId || timeline.head.version !== snapshot.version)
       return SQLITE_BUSY_SNAPSHOT; // F2
@@ -416,6 +418,10 @@ export class RevisionFile implements VfsFile {
     this.#buffers.giveAll(this.#dirty.values());
     this.#dirty.clear();
   }
+}
+
+function readOnlyError({ database, branch, readOnlyReason }: RevisionTarget): Error {
+  return new ReadOnlyRevisionError(`Cannot write to "${database}/${branch}": ${readOnlyReason}`);
 }
 
 /** Reaches the user as the error of the statement that wrote; `sqliteCode` makes SQLite see SQLITE_READONLY. */
