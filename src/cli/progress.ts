@@ -34,7 +34,7 @@ export class ProgressBar {
     const bar = "█".repeat(filled) + "░".repeat(BAR_WIDTH - filled);
     const percent = `${Math.floor(share * 100)}%`.padStart(4);
     const line = `${this.#title} ${bar} ${percent}  ${text}`;
-    this.#stream.write(`\r\u001b[K${line.slice(0, (this.#stream.columns ?? 80) - 1)}`);
+    this.#stream.write(`\r\u001b[K${line.slice(0, (this.#stream.columns || 80) - 1)}`);
     this.#isShown = true;
   }
 

@@ -221,6 +221,7 @@ describe("at a terminal", () => {
       ".use @1\n",
       CTRL_D,
     ]);
+    // oxlint-disable-next-line no-control-regex
     const prompts = [...screen.matchAll(/\u001b\[0J([^\u001b]*> )/g)].map((match) => match[1]);
     expect(prompts).toEqual([
       "shop/main@2> ",

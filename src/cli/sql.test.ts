@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { CommandDirectory } from "../testing/run-command.ts";
+import { CollectingStream, CommandDirectory, FakeTerminal } from "../testing/run-command.ts";
+import { run } from "./run.ts";
 
 let directory: CommandDirectory;
 
@@ -127,4 +128,13 @@ test("many rows come out complete in every format", async () => {
   expect((await lines("csv")).slice(1, -1).map(Number)).toEqual(
     Array.from({ length: 20_000 }, (_, index) => index + 1),
   );
+});
+
+test("a terminal that does not know its width counts as 80 characters wide", async () => {
+  const { stdin, stderr } = new FakeTerminal();
+  const stdout = new CollectingStream({ isTTY: true, columns: 0 });
+  const env = { BOUGH_STORE: directory.file("store") };
+  const sql = "SELECT hex(zeroblob(100)) AS wide";
+  expect(await run(["sql", "shop", sql], { stdin, stdout, stderr, env })).toBe(0);
+  expect(stdout.text.split("\n")[0]).toHaveLength(80);
 });

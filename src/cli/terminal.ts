@@ -24,6 +24,7 @@ export interface Terminal {
 }
 
 const BUFFERED_MAX = 64 * 1024;
+const COLUMNS_DEFAULT = 80;
 
 /** Text on its way to a stream, collected into large writes. */
 export class TextOutput {
@@ -58,7 +59,8 @@ export class TextOutput {
 
   /** Characters in a line of the terminal; Infinity for files and pipes. */
   get columns(): number {
-    return this.isTerminal ? (this.#stream.columns ?? 80) : Infinity;
+    // A terminal that does not know its width says 0.
+    return this.isTerminal ? this.#stream.columns || COLUMNS_DEFAULT : Infinity;
   }
 
   /** Appends; nothing is lost when the promise is not awaited, but memory is bounded only when it is (T2). */
