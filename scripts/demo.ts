@@ -158,4 +158,9 @@ async function demo(): Promise<void> {
   );
 }
 
+// A reader that leaves early ("| head") ends the demo.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code === "EPIPE") process.exit(0);
+  throw error;
+});
 await demo();
