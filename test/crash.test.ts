@@ -3,6 +3,7 @@
  *
  * After each one the store opens; what was acknowledged is there; the step under way happened as a whole or not at all;
  * every revision reads the rows that it had when it was made; work goes on, and crashes again.
+ * With durability "normal" what is left is the state after one of the transactions since the last sync.
  */
 import { describe, expect, test } from "vitest";
 import { StoreError } from "../src/errors.ts";
@@ -32,12 +33,14 @@ interface Machine {
   clock: number;
 }
 
-function newWorkload(machine: Machine, seed: number, key: string | null): Workload {
+function newWorkload(machine: Machine, { seed, key, durability = "full" }: Case): Workload {
   return new Workload({
     random: new Random(seed),
     key,
+    durability,
     open: (current) => ({
       ...SMALL_STORE,
+      durability,
       storage: machine.disk,
       now: () => (machine.clock += 10),
       ...(current === null ? {} : { key: current }),
@@ -77,21 +80,24 @@ interface Case {
   readonly seed: number;
   readonly key: string | null;
   readonly steps: number;
+  readonly durability?: "full" | "normal";
 }
 
-function countOperations({ seed, key, steps }: Case): number {
+function countOperations(work: Case): number {
+  const { seed, steps } = work;
   const machine = { disk: new SimulatedStorage({ seed }), clock: 1_000_000 };
-  const workload = newWorkload(machine, seed, key);
+  const workload = newWorkload(machine, work);
   workload.start();
   for (let step = 0; step < steps; step++) workload.step();
   workload.store.close();
   return machine.disk.countOf(...CHANGING);
 }
 
-function crashAtOperation({ seed, key, steps }: Case, operation: number): void {
+function crashAtOperation(work: Case, operation: number): void {
+  const { seed, steps } = work;
   const machine = { disk: new SimulatedStorage({ seed }), clock: 1_000_000 };
   const random = new Random(seed * 100_003 + operation);
-  const workload = newWorkload(machine, seed, key);
+  const workload = newWorkload(machine, work);
   machine.disk.crashAt({ kinds: CHANGING, count: operation });
   const crashed = crashesWithin(machine, () => {
     workload.start();
@@ -127,10 +133,12 @@ function sample(count: number, limit: number, offset: number): number[] {
 }
 
 describe("power loss", () => {
-  for (const [name, crash] of [
+  const cases: readonly (readonly [string, Case])[] = [
     ["a plain store", { seed: 11, key: null, steps: 70 }],
     ["an encrypted store", { seed: 12, key: KEY, steps: 60 }],
-  ] as const) {
+    ['a store with durability "normal"', { seed: 13, key: null, steps: 60, durability: "normal" }],
+  ];
+  for (const [name, crash] of cases) {
     test(`at any operation of a workload leaves ${name} whole`, { timeout: 3_600_000 }, () => {
       const work = { ...crash, seed: crash.seed + seedOffset };
       const count = countOperations(work);

@@ -46,12 +46,16 @@ export interface WorkloadOptions {
   readonly open: (key: string | null) => StoreOptions;
   /** 64 hex characters; null: no encryption. */
   readonly key: string | null;
+  /** As `open` says it: "full" by default. */
+  readonly durability?: "full" | "normal";
 }
 
 export class Workload {
   acknowledged: StoreModel = new StoreModel();
   /** What the store may hold if the step under way does not end; empty between steps. */
   inFlight: StoreModel[] = [];
+  /** With durability "normal": what was acknowledged since something was surely synced. A power loss may leave any. */
+  private unsynced: StoreModel[] = [];
   /** Keys that may open the store: two while the key is being changed. */
   keys: readonly (string | null)[];
   readonly done: string[] = [];
@@ -86,7 +90,8 @@ export class Workload {
     this.connections.clear();
     const store = this.open();
     this.openStore = store;
-    const candidates = this.inFlight.length > 0 ? this.inFlight : [this.acknowledged];
+    const latest = this.inFlight.length > 0 ? this.inFlight : [this.acknowledged];
+    const candidates = [...latest, ...this.unsynced];
     const outline = outlineOf(store);
     const model = candidates.find((candidate) => candidate.outline() === outline);
     if (model === undefined) {
@@ -96,6 +101,7 @@ export class Workload {
     verify(store, model);
     this.acknowledged = model;
     this.inFlight = [];
+    this.unsynced = [];
   }
 
   /** With its own dice, or those given from now on. */
@@ -168,8 +174,16 @@ export class Workload {
     this.inFlight = models;
     this.done.push(what);
     action();
+    this.unsynced = []; // Changes of names and checkpoints sync the log, and with it all that came before.
     this.acknowledged = models.at(-1)!;
     this.inFlight = [];
+  }
+
+  /** The same for a transaction, which syncs only with durability "full". */
+  private commit(what: string, effects: readonly Effect[], action: () => void): void {
+    const before = [...this.unsynced, this.acknowledged];
+    this.attempt(what, effects, action);
+    if (this.options.durability === "normal") this.unsynced = before;
   }
 
   private place(): Place {
@@ -217,7 +231,7 @@ export class Workload {
 
   private createTable(place: Place): void {
     const effect = this.commitEffect(place, this.nextVersion(place), new Map());
-    this.attempt(`create table on ${label(place)}`, [effect], () => {
+    this.commit(`create table on ${label(place)}`, [effect], () => {
       this.connection(place).exec(`BEGIN; ${SCHEMA} COMMIT`);
     });
   }
@@ -226,7 +240,7 @@ export class Workload {
     const rows = new Map(place.database.rows(place.branch));
     const changes = this.changes(rows, this.random.integer(1, 6), 300);
     const effect = this.commitEffect(place, this.nextVersion(place), sorted(rows));
-    this.attempt(`write on ${label(place)}`, [effect], () => {
+    this.commit(`write on ${label(place)}`, [effect], () => {
       const connection = this.connection(place);
       this.expectHead(connection, place);
       connection.transaction(() => apply(connection, "main", changes))();
@@ -245,7 +259,7 @@ export class Workload {
     const undone = this.changes(new Map(rows), 30, 900);
     const later = this.changes(rows, 10, 100);
     const effect = this.commitEffect(place, this.nextVersion(place), sorted(rows));
-    this.attempt(`write much on ${label(place)}`, [effect], () => {
+    this.commit(`write much on ${label(place)}`, [effect], () => {
       const connection = this.connection(place);
       connection.pragma(`cache_size=${random.pick([4, 20, 2000])}`);
       connection.transaction(() => {
@@ -264,7 +278,7 @@ export class Workload {
       this.random.integer(5, 80),
       600,
     );
-    this.attempt(`roll back on ${label(place)}`, [], () => {
+    this.commit(`roll back on ${label(place)}`, [], () => {
       const connection = this.connection(place);
       connection.pragma(`cache_size=${this.random.pick([4, 2000])}`);
       connection.exec("BEGIN");
@@ -291,7 +305,7 @@ export class Workload {
       this.commitEffect(place, version, sorted(rows[0]))(model);
       this.commitEffect(other, otherVersion, sorted(rows[1]))(model);
     };
-    this.attempt(`write on ${label(place)} and ${label(other)}`, [both], () => {
+    this.commit(`write on ${label(place)} and ${label(other)}`, [both], () => {
       const connection = this.connection(place);
       connection.exec(`ATTACH '${label(other)}' AS other`);
       try {
@@ -424,7 +438,7 @@ export class Workload {
   private vacuum(place: Place): void {
     const rows = place.database.rows(place.branch);
     const effect = this.commitEffect(place, this.nextVersion(place), rows);
-    this.attempt(`vacuum ${label(place)}`, [effect], () => {
+    this.commit(`vacuum ${label(place)}`, [effect], () => {
       this.connection(place).exec("VACUUM");
     });
   }
