@@ -87,7 +87,7 @@ export class StockDatabase {
     if (pointer === undefined) throw new TypeError("The statement is finalized");
     switch (capi.sqlite3_column_type(pointer, index)) {
       case capi.SQLITE_INTEGER:
-        return BigInt(capi.sqlite3_column_int64(pointer, index));
+        return capi.sqlite3_column_int64(pointer, index);
       case capi.SQLITE_FLOAT:
         return capi.sqlite3_column_double(pointer, index);
       case capi.SQLITE_TEXT:
