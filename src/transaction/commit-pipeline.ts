@@ -122,7 +122,8 @@ export class CommitPipeline {
     };
     const chunks = stagedChunks(writeSet.staged);
     this.#writer.beginPart(
-      { databaseId: row.id, timelineId: timeline.row.id, ...commit },
+      { databaseId: row.id, timelineId: timeline.row.id },
+      commit,
       chunks.size === 0
         ? NO_CHUNKS
         : [...chunks.keys()].map((chunk) => ({ id: chunk.id, place: locationOf(chunk) })),

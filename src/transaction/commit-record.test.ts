@@ -26,7 +26,7 @@ interface PartInput extends CommitPart {
 function encode(parts: readonly PartInput[], writer = new CommitRecordWriter()): Uint8Array {
   writer.begin();
   for (const part of parts) {
-    writer.beginPart(part, part.chunks);
+    writer.beginPart(part, part, part.chunks);
     for (const { page, kind, bytes, reference } of part.frames) {
       if (kind === FrameKind.zero) writer.zero(page);
       else if (kind === FrameKind.image) writer.image(page, bytes);
@@ -152,7 +152,7 @@ describe("commit record", () => {
     const after = before.slice().fill(7, 100, 110);
     const writer = new CommitRecordWriter();
     writer.begin();
-    writer.beginPart(sample[1]!, []);
+    writer.beginPart(sample[1]!, sample[1]!, []);
     const { length } = writer;
     const other = Uint8Array.from({ length: 512 }, (_, index) => (index * 37) & 0xff);
     expect(writer.delta(2, before, other, 256, encodeDelta)).toBe(-1);

@@ -71,7 +71,8 @@ export class CommitRecordWriter {
   }
 
   beginPart(
-    part: Omit<CommitPart, "frames">,
+    part: Pick<CommitPart, "databaseId" | "timelineId">,
+    commit: Pick<CommitPart, "version" | "timestampMs" | "pageCount">,
     chunks: readonly { readonly id: Uint8Array; readonly place: ChunkPlace }[],
   ): void {
     this.#reserve(40 + chunks.length * CHUNK_ENTRY_SIZE);
@@ -79,9 +80,9 @@ export class CommitRecordWriter {
     let offset = this.length;
     view.setUint32(offset, part.databaseId, true);
     view.setUint32(offset + 4, part.timelineId, true);
-    view.setFloat64(offset + 8, part.version, true);
-    view.setFloat64(offset + 16, part.timestampMs, true);
-    view.setUint32(offset + 24, part.pageCount, true);
+    view.setFloat64(offset + 8, commit.version, true);
+    view.setFloat64(offset + 16, commit.timestampMs, true);
+    view.setUint32(offset + 24, commit.pageCount, true);
     view.setUint32(offset + 28, chunks.length, true);
     offset += 32;
     for (const { id, place } of chunks) {

@@ -357,9 +357,11 @@ export class RevisionFile implements VfsFile {
     if (this.#timeline !== null) this.#timeline.writer = null;
     this.#timeline = null;
     this.#isStagedForCommit = false;
-    this.#buffers.giveAll(this.#dirty.values()); // Of a transaction that did not commit: nobody else has seen them.
-    this.#dirty.clear();
-    this.#staged.clear();
+    if (this.#dirty.size > 0) {
+      this.#buffers.giveAll(this.#dirty.values()); // Of a transaction that did not commit: nobody else has seen them.
+      this.#dirty.clear();
+    }
+    if (this.#staged.size > 0) this.#staged.clear(); // Clearing an empty map makes it a new table.
   }
 
   #isCommit(): boolean {
@@ -391,7 +393,9 @@ export class RevisionFile implements VfsFile {
   #committedPageCount(): number {
     const page = this.#page(1);
     if (page === null) return this.#pageCount;
-    const size = new DataView(page.buffer, page.byteOffset).getUint32(PAGE_COUNT_OFFSET);
+    const at = PAGE_COUNT_OFFSET;
+    const high = page[at]! * 0x1000000;
+    const size = high + ((page[at + 1]! << 16) | (page[at + 2]! << 8) | page[at + 3]!);
     return size === 0 ? this.#pageCount : Math.min(this.#pageCount, size);
   }
 
@@ -406,7 +410,7 @@ export class RevisionFile implements VfsFile {
     this.#isStagedForCommit = false;
     this.#stampVersion = this.#snapshot.version;
     this.#dirty.clear(); // The commit has the buffers now.
-    this.#staged.clear();
+    if (this.#staged.size > 0) this.#staged.clear();
     this.#pageCount = this.#snapshot.pageCount;
     this.#keptPageCount = this.#snapshot.pageCount;
     if (context.isDeferred) context.lastLsn = prepared.lsn;
