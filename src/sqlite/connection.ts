@@ -101,6 +101,9 @@ export class Connection {
     return runtime.exports.sqlite3_get_autocommit(pointer) === 0;
   }
 
+  prepare<Parameters extends unknown[] | object = unknown[], Row = unknown>(
+    sql: string,
+  ): Parameters extends unknown[] ? Statement<Parameters, Row> : Statement<[Parameters], Row>;
   prepare(sql: string): Statement {
     if (typeof sql !== "string") throw new TypeError("Expected first argument to be a string");
     const state = this.#state;

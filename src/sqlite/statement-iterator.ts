@@ -10,7 +10,7 @@ import { SQLITE_DONE, SQLITE_ROW } from "./constants.ts";
 import type { Statement } from "./statement.ts";
 import type { StatementState } from "./statement-state.ts";
 
-export class StatementIterator implements IterableIterator<unknown> {
+export class StatementIterator<Row = unknown> implements IterableIterator<Row> {
   readonly statement: Statement;
   readonly #state: StatementState;
   #open = true;
@@ -25,7 +25,7 @@ export class StatementIterator implements IterableIterator<unknown> {
     state.connection.iterators++;
   }
 
-  next(): IteratorResult<unknown, undefined> {
+  next(): IteratorResult<Row, undefined> {
     const state = this.#state;
     state.connection.requireNotBusy();
     if (!this.#open) return { value: undefined, done: true };
@@ -34,7 +34,7 @@ export class StatementIterator implements IterableIterator<unknown> {
       if (!this.#logged) this.#log();
       const code = state.step();
       if (code === SQLITE_ROW) {
-        const value = state.readRow();
+        const value = state.readRow() as Row;
         state.connection.leave();
         return { value, done: false };
       }
@@ -48,7 +48,7 @@ export class StatementIterator implements IterableIterator<unknown> {
     }
   }
 
-  return(): IteratorResult<unknown, undefined> {
+  return(): IteratorResult<Row, undefined> {
     const state = this.#state;
     state.connection.requireNotBusy();
     if (this.#open) {

@@ -20,7 +20,11 @@ export interface ColumnDefinition {
   type: string | null;
 }
 
-export class Statement {
+/**
+ * `Parameters`: the values that each run takes; `Row`: what a row is read as. Both are the caller's word: nothing checks
+ * them. As in @types/better-sqlite3.
+ */
+export class Statement<Parameters extends unknown[] = unknown[], Row = unknown> {
   /** The SQL text it was prepared from. */
   readonly source: string;
   readonly database: Connection;
@@ -46,7 +50,7 @@ export class Statement {
     return this.#state.locked;
   }
 
-  run(...values: unknown[]): RunResult {
+  run(...values: Parameters): RunResult {
     const state = this.#state;
     const { connection, runtime } = state;
     state.requireIdle();
@@ -65,13 +69,13 @@ export class Statement {
   }
 
   /** The first row, or undefined. */
-  get(...values: unknown[]): unknown {
+  get(...values: Parameters): Row | undefined {
     const state = this.#state;
     state.requireData();
     state.enter(values);
     try {
       const code = state.step();
-      const row = code === SQLITE_ROW ? state.readRow() : undefined;
+      const row = code === SQLITE_ROW ? (state.readRow() as Row) : undefined;
       state.finish(code);
       return row;
     } catch (error) {
@@ -80,12 +84,12 @@ export class Statement {
     }
   }
 
-  all(...values: unknown[]): unknown[] {
+  all(...values: Parameters): Row[] {
     const state = this.#state;
     state.requireData();
     state.enter(values);
     try {
-      const rows: unknown[] = [];
+      const rows: Row[] = [];
       let code = state.step();
       if (code === SQLITE_ROW) code = state.readRows(rows);
       state.finish(code);
@@ -97,17 +101,17 @@ export class Statement {
   }
 
   /** Rows as they are asked for. The connection refuses writes until the iterator ends (see unsafeMode). */
-  iterate(...values: unknown[]): StatementIterator {
+  iterate(...values: Parameters): StatementIterator<Row> {
     const state = this.#state;
     state.requireData();
     state.requireIdle();
     state.acquire();
     state.bind(values, true);
-    return new StatementIterator(this, state);
+    return new StatementIterator<Row>(this as Statement, state);
   }
 
   /** Binds for good. */
-  bind(...values: unknown[]): this {
+  bind(...values: Parameters): this {
     const state = this.#state;
     if (state.bound) {
       throw new TypeError("The bind() method can only be invoked once per statement object");
