@@ -62,7 +62,7 @@ function filesOf(disk: SimulatedStorage): { path: string; size: number }[] {
 /** Every revision that can be read reads its rows; returns the codes of those that cannot. */
 function readEverything(store: Store, model: StoreModel): string[] {
   const codes: string[] = [];
-  for (const database of model.databases) {
+  for (const database of model.living()) {
     for (const { branch, commit } of database.revisions()) {
       const revision = `${database.name}/${branch.name}@${commit.version}`;
       const code = codeOf(() => {

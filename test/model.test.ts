@@ -73,7 +73,7 @@ class Session {
       this.workload.step(random);
     } else if (kind === "tick") await new Promise(setImmediate);
     else if (kind === "crash") this.crash(random);
-    else if (this.workload.acknowledged.databases.length > 0) this[kind](random);
+    else if (this.workload.acknowledged.living().length > 0) this[kind](random);
     this.compare(random);
   }
 
@@ -92,7 +92,7 @@ class Session {
   private compare(random: Random): void {
     const { store, acknowledged } = this.workload;
     expect(outlineOf(store)).toBe(acknowledged.outline());
-    if (acknowledged.databases.length > 0) this.read(random);
+    if (acknowledged.living().length > 0) this.read(random);
   }
 
   private place(random: Random): {
@@ -100,7 +100,7 @@ class Session {
     branch: ModelBranch;
     revision: string;
   } {
-    const database = random.pick(this.workload.acknowledged.databases);
+    const database = random.pick(this.workload.acknowledged.living());
     const branch = random.pick(database.living());
     return { database, branch, revision: `${database.name}/${branch.name}` };
   }

@@ -42,6 +42,7 @@ const NOTHING: ModelCommit = { version: 0, rows: null };
 export class ModelDatabase {
   readonly id: number;
   name: string;
+  isDeleted = false;
   version = 0;
   branches: readonly ModelBranch[] = [
     {
@@ -213,12 +214,16 @@ export class StoreModel {
     return this.databases.find((database) => database.id === id)!;
   }
 
+  living(): ModelDatabase[] {
+    return this.databases.filter((database) => !database.isDeleted);
+  }
+
   createDatabase(name: string): void {
     this.databases = [...this.databases, new ModelDatabase(this.databases.length + 1, name)];
   }
 
   outline(): string {
-    const outlines = [...this.databases]
+    const outlines = this.living()
       .sort((left, right) => (left.name < right.name ? -1 : 1))
       .map((database) => database.outline());
     return JSON.stringify(outlines);

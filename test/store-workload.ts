@@ -107,8 +107,9 @@ export class Workload {
   /** With its own dice, or those given from now on. */
   step(random: Random = this.random): void {
     this.random = random;
-    if (this.acknowledged.databases.length === 0) {
-      this.createDatabase();
+    if (this.acknowledged.living().length === 0) {
+      if (this.acknowledged.databases.length > 0) this.undeleteDatabase();
+      else this.createDatabase();
       return;
     }
     const place = this.place();
@@ -137,6 +138,9 @@ export class Workload {
       [1, (place) => this.protect(place)],
       [1, (place) => this.vacuum(place)],
       [2, () => this.checkpoint()],
+      [1, (place) => this.renameDatabase(place)],
+      [1, (place) => this.deleteDatabase(place)],
+      [1, () => this.undeleteDatabase()],
       [1, () => this.rotateKey()],
       [this.mayReopen ? 1 : 0, () => this.reopen()],
     ];
@@ -187,7 +191,7 @@ export class Workload {
   }
 
   private place(): Place {
-    const database = this.random.pick(this.acknowledged.databases);
+    const database = this.random.pick(this.acknowledged.living());
     return { database, branch: this.random.pick(database.living()) };
   }
 
@@ -216,6 +220,37 @@ export class Workload {
     const pageSize = this.random.pick([512, 1024, 4096]);
     this.attempt(`create ${name} (${pageSize})`, [(model) => model.createDatabase(name)], () => {
       this.store.createDatabase(name, { pageSize });
+    });
+  }
+
+  private renameDatabase({ database }: Place): void {
+    const name = this.newName("db");
+    const effect: Effect = (model) => {
+      model.database(database.id).name = name;
+    };
+    this.attempt(`rename ${database.name} to ${name}`, [effect], () => {
+      this.store.database(database.name).rename(name);
+    });
+  }
+
+  private deleteDatabase({ database }: Place): void {
+    if (database.living().some(({ isProtected }) => isProtected)) return;
+    const effect: Effect = (model) => {
+      model.database(database.id).isDeleted = true;
+    };
+    this.attempt(`delete ${database.name}`, [effect], () => {
+      this.store.database(database.name).delete();
+    });
+  }
+
+  private undeleteDatabase(): void {
+    const database = this.acknowledged.databases.find(({ isDeleted }) => isDeleted);
+    if (database === undefined) return;
+    const effect: Effect = (model) => {
+      model.database(database.id).isDeleted = false;
+    };
+    this.attempt(`undelete ${database.name}`, [effect], () => {
+      this.store.undeleteDatabase(database.name);
     });
   }
 

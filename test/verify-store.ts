@@ -54,7 +54,7 @@ export function verifyContents(
   random: Random,
   options: VerifyOptions = {},
 ): void {
-  for (const database of model.databases) verifyDatabase(store, database, random, options);
+  for (const database of model.living()) verifyDatabase(store, database, random, options);
 }
 
 function verifyDatabase(
