@@ -1,5 +1,6 @@
 /** bough: git-like branches for SQLite. */
 export { openStore, openStoreAsync, Store } from "./store/store.ts";
+export { checkStore } from "./store/check-store.ts";
 export { Database } from "./store/database.ts";
 export { Branch } from "./store/branch.ts";
 export { StoreConnection } from "./store/store-connection.ts";
@@ -14,7 +15,12 @@ export type { Tag } from "./store/database.ts";
 export type { CreateBranchOptions, Head, RestoreOptions } from "./store/branch.ts";
 export type { Commit, LogOptions } from "./store/commit-log.ts";
 export type { ConnectOptions } from "./store/session.ts";
+export type { ImportOptions, ImportResult } from "./store/import-file.ts";
+export type { ExportOptions, ExportResult } from "./store/export-file.ts";
+export type { StoreStatistics } from "./store/statistics.ts";
+export type { CheckOptions, CheckReport } from "./integrity/report.ts";
 export type { StoreOptions } from "./store/store-options.ts";
+export type { ColumnDefinition, RunResult } from "./sqlite/statement.ts";
 export type { Backend } from "./store/store-header.ts";
 export type { Durability } from "./transaction/commit-pipeline.ts";
 export type { Revision, RevisionPoint } from "./branch/revision.ts";

@@ -66,10 +66,10 @@ test("a run cut anywhere but between two commits is damage", () => {
     changedPages: 200,
   }));
   const bytes = encodeCommitRun(commits, 0, 3);
-  const whole = [1, 2, 3].map((count) => encodeCommitRun(commits, 3 - count, 3).length);
+  const whole = new Set([1, 2, 3].map((count) => encodeCommitRun(commits, 3 - count, 3).length));
   for (let size = 0; size < bytes.length; size++) {
     const cut = (): CommitRow[] => decodeCommitRun(4000, bytes.subarray(0, size));
-    if (whole.includes(size)) expect(cut().length).toBeLessThan(3);
+    if (whole.has(size)) expect(cut().length).toBeLessThan(3);
     else expect(cut, `${size} bytes`).toThrow(expect.objectContaining({ code: "CORRUPT_CATALOG" }));
   }
 });

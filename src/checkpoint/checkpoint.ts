@@ -159,7 +159,8 @@ function* storePages(work: Work, writer: PageWriter): Generator<void> {
   let count = 0;
   for (const page of pagesOf(layers, below)) {
     const frame = frameOf(work, page);
-    if (page === lockPage || page > head.pageCount || (frame === null && !below.has(page))) continue;
+    if (page === lockPage || page > head.pageCount || (frame === null && !below.has(page)))
+      continue;
     const receive = (reference: ChunkReference): void => {
       if (frame !== null) frame.reference = reference;
       changes.push({ pageNumber: page, chunk: reference.chunk, slot: reference.slot });

@@ -12,11 +12,7 @@ import { HistoricalSource } from "./historical-source.ts";
 import type { StoreParts } from "./store-state.ts";
 
 /** The newest commit of the timeline, or of those it grew from, with a version <= `at.version`. */
-export function snapshotAt(
-  parts: StoreParts,
-  database: OpenDatabase,
-  at: CommitPointer,
-): Snapshot {
+export function snapshotAt(parts: StoreParts, database: OpenDatabase, at: CommitPointer): Snapshot {
   let timeline = timelineOf(database, at.timeline);
   let version = at.version;
   for (;;) {
@@ -32,11 +28,7 @@ export function snapshotAt(
 }
 
 /** A timeline that starts at a commit (null: with nothing), to be added to the database. */
-export function openTimeline(
-  parts: StoreParts,
-  database: OpenDatabase,
-  id: number,
-): Timeline {
+export function openTimeline(parts: StoreParts, database: OpenDatabase, id: number): Timeline {
   const row = database.refs.timelines.get(id);
   invariant(row !== undefined, `Timeline ${id} exists`);
   const { context } = database;

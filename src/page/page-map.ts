@@ -30,8 +30,8 @@ import {
 import { type PageMapChange, type PageMapUpdate, updatePageMap } from "./page-map-update.ts";
 
 export { EMPTY_ROOT, levelsFor } from "./page-map-tree.ts";
-export type { NodeSource, PageMapOptions, PageMapRoot } from "./page-map-tree.ts";
-export type { NewNode, PageMapChange, PageMapUpdate } from "./page-map-update.ts";
+export type { PageMapOptions, PageMapRoot } from "./page-map-tree.ts";
+export type { PageMapChange, PageMapUpdate } from "./page-map-update.ts";
 
 /** A node met by `walk`. */
 export interface PageMapVisit {

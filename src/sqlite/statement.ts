@@ -107,7 +107,7 @@ export class Statement<Parameters extends unknown[] = unknown[], Row = unknown> 
     state.requireIdle();
     state.acquire();
     state.bind(values, true);
-    return new StatementIterator<Row>(this as Statement, state);
+    return new StatementIterator<Row>(this, state);
   }
 
   /** Binds for good. */

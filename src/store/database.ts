@@ -58,7 +58,10 @@ export class Database {
   branches(): Branch[] {
     this.#assertLiving();
     return livingBranches(this.#database.refs)
-      .sort((left, right) => Number(right.id === 1) - Number(left.id === 1) || (left.name < right.name ? -1 : 1))
+      .sort(
+        (left, right) =>
+          Number(right.id === 1) - Number(left.id === 1) || (left.name < right.name ? -1 : 1),
+      )
       .map((row) => new Branch(this.#engine, this.#database, row));
   }
 
@@ -91,11 +94,7 @@ export class Database {
   /** Names the commit that a revision is now; by default main's head. */
   createTag(name: string, options: { readonly at?: string } = {}): Tag {
     this.#assertLiving();
-    const { snapshot } = snapshotInDatabase(
-      this.#engine,
-      this.#database,
-      options.at ?? this.name,
-    );
+    const { snapshot } = snapshotInDatabase(this.#engine, this.#database, options.at ?? this.name);
     const atMs = this.#engine.options.now();
     const { refs } = this.#database;
     this.#engine.change(createTagChange(refs, { name, target: pointerTo(snapshot), atMs }));
