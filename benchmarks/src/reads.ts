@@ -135,7 +135,10 @@ export async function benchReads(sides: Sides, settings: Settings): Promise<Resu
   for (const { item, title, unit, wanted, round } of chosen) {
     const comparison = { bough: round(bough), sqlite: round(sqlite) };
     rows.push(
-      await compare({ item, title, unit }, comparison, { rounds: settings.rounds, wanted }),
+      await compare({ item, title, unit }, comparison, {
+        rounds: settings.rounds,
+        wanted: wanted === null ? null : settings.wantedRatio(wanted),
+      }),
     );
     settings.show(rows.at(-1)!);
   }

@@ -4,6 +4,7 @@ import { createRequire } from "node:module";
 import path from "node:path";
 import type BetterSqlite3 from "better-sqlite3";
 import { openStore, type Store } from "../../src/store/store.ts";
+import { isNewNode } from "./settings.ts";
 import type { Durability } from "../../src/transaction/commit-pipeline.ts";
 
 export interface Sql {
@@ -48,8 +49,7 @@ export class Workspace {
 
 /** The better-sqlite3 that belongs to this Node: 12 up to Node 20, 13 from Node 22 on. */
 export function loadBetterSqlite3(root: string): { open: typeof BetterSqlite3; version: string } {
-  const directory =
-    Number(process.versions.node.split(".")[0]) >= 22 ? "benchmarks/node-22" : "benchmarks";
+  const directory = isNewNode() ? "benchmarks/node-22" : "benchmarks";
   const require = createRequire(path.join(root, directory, "package.json"));
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion
   const open = require("better-sqlite3") as typeof BetterSqlite3;
