@@ -75,7 +75,11 @@ export function* runCheckpoint(
     }
     yield* storeHistory(state, database, group, batch, progress);
   }
-  state.chunks.syncSync();
+  yield;
+  // Only durable records may be behind a checkpoint: the catalog must not run ahead of the log.
+  state.log.flushSync("full");
+  yield;
+  state.chunks.syncSync(); // From here to the commit in one slice: other chunks may become pending in between.
   const commits = putCommits(works, batch);
   putPending(state, batch);
   batch.setState({
@@ -84,11 +88,10 @@ export function* runCheckpoint(
     nextDatabaseId: state.refs.nextDatabaseId,
     nextHistorySegment: progress.nextHistorySegment,
   });
-  // Only durable records may be behind a checkpoint: the catalog must not run ahead of the log.
-  state.log.flushSync("full");
   batch.commit(state.catalog.store);
   state.pending.clear();
   for (const work of works) swap(state, work);
+  yield;
   state.log.trim(lsn);
   return { lsn, pagesWritten, pagesShared, commits };
 }
