@@ -185,3 +185,12 @@ describe("options", () => {
     });
   });
 });
+
+test("a key for a store that is not encrypted is refused, not ignored", () => {
+  const storage = new SimulatedStorage();
+  openStore("", { storage, backend: "memory" }).close();
+  expect(() => openStore("", { storage, key: Buffer.alloc(32, 1) })).toThrow(
+    expect.objectContaining({ code: "KEY_WRONG" }),
+  );
+  openStore("", { storage }).close();
+});

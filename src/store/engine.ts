@@ -31,7 +31,7 @@ import {
 } from "../checkpoint/store-state.ts";
 import { CurrentCipher } from "../encryption/current-cipher.ts";
 import { KeyRing } from "../encryption/key-ring.ts";
-import { findMasterKey, parseMasterKey } from "../encryption/master-key.ts";
+import { findMasterKey, type MasterKey, parseMasterKey } from "../encryption/master-key.ts";
 import { StoreError } from "../errors.ts";
 import { Log } from "../log/log.ts";
 import { ChunkHandles, type ChunkReference } from "../page/chunk-handle.ts";
@@ -139,10 +139,7 @@ export class Engine implements PageStager {
         };
         writeHeader(storage, header);
       }
-      const cipher =
-        header.encryption === null
-          ? null
-          : new CurrentCipher(KeyRing.open(header.encryption, master));
+      const cipher = openCipher(header, master, options);
       const backend = openBackend(header.backend, storage);
       opened.push(backend);
       const catalog = new Catalog(backend);
@@ -412,6 +409,20 @@ export class Engine implements PageStager {
 function mayChangeExpiry(change: RefChange): boolean {
   if (change.type === "create-branch") return change.expiresAtMs !== null;
   return change.type.endsWith("-branch") && change.type !== "rename-branch";
+}
+
+/** Null for a store that is not encrypted: a key given for that one is a mistake, one in the environment may be for others. */
+function openCipher(
+  header: StoreHeader,
+  master: MasterKey | null,
+  options: StoreOptions,
+): CurrentCipher | null {
+  if (header.encryption !== null) return new CurrentCipher(KeyRing.open(header.encryption, master));
+  if (options.key === undefined && options.keyFile === undefined) return null;
+  throw new StoreError(
+    "KEY_WRONG",
+    "Cannot open store: a key was given and the store is not encrypted; open it without, or make a new store with the key and bring the data over",
+  );
 }
 
 /** Refuses what is no store; creates the directory of a new one when asked to. */
