@@ -22,7 +22,7 @@ export function largeStore(workspace: Workspace): string {
     fs.renameSync(building, cached);
   }
   const copy = workspace.path("large-store");
-  fs.cpSync(cached, copy, { recursive: true });
+  fs.cpSync(cached, copy, { recursive: true, dereference: true });
   syncFiles(copy);
   return copy;
 }
