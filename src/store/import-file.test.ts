@@ -92,6 +92,23 @@ describe("importFile", () => {
     expect(rows("notes")).toEqual({ n: 300 });
   });
 
+  test("is seen by open connections also when the schema cookie stays the same", async () => {
+    await store.importFile(await sampleFile("notes.db"), "notes");
+    const connection = store.connect("notes");
+    connection.exec("ALTER TABLE note RENAME TO renamed");
+    const cookie = connection.pragma("schema_version", { simple: true });
+    const select = connection.prepare("SELECT count(*) FROM renamed").pluck();
+    expect(select.get()).toBe(300);
+    using stock = await StockSqlite.open();
+    stock.run("PRAGMA page_size=4096; VACUUM; CREATE TABLE other(a); CREATE TABLE more(b)");
+    stock.run(`PRAGMA schema_version = ${Number(cookie)}`);
+    writeFileSync(at("other.db"), stock.bytes());
+    await store.importFile(at("other.db"), "notes");
+    expect(() => select.get()).toThrow("no such table: renamed");
+    connection.close();
+    expect(rows("notes", "PRAGMA schema_version")).toEqual({ schema_version: cookie });
+  });
+
   test("replaces what a branch held by one commit, and leaves other branches alone", async () => {
     await store.importFile(await sampleFile("many.db", { rows: 2000 }), "notes");
     store.database("notes").createBranch("kept");

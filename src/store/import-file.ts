@@ -244,6 +244,7 @@ function commit(
     "full",
   );
   pipeline.publish(prepared);
+  timeline.lineage = {}; // Its schema cookie says nothing about what the branch held.
   staged.clear();
   return timeline.head.version;
 }

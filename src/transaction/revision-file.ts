@@ -12,6 +12,9 @@
  * F4. SYNC is also sent when a rollback has written pages back. Only a commit changes the change counter at offset 24,
  *     so that tells them apart.
  * F5. A commit has the pages that page 1 counts: SQLite truncates the file only after SYNC.
+ * F6. SQLite keeps its parsed schema while the schema cookie of page 1 stays what it last saw. A reset and an import put
+ *     another schema under a cookie that may be equal, so from then on this file adds a number to the cookie that it
+ *     shows, and takes it off again of what is written. Commits of SQLite itself change the cookie with the schema.
  */
 import { StoreError, invariant } from "../errors.ts";
 import type { ChunkReference } from "../page/chunk-handle.ts";
@@ -36,6 +39,10 @@ const STAMP_OFFSET = 24;
 const STAMP_SIZE = 16;
 /** Of page 1: the number of pages, big-endian. */
 const PAGE_COUNT_OFFSET = 28;
+/** Of page 1: the schema cookie, big-endian. */
+const COOKIE_OFFSET = 40;
+/** Odd and far from small numbers: two cookies that SQLite counted up never differ by a small multiple of it. */
+const COOKIE_SHIFT_STEP = 0x9e3779b1;
 
 /** SQLITE_IOCAP_ATOMIC | SAFE_APPEND | SEQUENTIAL | POWERSAFE_OVERWRITE: a commit is one log record. */
 const DEVICE_CHARACTERISTICS = 0x1 | 0x200 | 0x400 | 0x1000;
@@ -105,6 +112,9 @@ export class RevisionFile implements VfsFile {
   readonly #stamp: Uint8Array = new Uint8Array(STAMP_SIZE);
   /** The version that SQLite's cache holds; -1 when unknown. */
   #stampVersion = -1;
+  /** Of the timeline that was read last (F6); null before the first read. */
+  #lineage: object | null = null;
+  #cookieShift = 0;
 
   constructor(options: RevisionFileOptions) {
     this.#options = options;
@@ -134,7 +144,10 @@ export class RevisionFile implements VfsFile {
         return page <= this.#currentPageCount() ? SQLITE_OK : SQLITE_IOERR_SHORT_READ;
       }
       heap.set(bytes, pointer);
-      if (page === 1) this.#remember(bytes);
+      if (page === 1) {
+        this.#remember(bytes);
+        if (this.#cookieShift !== 0) shiftCookie(heap, pointer, this.#cookieShift);
+      }
       return SQLITE_OK;
     }
     return this.#readRange(heap, pointer, length, offset);
@@ -152,6 +165,7 @@ export class RevisionFile implements VfsFile {
     else known.set(heap.subarray(pointer, pointer + length));
     if (page > this.#pageCount) this.#pageCount = page;
     if (page === 1) {
+      if (this.#cookieShift !== 0) shiftCookie(this.#dirty.get(1)!, 0, -this.#cookieShift);
       this.#stampVersion = -1;
       this.#stamp.set(heap.subarray(pointer + STAMP_OFFSET, pointer + STAMP_OFFSET + STAMP_SIZE));
     }
@@ -184,7 +198,9 @@ export class RevisionFile implements VfsFile {
   lock(level: number): number {
     if (level <= this.#lockLevel) return SQLITE_OK;
     if (this.#lockLevel === LOCK_NONE) {
-      this.#snapshot = this.target.head();
+      const timeline = this.target.timeline();
+      this.#snapshot = timeline === null ? this.target.head() : timeline.head;
+      if (timeline !== null && timeline.lineage !== this.#lineage) this.#follow(timeline.lineage);
       this.#lockLevel = LOCK_SHARED;
     }
     if (level >= LOCK_RESERVED && this.#lockLevel < LOCK_RESERVED) {
@@ -336,6 +352,15 @@ export class RevisionFile implements VfsFile {
     this.#stampVersion = this.#dirty.has(1) ? -1 : this.snapshot.version;
   }
 
+  /** What is read from now on did not grow from what was read before (F6). */
+  #follow(lineage: object): void {
+    if (this.#lineage !== null) {
+      this.#cookieShift = (this.#cookieShift + COOKIE_SHIFT_STEP) >>> 0;
+      this.#stampVersion = -1; // Page 1 looks different, also of the same commit.
+    }
+    this.#lineage = lineage;
+  }
+
   #lockReserved(): number {
     const snapshot = this.#snapshot;
     invariant(snapshot !== null, "RESERVED follows SHARED");
@@ -422,6 +447,12 @@ export class RevisionFile implements VfsFile {
     this.#buffers.giveAll(this.#dirty.values());
     this.#dirty.clear();
   }
+}
+
+/** F6. `at`: where page 1 begins. */
+function shiftCookie(bytes: Uint8Array, at: number, shift: number): void {
+  const view = new DataView(bytes.buffer, bytes.byteOffset + at + COOKIE_OFFSET, 4);
+  view.setUint32(0, (view.getUint32(0) + shift) >>> 0);
 }
 
 function readOnlyError({ database, branch, readOnlyReason }: RevisionTarget): Error {

@@ -23,6 +23,8 @@ export class Timeline {
   #head: Snapshot;
   /** The file whose transaction may write; null when nobody writes. */
   writer: object | null = null;
+  /** The same while every commit is SQLite's change of the one before it; F6 in revision-file.ts. */
+  lineage: object = {};
 
   constructor(database: OpenDatabase, row: TimelineRow, view: View, head: CommitPlace) {
     this.database = database;
