@@ -16,7 +16,8 @@
 import { CATALOG_FORMAT_VERSION, CatalogBatch } from "../catalog/catalog.ts";
 import { invariant } from "../errors.ts";
 import type { ChunkReference } from "../page/chunk-handle.ts";
-import { EMPTY_ROOT, type PageMapChange, type PageMapRoot } from "../page/page-map.ts";
+import { EMPTY_ROOT, type PageMapRoot } from "../page/page-map.ts";
+import { PagePlaces } from "../page/page-places.ts";
 import type { PageWriter } from "../page/page-writer.ts";
 import type { Frame, Layer } from "../transaction/page-versions.ts";
 import { RootSource } from "../transaction/root-source.ts";
@@ -36,7 +37,7 @@ interface Work {
   readonly head: Snapshot;
   /** Layers to be absorbed, newest first. */
   readonly layers: Snapshot["view"]["layers"];
-  readonly changes: PageMapChange[];
+  readonly changes: PagePlaces;
   /** First the page map that the changes apply to, then the new one. */
   root: PageMapRoot;
   /** A fork of the same commit, also without commits of its own: this one takes its page map. */
@@ -116,7 +117,8 @@ function freeze(state: StoreState): Work[] {
       const key = isFork && parent !== null ? `${parent.timeline}@${parent.version}` : null;
       const twin = key === null ? null : (forks.get(key) ?? null);
       const { head } = timeline;
-      const work: Work = { database, timeline, head, layers, changes: [], root: EMPTY_ROOT, twin };
+      const changes = new PagePlaces();
+      const work: Work = { database, timeline, head, layers, changes, root: EMPTY_ROOT, twin };
       if (key !== null && twin === null) forks.set(key, work);
       works.push(work);
     }
@@ -166,7 +168,7 @@ function* storePages(work: Work, writer: PageWriter): Generator<void> {
       continue;
     const receive = (reference: ChunkReference): void => {
       if (frame !== null) frame.reference = reference;
-      changes.push({ pageNumber: page, chunk: reference.chunk, slot: reference.slot });
+      changes.set(page, reference);
     };
     if (frame !== null && frame.reference !== null) receive(frame.reference);
     else if (writer.add(head.page(page), receive)) writer.flushSync();
@@ -178,16 +180,16 @@ function* storePages(work: Work, writer: PageWriter): Generator<void> {
 function pagesOf(layers: Work["layers"], below: ReadonlySet<number>): Float64Array {
   const [only] = layers;
   if (layers.length === 1 && only !== undefined && below.size === 0)
-    return Float64Array.from(only.layer.pages.keys()).sort();
+    return only.layer.pageNumbers();
   const pages = new Set(below);
-  for (const { layer } of layers) for (const page of layer.pages.keys()) pages.add(page);
+  for (const { layer } of layers) for (const page of layer.pageNumbers()) pages.add(page);
   return Float64Array.from(pages).sort();
 }
 
 /** The frame that the head reads; null when it reads the page from below its layers. */
 function frameOf({ head, layers }: Work, page: number): Frame | null {
   for (const { layer, maxVersion } of layers) {
-    const versions = layer.pages.get(page);
+    const versions = layer.versions(page);
     const index = versions?.find(Math.min(head.version, maxVersion)) ?? -1;
     if (versions !== undefined && index >= 0) return versions.frames[index]!;
   }
@@ -198,7 +200,6 @@ function mapPages(state: StoreState, work: Work, batch: CatalogBatch): void {
   const { head, changes, timeline, twin } = work;
   if (twin !== null) work.root = twin.root;
   else {
-    changes.sort((left, right) => left.pageNumber - right.pageNumber);
     const update = state.pageMap.update(work.root, changes, head.pageCount);
     for (const node of update.newNodes) batch.putNode(node.id, node.bytes);
     work.root = update.root;

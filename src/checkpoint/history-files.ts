@@ -138,11 +138,11 @@ export function* writeTimelineHistory(
       const { layers, headVersion } = timeline;
       const key = { timeline: timeline.timeline, page: 0, version: 0 };
       const pages = new Set<number>();
-      for (const layer of layers) for (const page of layer.pages.keys()) pages.add(page);
+      for (const layer of layers) for (const page of layer.pageNumbers()) pages.add(page);
       for (const page of Float64Array.from(pages).sort()) {
         let deltas = 0;
         for (let index = layers.length - 1; index >= 0; index--) {
-          for (const frame of layers[index]!.pages.get(page)?.frames ?? NO_FRAMES) {
+          for (const frame of layers[index]!.versions(page)?.frames ?? NO_FRAMES) {
             if (frame.version >= headVersion) continue;
             key.page = page;
             key.version = frame.version;

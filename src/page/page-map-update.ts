@@ -27,6 +27,14 @@ import {
   subtreeOf,
 } from "./page-map-tree.ts";
 
+/** What an update changes, leaf by leaf. */
+export interface PageMapChanges {
+  /** The leaves that change, by index from 0, ascending without repetition. */
+  leafIndexes(): Float64Array;
+  /** Writes the new places over those that the leaf had. */
+  applyTo(leafIndex: number, pages: LeafPages): void;
+}
+
 /** A page's new place; a null chunk makes the page absent. */
 export interface PageMapChange {
   readonly pageNumber: number;
@@ -45,16 +53,23 @@ export interface PageMapUpdate {
   readonly newNodes: NewNode[];
 }
 
+/**
+ * New nodes that an update keeps decoded, at some 5 KiB each: those of an import would take more memory than the import
+ * itself, and push out what is in use.
+ */
+const NODES_KEPT_MAX = 1024;
+
 interface UpdateRun {
   readonly tree: PageMapTree;
-  readonly changes: readonly PageMapChange[];
+  readonly changes: PageMapChanges;
+  readonly leaves: Float64Array;
   readonly pageCount: number;
   /** Entries past the new page count exist and must go. */
   readonly shrinks: boolean;
   readonly newNodes: NewNode[];
 }
 
-/** The changes from `start` to `end` that fall into one node, and what was there before. */
+/** The changed leaves from `start` to `end` that fall into one node, and what was there before. */
 interface UpdateStep {
   readonly old: Subtree;
   readonly level: number;
@@ -68,15 +83,19 @@ interface UpdateStep {
 export function updatePageMap(
   tree: PageMapTree,
   root: PageMapRoot,
-  changes: readonly PageMapChange[],
+  changes: PageMapChanges,
   pageCount: number,
 ): PageMapUpdate {
-  checkChanges(changes, pageCount);
+  const leaves = changes.leafIndexes();
+  const last = leaves.at(-1) ?? -1;
+  if (last * NODE_FANOUT >= pageCount)
+    throw new RangeError(`Cannot update page map: leaf ${last} of ${pageCount} pages`);
   const levels = levelsFor(pageCount);
   const newNodes: NewNode[] = [];
   const run: UpdateRun = {
     tree,
     changes,
+    leaves,
     pageCount,
     shrinks: pageCount < root.pageCount,
     newNodes,
@@ -90,7 +109,7 @@ export function updatePageMap(
     level: levels,
     base: 0,
     start: 0,
-    end: changes.length,
+    end: leaves.length,
   });
   return { root: { nodeId: node?.id ?? null, levels, pageCount }, newNodes };
 }
@@ -114,10 +133,7 @@ function updateLeaf(run: UpdateRun, { old, base, start, end }: UpdateStep): Node
     before !== null && isLeaf(before)
       ? [...before.pages]
       : Array.from({ length: NODE_FANOUT }, () => null);
-  for (let index = start; index < end; index++) {
-    const { pageNumber, chunk, slot } = run.changes[index]!;
-    pages[pageNumber - 1 - base] = chunk === null ? null : { chunk, slot };
-  }
+  if (start < end) run.changes.applyTo(run.leaves[start]!, pages);
   for (let index = Math.max(0, run.pageCount - base); index < NODE_FANOUT; index++)
     pages[index] = null;
   const bytes = encodeLeaf(pages);
@@ -140,7 +156,7 @@ function updateInterior(run: UpdateRun, step: UpdateStep): NodeReference | null 
   for (let index = 0; index < NODE_FANOUT; index++) {
     const childBase = base + index * span;
     let end = start;
-    while (end < step.end && run.changes[end]!.pageNumber - 1 < childBase + span) end++;
+    while (end < step.end && run.leaves[end]! * NODE_FANOUT < childBase + span) end++;
     const before = children[index]!;
     if (childBase >= run.pageCount) {
       children[index] = NO_SUBTREE;
@@ -180,8 +196,30 @@ function finish(
   const key = idKey(id);
   if (before !== null && before.key === key) return before;
   run.newNodes.push({ id, bytes });
-  run.tree.keep(make(id, key));
+  if (run.newNodes.length <= NODES_KEPT_MAX) run.tree.keep(make(id, key));
   return { id, key };
+}
+
+/** The changes of a list that ascends by page number without repetition and lies within `pageCount`. */
+export function pageMapChanges(
+  changes: readonly PageMapChange[],
+  pageCount: number,
+): PageMapChanges {
+  checkChanges(changes, pageCount);
+  const leaves = new Map<number, PageMapChange[]>();
+  for (const change of changes) {
+    const index = Math.floor((change.pageNumber - 1) / NODE_FANOUT);
+    const leaf = leaves.get(index);
+    if (leaf === undefined) leaves.set(index, [change]);
+    else leaf.push(change);
+  }
+  return {
+    leafIndexes: () => Float64Array.from(leaves.keys()),
+    applyTo(leafIndex, pages) {
+      for (const { pageNumber, chunk, slot } of leaves.get(leafIndex) ?? [])
+        pages[(pageNumber - 1) % NODE_FANOUT] = chunk === null ? null : { chunk, slot };
+    },
+  };
 }
 
 function checkChanges(changes: readonly PageMapChange[], pageCount: number): void {

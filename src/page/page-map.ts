@@ -27,7 +27,13 @@ import {
   type Subtree,
   subtreeOf,
 } from "./page-map-tree.ts";
-import { type PageMapChange, type PageMapUpdate, updatePageMap } from "./page-map-update.ts";
+import {
+  type PageMapChange,
+  type PageMapChanges,
+  pageMapChanges,
+  type PageMapUpdate,
+  updatePageMap,
+} from "./page-map-update.ts";
 
 export { EMPTY_ROOT, levelsFor } from "./page-map-tree.ts";
 export type { PageMapOptions, PageMapRoot } from "./page-map-tree.ts";
@@ -96,11 +102,16 @@ export class PageMap {
   }
 
   /**
-   * The map after `changes`, which ascend by page number without repetition and lie within `pageCount`. Entries of
+   * The map after `changes`, which lie within `pageCount`; a list ascends by page number without repetition. Entries of
    * `root` past `pageCount` are dropped. Nothing is stored; see R3.
    */
-  update(root: PageMapRoot, changes: readonly PageMapChange[], pageCount: number): PageMapUpdate {
-    return updatePageMap(this.#tree, root, changes, pageCount);
+  update(
+    root: PageMapRoot,
+    changes: PageMapChanges | readonly PageMapChange[],
+    pageCount: number,
+  ): PageMapUpdate {
+    const leaves = "length" in changes ? pageMapChanges(changes, pageCount) : changes;
+    return updatePageMap(this.#tree, root, leaves, pageCount);
   }
 
   /**

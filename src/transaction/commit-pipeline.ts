@@ -11,8 +11,9 @@
  */
 import { invariant } from "../errors.ts";
 import type { Log } from "../log/log.ts";
-import type { ChunkHandle, ChunkReference } from "../page/chunk-handle.ts";
+import type { ChunkHandle } from "../page/chunk-handle.ts";
 import { encodeDelta } from "../page/page-delta.ts";
+import type { PagePlaces } from "../page/page-places.ts";
 import type { ChunkPlace } from "../catalog/catalog.ts";
 import { CommitRecordWriter, RecordKind } from "./commit-record.ts";
 import { ByteArena } from "./byte-arena.ts";
@@ -34,8 +35,8 @@ export interface WriteSet {
   readonly keptPageCount: number;
   /** Written pages; the commit takes the arrays over. */
   readonly dirty: ReadonlyMap<number, Uint8Array>;
-  /** Pages of a large transaction that are in chunks already. */
-  readonly staged: ReadonlyMap<number, ChunkReference>;
+  /** Pages of a large transaction that are in chunks already, unless `dirty` has them too; the commit takes it over. */
+  readonly staged: PagePlaces;
 }
 
 export interface PreparedCommit {
@@ -46,8 +47,10 @@ export interface PreparedCommit {
 export interface PreparedPart {
   readonly timeline: Timeline;
   readonly commit: CommitInfo;
+  /** Pages with frames; those of `staged` have none. */
   readonly pages: number[];
   readonly frames: Frame[];
+  readonly staged: PagePlaces | null;
 }
 
 export interface CommitPipelineOptions {
@@ -100,9 +103,9 @@ export class CommitPipeline {
   publish(prepared: PreparedCommit): void {
     let retained = 0;
     const databaseIds: number[] = [];
-    for (const { timeline, commit, pages, frames } of prepared.parts) {
+    for (const { timeline, commit, pages, frames, staged } of prepared.parts) {
       const buffers = this.buffers(timeline.database.refs.row.pageSize);
-      retained += timeline.publish(commit, pages, frames, buffers);
+      retained += timeline.publish(commit, pages, frames, buffers, staged);
       databaseIds.push(timeline.row.databaseId);
     }
     this.#options.onPublished(databaseIds, retained);
@@ -113,7 +116,10 @@ export class CommitPipeline {
     invariant(timeline.head.version === snapshot.version, "A writer's snapshot is the head");
     const { row } = timeline.database.refs;
     const { pageSize } = row;
-    const pages = changedPages(writeSet, lockPageNumber(pageSize));
+    const lockPage = lockPageNumber(pageSize);
+    if (writeSet.staged.size > 0) dropUnneeded(writeSet, lockPage);
+    const hasStaged = writeSet.staged.size > 0;
+    const pages = changedPages(writeSet, lockPage);
     const commit: CommitInfo = {
       version: row.nextVersion++,
       timestampMs: (row.lastTimestampMs = Math.max(this.#options.now(), row.lastTimestampMs)),
@@ -129,29 +135,33 @@ export class CommitPipeline {
         : [...chunks.keys()].map((chunk) => ({ id: chunk.id, place: locationOf(chunk) })),
     );
     const frames: Frame[] = [];
-    for (const page of pages) frames.push(this.#frame(writeSet, page, commit.version, chunks));
+    const framed = hasStaged ? [] : pages;
+    for (const page of pages) {
+      if (hasStaged && this.#reference(writeSet.staged, page, chunks)) continue;
+      frames.push(this.#frame(writeSet, page, commit.version));
+      if (hasStaged) framed.push(page);
+    }
     this.#writer.endPart();
-    return { timeline, commit, pages, frames };
+    const staged = hasStaged ? writeSet.staged : null;
+    return { timeline, commit, pages: framed, frames, staged };
   }
 
-  #frame(
-    writeSet: WriteSet,
-    page: number,
-    version: number,
-    chunks: ReadonlyMap<ChunkHandle, number>,
-  ): Frame {
+  /** Writes a staged page's place to the record; false when the page is not staged. */
+  #reference(staged: PagePlaces, page: number, chunks: ReadonlyMap<ChunkHandle, number>): boolean {
+    const reference = staged.get(page);
+    if (reference === undefined) return false;
+    const index = chunks.get(reference.chunk);
+    invariant(index !== undefined, "A staged chunk is in the table");
+    this.#writer.reference(page, index, reference.slot);
+    return true;
+  }
+
+  #frame(writeSet: WriteSet, page: number, version: number): Frame {
     const writer = this.#writer;
     const image = writeSet.dirty.get(page);
     if (image === undefined) {
-      const reference = writeSet.staged.get(page);
-      if (reference === undefined) {
-        writer.zero(page);
-        return Frame.ofZeros(version);
-      }
-      const index = chunks.get(reference.chunk);
-      invariant(index !== undefined, "A staged chunk is in the table");
-      writer.reference(page, index, reference.slot);
-      return Frame.ofReference(version, reference);
+      writer.zero(page);
+      return Frame.ofZeros(version);
     }
     const before =
       page <= writeSet.snapshot.pageCount
@@ -173,6 +183,13 @@ export class CommitPipeline {
   }
 }
 
+/** Leaves only what the commit takes over: pages within the page count, and their newest content. */
+function dropUnneeded({ dirty, staged, pageCount }: WriteSet, lockPage: number): void {
+  staged.truncate(pageCount);
+  staged.delete(lockPage);
+  for (const page of dirty.keys()) staged.delete(page);
+}
+
 /** Ascending: what was written or staged, and the holes of growth (P3). */
 function changedPages(writeSet: WriteSet, lockPage: number): number[] {
   const { dirty, staged, pageCount, keptPageCount } = writeSet;
@@ -184,7 +201,7 @@ function changedPages(writeSet: WriteSet, lockPage: number): number[] {
     pages.push(page);
   };
   for (const page of dirty.keys()) add(page);
-  if (staged.size > 0) for (const page of staged.keys()) if (!dirty.has(page)) add(page);
+  if (staged.size > 0) for (const page of staged.pages()) add(page);
   for (let page = keptPageCount + 1; page <= pageCount; page++)
     if (!dirty.has(page) && !staged.has(page)) add(page);
   return isAscending ? pages : pages.sort((left, right) => left - right);
@@ -193,12 +210,11 @@ function changedPages(writeSet: WriteSet, lockPage: number): number[] {
 const NO_CHUNKS: readonly never[] = [];
 const NO_HANDLES: ReadonlyMap<ChunkHandle, number> = new Map();
 
-function stagedChunks(
-  staged: ReadonlyMap<number, ChunkReference>,
-): ReadonlyMap<ChunkHandle, number> {
+function stagedChunks(staged: PagePlaces): ReadonlyMap<ChunkHandle, number> {
   if (staged.size === 0) return NO_HANDLES;
   const chunks = new Map<ChunkHandle, number>();
-  for (const { chunk } of staged.values()) if (!chunks.has(chunk)) chunks.set(chunk, chunks.size);
+  for (const [, { chunk }] of staged.entries())
+    if (!chunks.has(chunk)) chunks.set(chunk, chunks.size);
   return chunks;
 }
 

@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { ChunkHandles } from "../page/chunk-handle.ts";
 import { encodeDelta } from "../page/page-delta.ts";
+import { PagePlaces } from "../page/page-places.ts";
 import { Random } from "../testing/random.ts";
 import { PageBuffers } from "./page-buffers.ts";
 import { Frame, FrameKind, Layer } from "./page-versions.ts";
@@ -14,6 +15,8 @@ interface Step {
   readonly page: number;
   readonly kind: FrameKind;
   readonly seed: number;
+  /** A reference is staged, and so are the pages after it. */
+  readonly isStaged: boolean;
   /** Somebody takes the page before the next commit, and holds it. */
   readonly isHeld: boolean;
 }
@@ -28,6 +31,7 @@ const step: fc.Arbitrary<Step> = fc.record({
     },
   ),
   seed: fc.nat(1000),
+  isStaged: fc.boolean(),
   isHeld: fc.boolean(),
 });
 
@@ -77,10 +81,21 @@ describe("page versions", () => {
         for (const [index, one] of steps.entries()) {
           const version = index + 1;
           const pages = [...expected[index]!];
-          const [frame, after] = frameFor(one, version, pages[one.page - 1]!);
-          pages[one.page - 1] = after;
           expected.push(pages);
-          layer.push(one.page, frame, buffers);
+          if (one.kind === FrameKind.reference && one.isStaged) {
+            const places = new PagePlaces();
+            for (let number = one.page; number <= pages.length; number++) {
+              const slot = (one.seed + number) % 64;
+              places.set(number, { chunk, slot });
+              pages[number - 1] = chunkPage(slot);
+            }
+            layer.pushStaged(places, version);
+          } else {
+            const [frame, image] = frameFor(one, version, pages[one.page - 1]!);
+            pages[one.page - 1] = image;
+            layer.push(one.page, frame, buffers);
+          }
+          const after = pages[one.page - 1]!;
           for (let count = 0; count < 3; count++) buffers.copy(garbage, 0);
           if (one.isHeld) held.push({ page: view.page(one.page, version), expected: after });
         }
@@ -94,6 +109,10 @@ describe("page versions", () => {
             const cached = view.cachedPage(index + 1, version);
             expect(cached === null || same(cached, page)).toBe(true);
           }
+        const changed = [1, 2, 3].filter(
+          (page) => new Set(expected.map((pages) => pages[page - 1])).size > 1,
+        );
+        expect([...layer.pageNumbers()]).toEqual(changed);
         for (const { page, expected: bytes } of held) expect(same(page, bytes)).toBe(true);
       }),
       { numRuns: 150 },

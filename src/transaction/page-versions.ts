@@ -10,10 +10,13 @@
  * V4. The memory of a dropped image is written again, unless `isShared` says that somebody may still hold it. So
  *     whoever takes an image for longer than a call sets that first.
  * V3. A delta applies to the page as it was just before its version: the frame before it, or what lies below the layer.
+ * V5. Of the large transactions of a layer the first keeps its pages as places in chunks instead of frames, for as long as
+ *     no other commit touches them: `versions` makes the frame when it is asked for.
  */
 import { invariant, InvariantError } from "../errors.ts";
 import { applyDelta } from "../page/page-delta.ts";
 import type { ChunkReference } from "../page/chunk-handle.ts";
+import type { PagePlaces } from "../page/page-places.ts";
 import type { PageBuffers } from "./page-buffers.ts";
 
 /** Stored in the log and in history segments: append only. */
@@ -162,7 +165,10 @@ export interface CommitInfo {
 /** The commits of one timeline between two checkpoints. */
 export class Layer {
   readonly timelineId: number;
-  readonly pages: Map<number, PageVersions> = new Map();
+  readonly #pages: Map<number, PageVersions> = new Map();
+  /** V5. None of them is among `#pages`. */
+  #staged: PagePlaces | null = null;
+  #stagedVersion = 0;
   /** Ascending by version. */
   readonly commits: CommitInfo[] = [];
 
@@ -172,10 +178,58 @@ export class Layer {
 
   /** Returns how many bytes of memory are held more than before. `buffers` takes what is not needed any more. */
   push(page: number, frame: Frame, buffers: PageBuffers | null): number {
-    const versions = this.pages.get(page);
+    let versions = this.#pages.get(page);
+    if (versions === undefined && this.#staged !== null) {
+      versions = this.#stagedVersions(page);
+      if (versions !== undefined) {
+        this.#pages.set(page, versions);
+        this.#staged.delete(page);
+      }
+    }
     if (versions !== undefined) return versions.push(frame, buffers);
-    this.pages.set(page, new PageVersions(frame));
+    this.#pages.set(page, new PageVersions(frame));
     return bytesOf(frame);
+  }
+
+  /** The same for the staged pages of a commit; takes `places` over. */
+  pushStaged(places: PagePlaces, version: number): number {
+    let retained = 0;
+    if (this.#staged !== null) {
+      for (const [page, reference] of places.entries())
+        retained += this.push(page, Frame.ofReference(version, reference), null);
+      return retained;
+    }
+    for (const [page, versions] of this.#pages) {
+      const reference = places.get(page);
+      if (reference === undefined) continue;
+      retained += versions.push(Frame.ofReference(version, reference), null);
+      places.delete(page);
+    }
+    this.#staged = places;
+    this.#stagedVersion = version;
+    return retained + places.memoryBytes;
+  }
+
+  /** The versions of a page; of a staged one a copy, made for this call. */
+  versions(page: number): PageVersions | undefined {
+    const versions = this.#pages.get(page);
+    if (versions !== undefined || this.#staged === null) return versions;
+    return this.#stagedVersions(page);
+  }
+
+  #stagedVersions(page: number): PageVersions | undefined {
+    const reference = this.#staged?.get(page);
+    if (reference === undefined) return undefined;
+    return new PageVersions(Frame.ofReference(this.#stagedVersion, reference));
+  }
+
+  /** Of all pages that have versions here, ascending. */
+  pageNumbers(): Float64Array {
+    const numbers = new Float64Array(this.#pages.size + (this.#staged?.size ?? 0));
+    let count = 0;
+    for (const page of this.#pages.keys()) numbers[count++] = page;
+    if (this.#staged !== null) numbers.set(this.#staged.pages(), count);
+    return numbers.sort();
   }
 
   /** The newest commit with version <= `version`. */

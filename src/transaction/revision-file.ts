@@ -18,6 +18,7 @@
  */
 import { StoreError, invariant } from "../errors.ts";
 import type { ChunkReference } from "../page/chunk-handle.ts";
+import { PagePlaces } from "../page/page-places.ts";
 import type { VfsFile } from "../sqlite/vfs.ts";
 import type { CommitPipeline, Durability, PreparedCommit, WriteSet } from "./commit-pipeline.ts";
 import type { PageBuffers } from "./page-buffers.ts";
@@ -102,7 +103,7 @@ export class RevisionFile implements VfsFile {
   /** The timeline written to; set while RESERVED or more is held. */
   #timeline: Timeline | null = null;
   readonly #dirty: Map<number, Uint8Array> = new Map();
-  readonly #staged: Map<number, ChunkReference> = new Map();
+  #staged: PagePlaces = new PagePlaces();
   readonly #buffers: PageBuffers;
   #pageCount = 0;
   #keptPageCount = 0;
@@ -183,7 +184,7 @@ export class RevisionFile implements VfsFile {
       this.#dirty.delete(page);
       this.#buffers.give(buffer);
     }
-    for (const page of this.#staged.keys()) if (page > pageCount) this.#staged.delete(page);
+    if (this.#staged.size > 0) this.#staged.truncate(pageCount);
     return SQLITE_OK;
   }
 
@@ -435,7 +436,7 @@ export class RevisionFile implements VfsFile {
     this.#isStagedForCommit = false;
     this.#stampVersion = this.#snapshot.version;
     this.#dirty.clear(); // The commit has the buffers now.
-    if (this.#staged.size > 0) this.#staged.clear();
+    if (prepared.parts[part]!.staged !== null) this.#staged = new PagePlaces(); // It has them too.
     this.#pageCount = this.#snapshot.pageCount;
     this.#keptPageCount = this.#snapshot.pageCount;
     if (context.isDeferred) context.lastLsn = prepared.lsn;

@@ -89,7 +89,7 @@ export class View {
     for (let position = 0; position < layers.length; position++) {
       if (position === this.#ancestors) position = this.#ancestorWith(pageNumber, version);
       const bound = layers[position];
-      const versions = bound?.layer.pages.get(pageNumber);
+      const versions = bound?.layer.versions(pageNumber);
       if (bound === undefined || versions === undefined) continue;
       const index = versions.find(Math.min(version, bound.maxVersion));
       if (index >= 0) return versions.frames[index]!.image;
@@ -103,7 +103,7 @@ export class View {
     for (let position = start; position < layers.length; position++) {
       if (position === this.#ancestors) position = this.#ancestorWith(pageNumber, version);
       const bound = layers[position];
-      const versions = bound?.layer.pages.get(pageNumber);
+      const versions = bound?.layer.versions(pageNumber);
       if (bound === undefined || versions === undefined) continue;
       const { maxVersion } = bound;
       const index = versions.find(version < maxVersion ? version : maxVersion);
@@ -132,7 +132,7 @@ export class View {
     let place = this.#ancestors;
     for (; place < layers.length; place++) {
       const { layer, maxVersion } = layers[place]!;
-      const versions = layer.pages.get(pageNumber);
+      const versions = layer.versions(pageNumber);
       if (versions !== undefined && versions.find(Math.min(version, maxVersion)) >= 0) break;
     }
     if (places.size >= REMEMBERED_PAGES_MAX) places.clear();
@@ -176,7 +176,7 @@ export class Snapshot {
       cachedPage: (pageNumber) => view.cachedPage(pageNumber, version),
       origin: () => {
         const { root, changedPages } = view.base.origin();
-        const pages = view.layers.flatMap(({ layer }) => [...layer.pages.keys()]);
+        const pages = view.layers.flatMap(({ layer }) => [...layer.pageNumbers()]);
         return { root, changedPages: [...changedPages, ...pages] };
       },
     };

@@ -7,6 +7,7 @@
 import type { TimelineRow } from "../catalog/rows.ts";
 import type { DatabaseRefs } from "../branch/refs.ts";
 import { type CommitInfo, type Frame, Layer } from "./page-versions.ts";
+import type { PagePlaces } from "../page/page-places.ts";
 import type { PageBuffers } from "./page-buffers.ts";
 import { type CommitPlace, Snapshot, View, type ViewContext } from "./snapshot.ts";
 
@@ -47,19 +48,21 @@ export class Timeline {
 
   /**
    * Makes a commit visible to transactions that start from now on. Returns the bytes of memory that it holds; `buffers`
-   * takes the page images that nobody needs any more.
+   * takes the page images that nobody needs any more. Takes `staged` over: pages in chunks, none of them in `pages`.
    */
   publish(
     commit: CommitInfo,
     pages: readonly number[],
     frames: readonly Frame[],
     buffers: PageBuffers | null = null,
+    staged: PagePlaces | null = null,
   ): number {
     const { view } = this.#head;
     const { layer } = view.layers[0]!;
     let retained = 0;
     for (let index = 0; index < pages.length; index++)
       retained += layer.push(pages[index]!, frames[index]!, buffers);
+    if (staged !== null) retained += layer.pushStaged(staged, commit.version);
     layer.commits.push(commit);
     this.#head = new Snapshot(this.row.id, view, commit);
     return retained;
