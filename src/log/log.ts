@@ -264,6 +264,19 @@ export class Log {
   }
 
   /**
+   * For a close after a checkpoint at `lsn`: when that is everything, and it fills more than the smallest segment, an
+   * empty segment takes the place of all others, so that the next opening has next to nothing to read. Trims.
+   */
+  restart(lsn: number): void {
+    if (this.phase.name !== "open") throw this.unusable();
+    const used = this.segment?.usedBytes ?? this.tail?.usedBytes ?? 0;
+    if (this.last > lsn || used <= FIRST_SEGMENT_SIZE) return;
+    const size = FIRST_SEGMENT_SIZE;
+    this.startSegment({ size, sizeMax: size }, this.options.cipher?.activeKeyNumber ?? 0);
+    this.trim(lsn);
+  }
+
+  /**
    * Makes everything durable, closes the segment and the files. The files of a failed log are only closed; if it holds
    * records that are not durable, the call then throws STORE_FAILED. Idempotent.
    */
@@ -335,14 +348,17 @@ export class Log {
         `Cannot write a log record: it has ${payloadSize} bytes, at most ${STORED_PAYLOAD_SIZE_MAX - SEAL_TAG_SIZE} are possible`,
       );
     }
-    return this.startSegment(bytes, keyNumber);
-  }
-
-  /** L4, L6. */
-  private startSegment(bytes: number, keyNumber: number): SegmentWriter {
     const needed = fileSizeFor(bytes + END_RECORD_SIZE);
     const size = Math.max(needed, this.nextSegmentSize());
-    const spare = this.files.acquireSync(size, this.segmentSize);
+    return this.startSegment({ size, sizeMax: this.segmentSize }, keyNumber);
+  }
+
+  /** L4, L6. The file has `size` bytes or more, up to `sizeMax` if an old one is used. */
+  private startSegment(
+    { size, sizeMax }: { size: number; sizeMax: number },
+    keyNumber: number,
+  ): SegmentWriter {
+    const spare = this.files.acquireSync(size, sizeMax);
     this.endSegment();
     const { storeId, random = randomBytes, now = Date.now } = this.options;
     const header: SegmentHeader = {

@@ -308,7 +308,9 @@ export class Engine implements PageStager {
     if (this.#phase.name === "closed") return;
     const steps: (() => void)[] = [
       () => {
-        if (this.#phase.name === "open") this.checkpoint();
+        if (this.#phase.name !== "open") return;
+        this.checkpoint();
+        this.state.log.restart(this.state.catalog.state()?.checkpointLsn ?? 0);
       },
       () => this.state.log.closeSync(),
       () => this.state.history.close(),
