@@ -1,10 +1,11 @@
 /**
  * From a revision, as a user writes it, to a branch or a commit of an open store.
  *
- * A version or a time names what the branch was then: the newest commit at or before it in the branch's history, also
- * across a reset (refs.ts, "history"). Tags name a commit of the database, whatever branch is given with them.
+ * A version that is a commit of the branch, as its log lists them, names that commit. Any other version, and a time, names
+ * what the branch was then: the newest commit at or before it in the branch's history, also across a reset (refs.ts,
+ * "history"). Tags name a commit of the database, whatever branch is given with them.
  */
-import { MAIN_BRANCH } from "../branch/refs.ts";
+import { currentTimelineId, MAIN_BRANCH } from "../branch/refs.ts";
 import { requireBranch, requireDatabase, requireTag } from "../branch/ref-operations.ts";
 import { parseRevision, type Revision, type RevisionPoint } from "../branch/revision.ts";
 import type { BranchRow, CommitPointer } from "../catalog/rows.ts";
@@ -61,7 +62,7 @@ function pointerAt(engine: Engine, request: PointRequest): CommitPointer {
     case "tag":
       return requireTag(database.refs, at.tag);
     case "version":
-      return atVersion(request, at.version);
+      return atVersion(engine, request, at.version);
     case "time":
       return atTime(engine, request, at.timestampMs);
     case "ago":
@@ -69,13 +70,17 @@ function pointerAt(engine: Engine, request: PointRequest): CommitPointer {
   }
 }
 
-function atVersion(request: PointRequest, version: number): CommitPointer {
+function atVersion(engine: Engine, request: PointRequest, version: number): CommitPointer {
   const { database, branch } = request;
   const newest = database.refs.row.nextVersion - 1;
   if (version < 1 || version > newest) {
     const range = newest === 0 ? "it has no versions yet" : `its versions go from 1 to ${newest}`;
     throw notFound(request, `version ${version}`, range);
   }
+  const current = { timeline: currentTimelineId(branch), version };
+  if (branch.history.length === 1) return current;
+  // After a reset the branch has commits that were made elsewhere while it was something else.
+  if (snapshotAt(engine.state, database, current).version === version) return current;
   return { timeline: timelineAtVersion(branch, version), version };
 }
 

@@ -123,6 +123,25 @@ describe("a version", () => {
     });
   });
 
+  test("that the log lists is that commit, also where the branch was something else then", () => {
+    write("main", "a"); // 1
+    shop.createBranch("dev");
+    write("main", "b"); // 2
+    write("dev", "x"); // 3
+    write("main", "c"); // 4
+    shop.branch("dev").reset({ to: "shop" });
+    inEveryState(() => {
+      expect(
+        shop
+          .branch("dev")
+          .log()
+          .map(({ version }) => version),
+      ).toEqual([4, 2, 1]);
+      expect([4, 2, 1].map((version) => read(`shop/dev@${version}`))).toEqual(["c", "b", "a"]);
+      expect(read("shop/dev@3")).toBe("x"); // What a reset left behind stays in reach.
+    });
+  });
+
   test("of a fork of a reset branch reads through both", () => {
     for (const value of ["a", "b", "c"]) write("main", value); // 1 to 3
     shop.branch("main").reset({ to: "shop@1" });
