@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, expectTypeOf, test } from "vitest";
 import { Database, type DatabaseOptions, SqliteError } from "./better-sqlite3.ts";
 import { openStore } from "./store/store.ts";
 
@@ -256,6 +256,23 @@ describe("arguments", () => {
 });
 
 describe("the class", () => {
+  test("has the names of the types of @types/better-sqlite3", () => {
+    const database: Database.Database = new Database(":memory:");
+    opened.push(database);
+    const find: Database.Statement<[number], { n: number }> = database.prepare("SELECT ? + 1 AS n");
+    const named: Database.Statement<{ n: number }> = database.prepare("SELECT @n");
+    const twice: Database.Transaction<(n: number) => number> = database.transaction(
+      (n: number) => n * 2,
+    );
+    const options: Database.Options = { readonly: true };
+    expectTypeOf(find.get(1)).toEqualTypeOf<{ n: number } | undefined>();
+    expectTypeOf(find.run(1)).toEqualTypeOf<Database.RunResult>();
+    expectTypeOf(find.columns()).toEqualTypeOf<Database.ColumnDefinition[]>();
+    expectTypeOf<Database.SqliteError>().toEqualTypeOf<SqliteError>();
+    expect([find.get(1), named.get({ n: 1 }), twice(4)]).toEqual([{ n: 2 }, { "@n": 1 }, 8]);
+    expect(options).toEqual({ readonly: true });
+  });
+
   test("works without new, and with subclasses", () => {
     const database = Database(":memory:");
     opened.push(database);

@@ -7,9 +7,16 @@
  */
 import { dirname } from "node:path";
 import { StoreError } from "./errors.ts";
+import type { BackupOptions as ConnectionBackupOptions, BackupProgress } from "./sqlite/backup.ts";
 import { Connection } from "./sqlite/connection.ts";
 import { SqliteRuntime } from "./sqlite/runtime.ts";
 import { SqliteError } from "./sqlite/sqlite-error.ts";
+import type {
+  ColumnDefinition as StatementColumn,
+  RunResult as StatementRunResult,
+  Statement as ConnectionStatement,
+} from "./sqlite/statement.ts";
+import type { AnyFunction, TransactionFunction } from "./sqlite/transaction-function.ts";
 import { openNodeStorage } from "./storage/node-storage.ts";
 import type { Session } from "./store/session.ts";
 import { openSharedSession } from "./store/shared-stores.ts";
@@ -164,5 +171,25 @@ const Database: DatabaseConstructor = new Proxy(Object.assign(BoughDatabase, { S
     new target(...parameters),
 }) as DatabaseConstructor;
 type Database = BoughDatabase;
+
+/** The names of the types of @types/better-sqlite3: `Database.Database`, `Database.Statement<[number], Row>` and so on. */
+// oxlint-disable-next-line typescript/no-namespace, no-redeclare
+declare namespace Database {
+  export type Database = BoughDatabase;
+  export type Statement<
+    Parameters extends unknown[] | object = unknown[],
+    Row = unknown,
+  > = Parameters extends unknown[]
+    ? ConnectionStatement<Parameters, Row>
+    : ConnectionStatement<[Parameters], Row>;
+  export type Transaction<F extends AnyFunction = AnyFunction> = TransactionFunction<F>;
+  export type Options = DatabaseOptions;
+  export type RunResult = StatementRunResult;
+  export type ColumnDefinition = StatementColumn;
+  export type BackupOptions = ConnectionBackupOptions;
+  export type BackupMetadata = BackupProgress;
+  export type SqliteError = ErrorOfSqlite;
+}
+type ErrorOfSqlite = SqliteError;
 
 export { Database, Database as default, Database as "module.exports", SqliteError };
