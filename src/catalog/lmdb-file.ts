@@ -27,6 +27,9 @@ const PAGE_SIZE_MAX = 65_536;
  * gives errors instead of a dead process; the caller has to look whether anything of value is missing.
  */
 export function prepareLmdbFile(storage: Storage, path: string): boolean {
+  // lmdb ends the process when it cannot open its lock file; opening it here gives the error instead.
+  const lock = `${path}-lock`;
+  if (storage.existsSync(lock)) storage.openFileSync(lock, { mode: "write" }).closeSync();
   if (!storage.existsSync(path)) return false;
   const file = storage.openFileSync(path, { mode: "write" });
   try {

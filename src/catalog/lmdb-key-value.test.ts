@@ -142,6 +142,14 @@ test("a catalog that may not be written is PERMISSION, one that is a directory i
   expect(() => open()).toThrow(expect.objectContaining({ code: "PERMISSION" }));
 });
 
+test("a lock file of lmdb that cannot be opened is an error, not the end of the process", () => {
+  writeSome();
+  const lock = join(directory, "catalog-lock");
+  fs.rmSync(lock);
+  fs.mkdirSync(lock);
+  expect(() => open()).toThrow(expect.objectContaining({ code: "IO" }));
+});
+
 test("the catalog grows far past its first map while an iterator holds an old snapshot", () => {
   const store = open();
   const big = (number: number): WriteBatch => {

@@ -4,7 +4,7 @@
  */
 import type { CommitPointer } from "../catalog/rows.ts";
 import type { CommitRow } from "../catalog/commit-run.ts";
-import { invariant } from "../errors.ts";
+import { invariant, StoreError } from "../errors.ts";
 import { emptySource, type PageSource, Snapshot, View } from "../transaction/snapshot.ts";
 import { RootSource } from "../transaction/root-source.ts";
 import { type OpenDatabase, Timeline } from "../transaction/timeline.ts";
@@ -115,10 +115,13 @@ function historicalPages(parts: StoreParts, timeline: Timeline, commit: CommitRo
       limit: 1,
     }),
   );
-  invariant(
-    next !== undefined && next.historySegment > 0,
-    `Version ${commit.version} of timeline ${row.id} has a history segment`,
-  );
+  if (next === undefined || next.historySegment === 0) {
+    throw new StoreError(
+      "CORRUPT_CATALOG",
+      `Cannot read version ${commit.version} of "${database.refs.row.name}": the catalog has no checkpoint after it`,
+      { details: { version: commit.version, timeline: row.id } },
+    );
+  }
   let base: PageSource;
   if (root !== undefined) base = new RootSource(root.root, reader);
   else if (row.parent === null) base = emptySource;
