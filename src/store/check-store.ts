@@ -117,6 +117,9 @@ function damageTo<T>(findings: Findings, read: () => T): T | null {
   }
 }
 
+/** The disk or the rights around the store: opening it writes, looking at it does not. */
+const NO_DAMAGE: ReadonlySet<string> = new Set(["DISK_FULL", "PERMISSION", "STORE_LOCKED"]);
+
 async function checkBySql(
   path: string,
   findings: Findings,
@@ -126,6 +129,7 @@ async function checkBySql(
     using store = openStore(path, { ...options, create: false });
     await checkHeads(store, findings, options);
   } catch (error) {
+    if (error instanceof StoreError && NO_DAMAGE.has(error.code)) throw error;
     findings.addError(error);
   }
 }

@@ -1,4 +1,11 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -52,6 +59,17 @@ test("any revision becomes a file that stock SQLite finds whole", async () => {
     store.checkpoint();
   }
   expect(readdirSync(directory).filter((name) => name.endsWith(".new"))).toEqual([]);
+});
+
+test("nothing inside the store's directory is replaced, also not with overwrite", async () => {
+  symlinkSync(at("store"), at("link"));
+  for (const name of ["store/store.json", "store/new.db", "link/log/new.db"]) {
+    const before = readdirSync(at("store"));
+    await expect(store.exportFile("shop", at(name), { overwrite: true })).rejects.toMatchObject({
+      code: "FILE_EXISTS",
+    });
+    expect(readdirSync(at("store"))).toEqual(before);
+  }
 });
 
 test("a database without commits becomes an empty file", async () => {

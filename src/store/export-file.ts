@@ -10,6 +10,7 @@
 import { randomBytes } from "node:crypto";
 import { basename, dirname } from "node:path";
 import { StoreError } from "../errors.ts";
+import { isInside } from "../storage/is-inside.ts";
 import { openNodeStorage } from "../storage/node-storage.ts";
 import type { Storage, StorageFile } from "../storage/storage.ts";
 import { lockPageNumber, type Snapshot } from "../transaction/snapshot.ts";
@@ -31,6 +32,16 @@ export interface ExportResult {
   /** Bytes. */
   readonly pageSize: number;
   readonly bytes: number;
+}
+
+/** Throws for a path inside the store's directory: the export would replace a part of the store. */
+export function refuseInsideStore(path: string, storeDirectory: string | null): void {
+  if (storeDirectory === null || !isInside(storeDirectory, path)) return;
+  throw new StoreError(
+    "FILE_EXISTS",
+    `Cannot export to "${path}": it is inside the directory of the store; give a path outside of it`,
+    { details: { path } },
+  );
 }
 
 /** Bytes of one write; a multiple of every page size. */

@@ -9,7 +9,12 @@ import { SqliteRuntime } from "../sqlite/runtime.ts";
 import { checkHeads } from "./check-heads.ts";
 import { Database } from "./database.ts";
 import { Engine } from "./engine.ts";
-import { type ExportOptions, type ExportResult, exportSnapshot } from "./export-file.ts";
+import {
+  type ExportOptions,
+  type ExportResult,
+  exportSnapshot,
+  refuseInsideStore,
+} from "./export-file.ts";
 import { importFile, type ImportOptions, type ImportResult } from "./import-file.ts";
 import { headOf, openDatabaseNamed, resolveRevision } from "./resolve-revision.ts";
 import { type ConnectOptions, Session } from "./session.ts";
@@ -145,6 +150,7 @@ export class Store {
     options: ExportOptions = {},
   ): Promise<ExportResult> {
     const { database, branch, snapshot } = resolveRevision(this.#engine, revision);
+    refuseInsideStore(path, this.#engine.state.storage.directory);
     return await exportSnapshot(snapshot ?? headOf(database, branch), path, options);
   }
 
