@@ -24,6 +24,7 @@ export const TIME_LIKE: RegExp = /^[0-9]{4}-[0-9]{2}-[0-9]{2}(?:$|[Tt ])/;
 
 /** Throws StoreError NAME_INVALID, saying what is wrong where, unless `name` is one (B1, B2). */
 export function checkName(kind: NameKind, name: string): void {
+  requireText(`The name of a ${kind}`, name);
   const fault = faultOfName(kind, name);
   if (fault === null) return;
   const shown = name.length > 2 * NAME_LENGTH_MAX ? `${name.slice(0, NAME_LENGTH_MAX)}...` : name;
@@ -32,6 +33,13 @@ export function checkName(kind: NameKind, name: string): void {
     `Cannot use ${JSON.stringify(shown)} as the name of a ${kind}: ${fault}; an example is "${EXAMPLES[kind]}"`,
     { details: { kind, name } },
   );
+}
+
+/** For what JavaScript's callers may get wrong: the type says string already. */
+export function requireText(what: string, value: unknown): void {
+  if (typeof value === "string") return;
+  const given = value === null ? "null" : typeof value;
+  throw new TypeError(`${what} must be a string, this is ${given}`);
 }
 
 function faultOfName(kind: NameKind, name: string): string | null {

@@ -14,7 +14,7 @@ import {
   type RefChange,
   type RefState,
 } from "./refs.ts";
-import { checkName } from "./names.ts";
+import { checkName, requireText } from "./names.ts";
 
 export const PAGE_SIZE_MIN = 512;
 export const PAGE_SIZE_MAX = 65536;
@@ -34,6 +34,7 @@ export function requireDatabase(state: RefState, name: string): DatabaseRefs {
 }
 
 export function requireBranch(database: DatabaseRefs, name: string): BranchRow {
+  requireText("The name of a branch", name);
   const branch = findBranch(database, name);
   if (branch !== undefined) return branch;
   const names = livingBranches(database).map((row) => row.name);

@@ -12,7 +12,7 @@
  * V2. `parseRevision(formatRevision(r))` equals `r`. Times are kept in milliseconds, finer fractions are cut off.
  */
 import { StoreError } from "../errors.ts";
-import { checkName, TIME_LIKE, VERSION_PATTERN } from "./names.ts";
+import { checkName, requireText, TIME_LIKE, VERSION_PATTERN } from "./names.ts";
 
 export type RevisionPoint =
   | { readonly kind: "version"; readonly version: number }
@@ -47,6 +47,7 @@ const TIME =
 
 /** Throws StoreError REVISION_INVALID or NAME_INVALID, saying what is wrong where. */
 export function parseRevision(text: string): Revision {
+  requireText("A revision", text);
   if (text.length > REVISION_LENGTH_MAX) {
     throw invalid(
       `${text.slice(0, 80)}...`,

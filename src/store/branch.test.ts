@@ -309,3 +309,31 @@ describe("a database", () => {
     expect(wide.branch().head.pageCount).toBe(2);
   });
 });
+
+test("a value of another type than the signature says is a TypeError that names it", () => {
+  const missing = undefined as unknown as string;
+  const number = 5 as unknown as string;
+  const main = shop.branch();
+  expect(() => openStore(missing)).toThrow(
+    new TypeError("The path of a store must be a string, this is undefined"),
+  );
+  expect(() => store.connect(missing)).toThrow(
+    new TypeError("A revision must be a string, this is undefined"),
+  );
+  expect(() => store.createDatabase(number)).toThrow(
+    new TypeError("The name of a database must be a string, this is number"),
+  );
+  expect(() => shop.branch(null as unknown as string)).toThrow(
+    new TypeError("The name of a branch must be a string, this is null"),
+  );
+  expect(() => shop.createTag(number)).toThrow(
+    new TypeError("The name of a tag must be a string, this is number"),
+  );
+  expect(() => main.restore({ to: missing })).toThrow(
+    new TypeError("A revision must be a string, this is undefined"),
+  );
+  const text = "tomorrow" as unknown as number;
+  expect(() => shop.createBranch("dev", { expiresAt: text })).toThrow(
+    new RangeError("Cannot use tomorrow as a time: it is no valid date"),
+  );
+});

@@ -1,5 +1,5 @@
 /** A branch, as users of the library hold it: a name that follows its row through renames. */
-import { NAME_LENGTH_MAX } from "../branch/names.ts";
+import { NAME_LENGTH_MAX, requireText } from "../branch/names.ts";
 import {
   createBranchChange,
   deleteBranchChange,
@@ -262,6 +262,7 @@ export function snapshotInDatabase(
   database: OpenDatabase,
   revision: string,
 ): { readonly snapshot: Snapshot; readonly branch: BranchRow } {
+  requireText("A revision", revision);
   const { name } = database.refs.row;
   const resolved = resolveRevision(engine, revision.startsWith("@") ? name + revision : revision);
   if (resolved.database !== database)
@@ -278,7 +279,7 @@ export function pointerTo(snapshot: Snapshot): CommitPointer {
 }
 
 export function timestampOf(time: Date | number): number {
-  const timestampMs = typeof time === "number" ? time : time.getTime();
+  const timestampMs = time instanceof Date ? time.getTime() : time;
   if (!Number.isSafeInteger(timestampMs))
     throw new RangeError(`Cannot use ${String(time)} as a time: it is no valid date`);
   return timestampMs;

@@ -1,6 +1,7 @@
 /** The library's entrance: a directory with databases, their branches and versions. */
 import { createDatabaseChange, undeleteDatabaseChange } from "../branch/ref-operations.ts";
 import { MAIN_BRANCH } from "../branch/refs.ts";
+import { requireText } from "../branch/names.ts";
 import { parseRevision } from "../branch/revision.ts";
 import { StoreError } from "../errors.ts";
 import { checkParts } from "../integrity/check.ts";
@@ -33,6 +34,7 @@ export interface CreateDatabaseOptions {
  * a time: STORE_LOCKED names the one that has it.
  */
 export function openStore(path: string, options: StoreOptions = {}): Store {
+  requireText("The path of a store", path);
   return new Store(path, Engine.open(path, options));
 }
 
