@@ -12,7 +12,9 @@ import {
   type RefChange,
 } from "../branch/refs.ts";
 import type { CheckpointedTimeline } from "../catalog/catalog.ts";
-import { StoreError, invariant } from "../errors.ts";
+import { invariant, InvariantError, StoreError } from "../errors.ts";
+import type { ChunkReference } from "../page/chunk-handle.ts";
+import { PagePlaces } from "../page/page-places.ts";
 import {
   type CommitPart,
   decodeCommit,
@@ -130,19 +132,31 @@ function applyCommit(parts: StoreParts, part: CommitPart): void {
   row.lastTimestampMs = part.timestampMs;
   parts.changedRefs.databases.add(row.id);
   const { version, timestampMs, pageCount } = part;
-  timeline.publish(
-    { version, timestampMs, pageCount, changedPages: part.frames.length },
-    part.frames.map((frame) => frame.page),
-    part.frames.map((frame) => replayFrame(parts, version, frame, row.pageSize)),
-  );
+  const pages: number[] = [];
+  const frames: Frame[] = [];
+  const staged = new PagePlaces();
+  for (const frame of part.frames) {
+    if (frame.reference !== null) staged.set(frame.page, replayReference(parts, frame.reference));
+    else {
+      pages.push(frame.page);
+      frames.push(replayFrame(version, frame, row.pageSize));
+    }
+  }
+  const commit = { version, timestampMs, pageCount, changedPages: part.frames.length };
+  timeline.publish(commit, pages, frames, null, staged.size > 0 ? staged : null);
 }
 
-function replayFrame(
+function replayReference(
   parts: StoreParts,
-  version: number,
-  frame: DecodedFrame,
-  pageSize: number,
-): Frame {
+  { id, place, slot }: NonNullable<DecodedFrame["reference"]>,
+): ChunkReference {
+  const chunk = parts.handles.intern(id);
+  chunk.location = place;
+  parts.pending.chunks.set(chunk.key, chunk);
+  return { chunk, slot };
+}
+
+function replayFrame(version: number, frame: DecodedFrame, pageSize: number): Frame {
   switch (frame.kind) {
     case FrameKind.image:
       invariant(
@@ -154,14 +168,8 @@ function replayFrame(
       return Frame.ofDelta(version, frame.bytes, 0, frame.bytes.length);
     case FrameKind.zero:
       return Frame.ofZeros(version);
-    case FrameKind.reference: {
-      const { reference } = frame;
-      invariant(reference !== null, "A reference frame has its reference");
-      const chunk = parts.handles.intern(reference.id);
-      chunk.location = reference.place;
-      parts.pending.chunks.set(chunk.key, chunk);
-      return Frame.ofReference(version, { chunk, slot: reference.slot });
-    }
+    case FrameKind.reference:
+      throw new InvariantError(`The reference of page ${frame.page} is replayed as a place`);
   }
 }
 

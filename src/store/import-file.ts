@@ -8,7 +8,7 @@
  * I1. Nothing has a name before all pages are in chunks: an import that fails leaves neither a database, a branch nor a
  *     commit, only chunks that nobody refers to. (After a crash between the creation and the commit the database or
  *     branch is there without the commit; importing again completes it.)
- * I2. Memory is bounded but for about 30 bytes per page, which the commit and its checkpoint need: 8 MiB for a file of 1 GiB.
+ * I2. Memory is bounded but for about 60 bytes per page, which the commit and its checkpoint need: 16 MiB for a file of 1 GiB.
  * I3. An existing branch takes no other writer while the import runs: BRANCH_BUSY.
  */
 import { createBranchChange, createDatabaseChange } from "../branch/ref-operations.ts";

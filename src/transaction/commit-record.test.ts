@@ -66,7 +66,7 @@ const sample: PartInput[] = [
       {
         page: 9,
         kind: FrameKind.reference,
-        bytes: Uint8Array.of(0, 0, 0, 0, 63),
+        bytes: new Uint8Array(0),
         reference: { ...chunk, slot: 63 },
       },
     ],
@@ -316,7 +316,6 @@ const partArbitrary: fc.Arbitrary<PartInput> = fc
       if (kind !== FrameKind.reference) return [{ page, kind, bytes, reference: null }];
       const known = part.chunks[index];
       if (known === undefined) return [];
-      const payload = Uint8Array.of(index, 0, 0, 0, slot);
-      return [{ page, kind, bytes: payload, reference: { ...known, slot } }];
+      return [{ page, kind, bytes: new Uint8Array(0), reference: { ...known, slot } }];
     }),
   }));

@@ -54,6 +54,7 @@ export interface DecodedFrame {
 const CHUNK_ENTRY_SIZE = 32;
 const FRAME_HEADER_SIZE = 9;
 const REFERENCE_SIZE = 5;
+const NO_BYTES: Uint8Array = new Uint8Array(0);
 
 /** Builds one commit record in a buffer that is used again for the next one. */
 export class CommitRecordWriter {
@@ -211,18 +212,20 @@ function decodePart(
     const size = view.getUint32(offset + 5, true);
     offset += FRAME_HEADER_SIZE;
     if (offset + size > payload.length) throw malformed(lsn);
-    const bytes = payload.slice(offset, offset + size);
     if (kind === FrameKind.reference) {
       const chunk = size === REFERENCE_SIZE ? chunks[view.getUint32(offset, true)] : undefined;
       if (chunk === undefined) throw malformed(lsn);
       frames.push({
         page,
         kind,
-        bytes,
+        bytes: NO_BYTES,
         reference: { ...chunk, slot: view.getUint8(offset + 4) },
       });
     } else if (kind === FrameKind.zero && size > 0) throw malformed(lsn);
-    else frames.push({ page, kind, bytes, reference: null });
+    else {
+      const bytes = size === 0 ? NO_BYTES : payload.slice(offset, offset + size);
+      frames.push({ page, kind, bytes, reference: null });
+    }
     offset += size;
   }
   const part: CommitPart = {
