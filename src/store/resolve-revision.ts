@@ -1,11 +1,11 @@
 /**
  * From a revision, as a user writes it, to a branch or a commit of an open store.
  *
- * A version that is a commit of the branch, as its log lists them, names that commit. Any other version, and a time, names
- * what the branch was then: the newest commit at or before it in the branch's history, also across a reset (refs.ts,
- * "history"). Tags name a commit of the database, whatever branch is given with them.
+ * A version that is a commit of the branch, as its log lists them now or did before a reset, names that commit. Any other
+ * version, and a time, names what the branch was then: the newest commit at or before it in the branch's history, also
+ * across a reset (refs.ts, "history"). Tags name a commit of the database, whatever branch is given with them.
  */
-import { currentTimelineId, MAIN_BRANCH } from "../branch/refs.ts";
+import { MAIN_BRANCH } from "../branch/refs.ts";
 import { requireBranch, requireDatabase, requireTag } from "../branch/ref-operations.ts";
 import { parseRevision, type Revision, type RevisionPoint } from "../branch/revision.ts";
 import type { BranchRow, CommitPointer } from "../catalog/rows.ts";
@@ -77,10 +77,15 @@ function atVersion(engine: Engine, request: PointRequest, version: number): Comm
     const range = newest === 0 ? "it has no versions yet" : `its versions go from 1 to ${newest}`;
     throw notFound(request, `version ${version}`, range);
   }
-  const current = { timeline: currentTimelineId(branch), version };
-  if (branch.history.length === 1) return current;
   // After a reset the branch has commits that were made elsewhere while it was something else.
-  if (snapshotAt(engine.state, database, current).version === version) return current;
+  let end = branch.history.length > 1 ? Infinity : 0;
+  for (const { timeline, afterVersion } of branch.history.toReversed()) {
+    const pointer = { timeline, version };
+    // What was made on the timeline after the reset is that of a backup, which has the timeline now.
+    if (version <= end && snapshotAt(engine.state, database, pointer).version === version)
+      return pointer;
+    end = Math.min(end, afterVersion);
+  }
   return { timeline: timelineAtVersion(branch, version), version };
 }
 

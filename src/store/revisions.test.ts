@@ -142,6 +142,24 @@ describe("a version", () => {
     });
   });
 
+  test("that was the head before a reset undoes the reset, also when it came from a reset itself", () => {
+    write("main", "a"); // 1
+    shop.createBranch("dev");
+    write("main", "b"); // 2
+    write("main", "c"); // 3
+    write("dev", "x"); // 4
+    shop.branch("dev").reset({ to: "shop@2" });
+    shop.branch("dev").reset({ to: "shop@1" });
+    inEveryState(() => {
+      expect([1, 2, 3, 4].map((version) => read(`shop/dev@${version}`))).toEqual([
+        "a",
+        "b",
+        "a",
+        "x",
+      ]);
+    });
+  });
+
   test("of a fork of a reset branch reads through both", () => {
     for (const value of ["a", "b", "c"]) write("main", value); // 1 to 3
     shop.branch("main").reset({ to: "shop@1" });
