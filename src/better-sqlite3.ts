@@ -177,7 +177,8 @@ type Database = BoughDatabase;
 declare namespace Database {
   export type Database = BoughDatabase;
   export type Statement<
-    Parameters extends unknown[] | object = unknown[],
+    // oxlint-disable-next-line typescript/no-empty-object-type
+    Parameters extends unknown[] | {} = unknown[],
     Row = unknown,
   > = Parameters extends unknown[]
     ? ConnectionStatement<Parameters, Row>

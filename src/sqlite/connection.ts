@@ -101,7 +101,9 @@ export class Connection {
     return runtime.exports.sqlite3_get_autocommit(pointer) === 0;
   }
 
-  prepare<Parameters extends unknown[] | object = unknown[], Row = unknown>(
+  // As in @types/better-sqlite3; with `object`, TypeScript 5 cannot infer a declared Statement<[number]>.
+  // oxlint-disable-next-line typescript/no-empty-object-type
+  prepare<Parameters extends unknown[] | {} = unknown[], Row = unknown>(
     sql: string,
   ): Parameters extends unknown[] ? Statement<Parameters, Row> : Statement<[Parameters], Row>;
   prepare(sql: string): Statement {
