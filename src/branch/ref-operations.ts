@@ -222,7 +222,8 @@ export function resetBranchChange(
       request.preserveAs === null
         ? null
         : { branchId: database.row.nextBranchId, name: request.preserveAs },
-    atMs: request.atMs,
+    // Not before what it leaves behind, whatever the clock says.
+    atMs: Math.max(request.atMs, database.row.lastTimestampMs),
   };
 }
 

@@ -9,7 +9,8 @@
  * R1. Ids and versions are handed out once: `next*` only grow, deleted rows keep theirs.
  * R2. A name is taken by at most one living row of its kind in its scope.
  * R3. A timeline's own commits have versions greater than its parent version.
- * R4. The last entry of a branch's history is its current timeline; `afterVersion` never decreases along it.
+ * R4. The last entry of a branch's history is its current timeline; `afterVersion` and `atMs` never decrease along it, and
+ *     `atMs` lies between the timestamps of the database's commits before and after it, also when the clock goes back.
  */
 import type {
   BranchRow,
@@ -292,6 +293,7 @@ function resetBranch(
     });
   }
   addTimeline(database, change.timelineId, change.from, change.atMs);
+  database.row.lastTimestampMs = Math.max(database.row.lastTimestampMs, change.atMs);
   branch.history = [
     ...branch.history,
     { timeline: change.timelineId, afterVersion: change.afterVersion, atMs: change.atMs },

@@ -212,6 +212,23 @@ describe("a version", () => {
 });
 
 describe("a time", () => {
+  test("before a reset is what the branch was, also when the clock went back before the reset", () => {
+    write("main", "a");
+    nowMs += 60_000;
+    write("main", "b");
+    nowMs += 60_000;
+    const time = new Date(nowMs).toISOString();
+    nowMs += 1;
+    write("main", "c");
+    nowMs -= 90_000;
+    shop.branch("main").reset({ to: "shop@1" });
+    nowMs += 200_000;
+    inEveryState(() => {
+      expect(read(`shop@${time}`)).toBe("b");
+      expect(read("shop")).toBe("a");
+    });
+  });
+
   test("is the newest commit at or before it, through forks and resets", () => {
     write("main", "a"); // minute 1
     write("main", "b"); // minute 2
