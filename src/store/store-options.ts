@@ -52,8 +52,37 @@ export interface ResolvedOptions {
 const MIB = 1024 * 1024;
 const DURABILITIES: readonly Durability[] = ["full", "normal", "off"];
 
+/** Every option, so that the compiler misses none here. */
+const OPTION_NAMES: Readonly<Record<keyof StoreOptions, true>> = {
+  create: true,
+  backend: true,
+  key: true,
+  keyFile: true,
+  durability: true,
+  compression: true,
+  cacheBytesMax: true,
+  checkpointBytes: true,
+  transactionBytesMax: true,
+  logSegmentBytes: true,
+  chunkPages: true,
+  now: true,
+  storage: true,
+};
+
+/** An option that is not seen may be the key: the store would be made without encryption. */
+function refuseMisspelled(options: StoreOptions): void {
+  for (const given of Object.keys(options)) {
+    if (Object.hasOwn(OPTION_NAMES, given)) continue;
+    const plain = given.toLowerCase().replaceAll(/[-_]/g, "");
+    const meant = Object.keys(OPTION_NAMES).find((name) => name.toLowerCase() === plain);
+    if (meant !== undefined)
+      throw new TypeError(`Misspelled option "${given}" should be "${meant}"`);
+  }
+}
+
 /** Throws TypeError or RangeError for values that make no sense. */
 export function resolveOptions(options: StoreOptions): ResolvedOptions {
+  refuseMisspelled(options);
   const { backend = "lmdb", durability = "full", compression = "lz4" } = options;
   requireOneOf("backend", backend, BACKENDS);
   requireOneOf("durability", durability, DURABILITIES);
