@@ -5,7 +5,8 @@
  * Null rows: the table was not made yet. The rules of names and timelines are written down here a second time, from their
  * description and not from src/branch/refs.ts:
  *
- * M1. A commit is never changed. A branch at version v is the newest commit at or before v in what the branch was then.
+ * M1. A commit is never changed. A branch at version v is commit v if that is or was the branch's, else the newest commit
+ *     at or before v in what the branch was then.
  * M2. A reset gives the branch a new line of commits; what it was before stays readable below the version of the reset.
  */
 
@@ -89,6 +90,12 @@ export class ModelDatabase {
   }
 
   at(branch: ModelBranch, version: number): ModelPoint {
+    let end = Infinity;
+    for (const { line, after } of branch.history.toReversed()) {
+      if (version <= end && this.commitAt({ line, version }).version === version)
+        return { line, version };
+      end = Math.min(end, after);
+    }
     const entry = branch.history.findLast(({ after }) => after < version);
     return { line: (entry ?? branch.history[0]!).line, version };
   }
