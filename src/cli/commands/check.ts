@@ -68,6 +68,7 @@ async function printReport(context: CommandContext, report: CheckReport): Promis
     [counts.heads, "heads with SQLite"],
   ] as const;
   const shown = looked.filter(([count]) => count > 0).map(([count, what]) => `${count} ${what}`);
+  if (shown.length === 0) shown.push("an empty store");
   const verdict = report.ok ? "No damage found" : "Damage found";
   await context.printLine(`${verdict}; looked at ${shown.join(", ")}`);
 }
