@@ -36,10 +36,9 @@ class Chain {
     const { random, database } = this;
     const parent = database.living().at(-1)!;
     const name = `d${database.living().length}`;
-    const isHead = random.chance(0.7);
-    const version = isHead ? database.version : random.integer(1, database.version);
-    const from = `shop/${parent.name}${isHead ? "" : `@${version}`}`;
-    database.fork(name, parent.id, isHead ? database.head(parent) : database.at(parent, version));
+    const old = random.chance(0.7) ? null : database.pickVersion(parent, random);
+    const from = `shop/${parent.name}${old === null ? "" : `@${old.version}`}`;
+    database.fork(name, parent.id, old?.point ?? database.head(parent));
     this.store.database("shop").createBranch(name, { from });
     this.write(database.branch(name));
     for (let count = random.integer(0, 3); count > 0; count--)
@@ -85,12 +84,12 @@ class Chain {
   private reset(branch: ModelBranch): void {
     const { random, database } = this;
     const other = random.pick(database.living());
-    const version = random.integer(1, database.version);
+    const { version, point } = database.pickVersion(other, random)!;
     this.store
       .database("shop")
       .branch(branch.name)
       .reset({ to: `shop/${other.name}@${version}` });
-    database.reset(branch.id, database.at(other, version), null);
+    database.reset(branch.id, point, null);
   }
 }
 

@@ -192,8 +192,8 @@ describe.each(cases)("$name", ({ name: _name, pageSize, seed, ...options }) => {
       else if (dice === 1) recorded.reopen();
       else if (dice === 2) recorded.verify();
       else if (dice <= 4 && branches.length < 12) {
-        const { version } = recorded.store.database("shop");
-        const from = `shop/${branch}@${random.integer(1, version)}`;
+        const { version } = random.pick(recorded.store.database("shop").branch(branch).log());
+        const from = `shop/${branch}@${version}`;
         // Versions of before the table are of no use to write to.
         if (recorded.connect(from, hasTable)) {
           recorded.fork(`fork-${step}`, from);

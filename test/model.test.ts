@@ -107,11 +107,12 @@ class Session {
 
   private anyRevision(random: Random): { revision: string; rows: Rows | null } {
     const { database, branch, revision } = this.place(random);
-    if (database.version === 0 || random.chance(0.3))
-      return { revision, rows: database.rows(branch) };
-    const version = random.integer(1, database.version);
-    const { rows } = database.commitAt(database.at(branch, version));
-    return { revision: `${revision}@${version}`, rows };
+    const old = random.chance(0.3) ? null : database.pickVersion(branch, random);
+    if (old === null) return { revision, rows: database.rows(branch) };
+    return {
+      revision: `${revision}@${old.version}`,
+      rows: database.commitAt(old.point).rows,
+    };
   }
 
   private read(random: Random): void {

@@ -5,10 +5,10 @@
  * Null rows: the table was not made yet. The rules of names and timelines are written down here a second time, from their
  * description and not from src/branch/refs.ts:
  *
- * M1. A commit is never changed. A branch at version v is commit v if that is or was the branch's, else the newest commit
- *     at or before v in what the branch was then.
- * M2. A reset gives the branch a new line of commits; what it was before stays readable below the version of the reset.
+ * M1. A commit is never changed. A branch at version v is that commit, which the branch must have.
+ * M2. A reset gives the branch a new line of commits; what it was before stays readable up to the version of the reset.
  */
+import type { Random } from "../src/testing/random.ts";
 
 export type Rows = ReadonlyMap<number, string>;
 
@@ -89,15 +89,26 @@ export class ModelDatabase {
     return this.commitAt(this.head(branch)).rows;
   }
 
-  at(branch: ModelBranch, version: number): ModelPoint {
+  /** The commit of that version, if the branch has it now or had it before a reset. */
+  at(branch: ModelBranch, version: number): ModelPoint | null {
     let end = Infinity;
     for (const { line, after } of branch.history.toReversed()) {
-      if (version <= end && this.commitAt({ line, version }).version === version)
-        return { line, version };
+      const point = { line, version };
+      if (version <= end && this.commitAt(point).version === version) return point;
       end = Math.min(end, after);
     }
-    const entry = branch.history.findLast(({ after }) => after < version);
-    return { line: (entry ?? branch.history[0]!).line, version };
+    return null;
+  }
+
+  /** A version that the branch has; null when it has none. */
+  pickVersion(branch: ModelBranch, random: Random): { version: number; point: ModelPoint } | null {
+    const start = random.integer(1, Math.max(1, this.version));
+    for (let offset = 0; offset < this.version; offset++) {
+      const version = ((start + offset - 1) % this.version) + 1;
+      const point = this.at(branch, version);
+      if (point !== null) return { version, point };
+    }
+    return null;
   }
 
   commitAt(point: ModelPoint): ModelCommit {

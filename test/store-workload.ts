@@ -368,10 +368,9 @@ export class Workload {
       const main = database.living().find(({ name }) => name === "main")!;
       return { text: `${database.name}@${tag}`, branch: main, point: database.tags.get(tag)! };
     }
-    if (database.version === 0 || random.chance(0.4))
-      return { text, branch, point: database.head(branch) };
-    const version = random.integer(1, database.version);
-    return { text: `${text}@${version}`, branch, point: database.at(branch, version) };
+    const old = random.chance(0.4) ? null : database.pickVersion(branch, random);
+    if (old === null) return { text, branch, point: database.head(branch) };
+    return { text: `${text}@${old.version}`, branch, point: old.point };
   }
 
   private fork(place: Place): void {

@@ -86,8 +86,13 @@ function verifyDatabase(
   for (let count = 0; count < randomRevisions && database.version > 0; count++) {
     const branch = random.pick(database.living());
     const version = random.integer(1, database.version);
-    const { rows } = database.commitAt(database.at(branch, version));
-    check(`${database.name}/${branch.name}@${version}`, rows, false);
+    const revision = `${database.name}/${branch.name}@${version}`;
+    const point = database.at(branch, version);
+    if (point !== null) check(revision, database.commitAt(point).rows, false);
+    else {
+      const missing = expect.objectContaining({ code: "VERSION_NOT_FOUND" });
+      expect(() => store.connect(revision), revision).toThrow(missing);
+    }
   }
 }
 

@@ -1,11 +1,11 @@
 /**
  * From a revision, as a user writes it, to a branch or a commit of an open store.
  *
- * A version that is a commit of the branch, as its log lists them now or did before a reset, names that commit. Any other
- * version, and a time, names what the branch was then: the newest commit at or before it in the branch's history, also
- * across a reset (refs.ts, "history"). Tags name a commit of the database, whatever branch is given with them.
+ * A version names the commit of that number, which the branch must have: in its log, or in what it was before a reset. So it
+ * never reads anything else, whatever becomes of the branch. A time names what the branch was then: the newest commit at or
+ * before it, also across a reset (refs.ts, "history"). Tags name a commit of the database, whatever branch is given.
  */
-import { MAIN_BRANCH } from "../branch/refs.ts";
+import { currentTimelineId, livingBranches, MAIN_BRANCH } from "../branch/refs.ts";
 import { requireBranch, requireDatabase, requireTag } from "../branch/ref-operations.ts";
 import { parseRevision, type Revision, type RevisionPoint } from "../branch/revision.ts";
 import type { BranchRow, CommitPointer } from "../catalog/rows.ts";
@@ -77,8 +77,31 @@ function atVersion(engine: Engine, request: PointRequest, version: number): Comm
     const range = newest === 0 ? "it has no versions yet" : `its versions go from 1 to ${newest}`;
     throw notFound(request, `version ${version}`, range);
   }
-  // After a reset the branch has commits that were made elsewhere while it was something else.
-  let end = branch.history.length > 1 ? Infinity : 0;
+  const pointer = commitOfBranch(engine, { database, branch, version });
+  if (pointer !== null) return pointer;
+  const other = livingBranches(database.refs).find(
+    (row) => commitOfBranch(engine, { database, branch: row, version }) !== null,
+  );
+  const current = { timeline: currentTimelineId(branch), version };
+  const before = snapshotAt(engine.state, database, current).version;
+  const { name } = database.refs.row;
+  const facts = [
+    other === undefined
+      ? "no living branch has that commit"
+      : `it is a commit of "${name}/${other.name}", so use "${name}/${other.name}@${version}"`,
+    before === 0
+      ? "this branch has none before it"
+      : `this branch's newest version before it is ${before}`,
+  ];
+  throw notFound(request, `version ${version}`, facts.join("; "));
+}
+
+/** The commit of that version, if the branch has it now or had it before a reset. */
+function commitOfBranch(
+  engine: Engine,
+  { database, branch, version }: { database: OpenDatabase; branch: BranchRow; version: number },
+): CommitPointer | null {
+  let end = Infinity;
   for (const { timeline, afterVersion } of branch.history.toReversed()) {
     const pointer = { timeline, version };
     // What was made on the timeline after the reset is that of a backup, which has the timeline now.
@@ -86,7 +109,7 @@ function atVersion(engine: Engine, request: PointRequest, version: number): Comm
       return pointer;
     end = Math.min(end, afterVersion);
   }
-  return { timeline: timelineAtVersion(branch, version), version };
+  return null;
 }
 
 /** What the branch named when the database was at that version, from 1. */

@@ -1,6 +1,6 @@
 /** Revisions, names and commit logs of a store, on a simulated disk and with a clock of its own. */
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import type { StoreErrorCode } from "../errors.ts";
+import { StoreError, type StoreErrorCode } from "../errors.ts";
 import { SimulatedStorage } from "../testing/simulated-storage.ts";
 import type { Database } from "./database.ts";
 import { openStore, type Store } from "./store.ts";
@@ -61,6 +61,18 @@ function code(expected: StoreErrorCode): object {
   return expect.objectContaining({ code: expected });
 }
 
+/** What each version of a branch reads; "-" where the branch does not have it. */
+function readVersions(branch: string, versions: readonly number[]): unknown[] {
+  return versions.map((version) => {
+    try {
+      return read(`${branch}@${version}`);
+    } catch (error) {
+      if (error instanceof StoreError && error.code === "VERSION_NOT_FOUND") return "-";
+      throw error;
+    }
+  });
+}
+
 /** Runs the check on what is in memory, after a checkpoint, and after a reopen. */
 function inEveryState(check: () => void): void {
   check();
@@ -71,7 +83,7 @@ function inEveryState(check: () => void): void {
 }
 
 describe("a version", () => {
-  test("is what the branch was then, also where another branch made it", () => {
+  test("is a commit of the branch or of what it was forked from, no other", () => {
     write("main", "a"); // 1
     write("main", "b"); // 2
     shop.createBranch("dev", { from: "shop@1" });
@@ -80,22 +92,8 @@ describe("a version", () => {
     write("main", "d"); // 5
     write("dev", "y"); // 6
     inEveryState(() => {
-      expect([1, 2, 3, 4, 5, 6].map((version) => read(`shop@${version}`))).toEqual([
-        "a",
-        "b",
-        "c",
-        "c",
-        "d",
-        "d",
-      ]);
-      expect([1, 2, 3, 4, 5, 6].map((version) => read(`shop/dev@${version}`))).toEqual([
-        "a",
-        "a",
-        "a",
-        "x",
-        "x",
-        "y",
-      ]);
+      expect(readVersions("shop", [1, 2, 3, 4, 5, 6])).toEqual(["a", "b", "c", "-", "d", "-"]);
+      expect(readVersions("shop/dev", [1, 2, 3, 4, 5, 6])).toEqual(["a", "-", "-", "x", "-", "y"]);
     });
   });
 
@@ -106,20 +104,8 @@ describe("a version", () => {
     write("old", "e"); // 5
     expect(backup.name).toBe("old");
     inEveryState(() => {
-      expect([1, 2, 3, 4, 5].map((version) => read(`shop@${version}`))).toEqual([
-        "a",
-        "b",
-        "c",
-        "d",
-        "d",
-      ]);
-      expect([1, 2, 3, 4, 5].map((version) => read(`shop/old@${version}`))).toEqual([
-        "a",
-        "b",
-        "c",
-        "c",
-        "e",
-      ]);
+      expect(readVersions("shop", [1, 2, 3, 4, 5])).toEqual(["a", "b", "c", "d", "-"]);
+      expect(readVersions("shop/old", [1, 2, 3, 4, 5])).toEqual(["a", "b", "c", "-", "e"]);
     });
   });
 
@@ -137,7 +123,7 @@ describe("a version", () => {
           .log()
           .map(({ version }) => version),
       ).toEqual([4, 2, 1]);
-      expect([4, 2, 1].map((version) => read(`shop/dev@${version}`))).toEqual(["c", "b", "a"]);
+      expect(readVersions("shop/dev", [4, 2, 1])).toEqual(["c", "b", "a"]);
       expect(read("shop/dev@3")).toBe("x"); // What a reset left behind stays in reach.
     });
   });
@@ -151,12 +137,7 @@ describe("a version", () => {
     shop.branch("dev").reset({ to: "shop@2" });
     shop.branch("dev").reset({ to: "shop@1" });
     inEveryState(() => {
-      expect([1, 2, 3, 4].map((version) => read(`shop/dev@${version}`))).toEqual([
-        "a",
-        "b",
-        "a",
-        "x",
-      ]);
+      expect(readVersions("shop/dev", [1, 2, 3, 4])).toEqual(["a", "b", "-", "x"]);
     });
   });
 
@@ -169,26 +150,30 @@ describe("a version", () => {
     write("before", "y"); // 5
     inEveryState(() => {
       expect(read("shop")).toBe("a");
-      expect([1, 3, 4, 5].map((version) => read(`shop/before@${version}`))).toEqual([
-        "a",
-        "c",
-        "c",
-        "y",
-      ]);
-      expect([1, 4, 5].map((version) => read(`shop/after@${version}`))).toEqual(["a", "x", "x"]);
+      expect(readVersions("shop/before", [1, 3, 4, 5])).toEqual(["a", "c", "-", "y"]);
+      expect(readVersions("shop/after", [1, 4, 5])).toEqual(["a", "x", "-"]);
     });
   });
 
-  test("of before the first commit of its branch is empty", () => {
+  test("that another branch has is answered with that branch, and with what is here before it", () => {
     shop.createBranch("dev");
     write("dev", "x"); // 1
     write("main", "a"); // 2
+    write("dev", "y"); // 3
     inEveryState(() => {
-      expect(read("shop@1")).toBeNull();
-      expect(read("shop/dev@2")).toBe("x");
-      expect(read("shop@2")).toBe("a");
+      expect(() => store.connect("shop@1")).toThrow(
+        'Cannot find version 1 of "shop/main": it is a commit of "shop/dev", so use "shop/dev@1"; this branch has none before it',
+      );
+      expect(() => store.connect("shop@3")).toThrow(
+        'it is a commit of "shop/dev", so use "shop/dev@3"; this branch\'s newest version before it is 2',
+      );
     });
-    shop.createBranch("empty", { from: "shop@1" });
+    shop.branch("dev").delete();
+    expect(() => store.connect("shop@3")).toThrow("no living branch has that commit");
+  });
+
+  test("a branch of an empty one can be written", () => {
+    shop.createBranch("empty");
     expect(shop.branch("empty").head.version).toBe(0);
     write("empty", "z");
     reopen();
