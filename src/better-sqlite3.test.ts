@@ -178,6 +178,30 @@ describe("new Database(':memory:')", () => {
   });
 });
 
+describe("backup", () => {
+  test.each([["app.db"], [":memory:"]])("of %s is a plain SQLite file", async (name) => {
+    const database = open(name === ":memory:" ? name : path(name));
+    database.exec("CREATE TABLE t(a); INSERT INTO t VALUES ('kept')");
+    const steps: unknown[] = [];
+    const progress = (step: unknown): undefined => void steps.push(step);
+    expect(await database.backup(path("copy.sqlite"), { progress })).toEqual({
+      totalPages: 2,
+      remainingPages: 0,
+    });
+    expect(steps.at(-1)).toEqual({ totalPages: 2, remainingPages: 0 });
+    const copy = open(fs.readFileSync(path("copy.sqlite")));
+    expect(copy.prepare("SELECT a FROM t").pluck().get()).toBe("kept");
+    await expect(database.backup("")).rejects.toThrow("Backup filename cannot be an empty string");
+  });
+
+  test("SQL that wants a file is told what to use instead", () => {
+    const database = open(path("app.db"));
+    database.exec("CREATE TABLE t(a)");
+    for (const sql of [`VACUUM INTO '${path("x.db")}'`, "ATTACH './other.sqlite' AS other"])
+      expect(() => database.exec(sql), sql).toThrow("not files; backup() or");
+  });
+});
+
 describe("arguments", () => {
   const refusals: [what: string, parameters: unknown[], error: Error][] = [
     ["a number", [123], new TypeError("Expected first argument to be a string")],

@@ -18,6 +18,7 @@ import type {
 } from "./sqlite/statement.ts";
 import type { AnyFunction, TransactionFunction } from "./sqlite/transaction-function.ts";
 import { openNodeStorage } from "./storage/node-storage.ts";
+import { backupMemory, backupRevision } from "./store/backup.ts";
 import type { Session } from "./store/session.ts";
 import { openSharedSession } from "./store/shared-stores.ts";
 import type { StoreOptions } from "./store/store-options.ts";
@@ -65,6 +66,16 @@ class BoughDatabase extends Connection {
   /** See StoreConnection.durably; without a store the result is there at once. */
   durably<T>(body: () => T): Promise<T> {
     return this.#session === null ? Promise.resolve().then(body) : this.#session.durably(body);
+  }
+
+  /** Writes the database, as it is now, to a plain SQLite file, which is replaced as a whole. */
+  override backup(
+    destination: string,
+    options?: ConnectionBackupOptions | null,
+  ): Promise<BackupProgress> {
+    return this.#session === null
+      ? backupMemory(this, destination, options)
+      : backupRevision(this, this.#session, destination, options);
   }
 
   override close(): this {

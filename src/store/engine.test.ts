@@ -207,3 +207,17 @@ test("a key for a store that is not encrypted is refused, not ignored", () => {
   );
   openStore("", { storage }).close();
 });
+
+test("a close whose checkpoint finds the disk full gives the store back whole", () => {
+  const storage = new SimulatedStorage();
+  const store = openStore("", { storage, backend: "memory" });
+  store.createDatabase("shop");
+  const connection = store.connect("shop");
+  connection.exec("CREATE TABLE item (id); INSERT INTO item VALUES (1)");
+  const path = (name: string): boolean => name.startsWith("chunks/");
+  storage.failAt({ path, kinds: ["write"], count: 1, systemCode: "ENOSPC", forever: true });
+  store.close();
+  storage.clearFaults();
+  using again = openStore("", { storage });
+  expect(again.connect("shop").prepare("SELECT id FROM item").pluck().all()).toEqual([1]);
+});

@@ -308,9 +308,7 @@ export class Engine implements PageStager {
     if (this.#phase.name === "closed") return;
     const steps: (() => void)[] = [
       () => {
-        if (this.#phase.name !== "open") return;
-        this.checkpoint();
-        this.state.log.restart(this.state.catalog.state()?.checkpointLsn ?? 0);
+        if (this.#phase.name === "open") this.#checkpointAtClose();
       },
       () => this.state.log.closeSync(),
       () => this.state.history.close(),
@@ -329,6 +327,16 @@ export class Engine implements PageStager {
     this.#checkpoint = null;
     this.#phase = { name: "closed" };
     if (errors.length > 0) throw errors[0];
+  }
+
+  /** So that opening again is quick. When it fails, on a full disk say, nothing is lost: the log has every commit. */
+  #checkpointAtClose(): void {
+    try {
+      this.checkpoint();
+      this.state.log.restart(this.state.catalog.state()?.checkpointLsn ?? 0);
+    } catch (error) {
+      if (!(error instanceof StoreError)) throw error;
+    }
   }
 
   #fail(cause: unknown): void {

@@ -1,7 +1,7 @@
 /** A connection on a revision of a store: better-sqlite3's API, and commits that are awaited. */
 import { Connection } from "../sqlite/connection.ts";
 import type { BackupOptions, BackupProgress } from "../sqlite/backup.ts";
-import { exportSnapshot } from "./export-file.ts";
+import { backupRevision } from "./backup.ts";
 import type { Session } from "./session.ts";
 
 export class StoreConnection extends Connection {
@@ -27,30 +27,8 @@ export class StoreConnection extends Connection {
    * Writes the revision, as it is now, to a plain SQLite file, which is replaced as a whole. Changes of a transaction that is
    * still open are not in it.
    */
-  override async backup(
-    destination: string,
-    options?: BackupOptions | null,
-  ): Promise<BackupProgress> {
-    if (typeof destination !== "string")
-      throw new TypeError("Expected first argument to be a string");
-    const path = destination.trim();
-    if (path === "") throw new TypeError("Backup filename cannot be an empty string");
-    if (path === ":memory:") throw new TypeError('Invalid backup filename ":memory:"');
-    if ((options?.attached ?? "main") !== "main")
-      throw new TypeError(
-        'Expected the "attached" option to be "main": back up the other revision by itself',
-      );
-    if (!this.open) throw new TypeError("The database connection is not open");
-    const { snapshot } = this.#session;
-    const { pageSize } = snapshot.view.context;
-    await exportSnapshot(snapshot, path, {
-      overwrite: true,
-      onProgress: ({ bytes, totalBytes }) => {
-        const totalPages = totalBytes / pageSize;
-        options?.progress?.({ totalPages, remainingPages: totalPages - bytes / pageSize });
-      },
-    });
-    return { totalPages: snapshot.pageCount, remainingPages: 0 };
+  override backup(destination: string, options?: BackupOptions | null): Promise<BackupProgress> {
+    return backupRevision(this, this.#session, destination, options);
   }
 
   override close(): this {

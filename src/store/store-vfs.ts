@@ -5,6 +5,9 @@ import { ConnectionContext, RevisionFile } from "../transaction/revision-file.ts
 import type { Engine } from "./engine.ts";
 import { openTarget } from "./revision-target.ts";
 
+/** What is a path and no revision: VACUUM INTO and ATTACH with a file. */
+const FILE_LIKE = /^(?:[/\\.~]|file:|[A-Za-z]:[/\\])|\.(?:db|db3|sqlite|sqlite3)$/i;
+
 export class StoreVfs implements Vfs {
   readonly #engine: Engine;
   readonly files: Set<RevisionFile> = new Set();
@@ -16,6 +19,11 @@ export class StoreVfs implements Vfs {
   open(name: string, { owner, readOnly }: VfsOpenOptions): VfsFile {
     if (!(owner instanceof ConnectionContext))
       throw new StoreError("STORE_CLOSED", `Cannot open "${name}": the connection has no store`);
+    if (FILE_LIKE.test(name))
+      throw new StoreError(
+        "REVISION_INVALID",
+        `Cannot open "${name}": SQL reaches the revisions of this store, not files; backup() or "bough export" writes a file, "bough import" brings one in`,
+      );
     const engine = this.#engine;
     const file: RevisionFile = new RevisionFile({
       target: openTarget(engine, name, { readOnly }),
