@@ -22,7 +22,7 @@ process.stdout.write(JSON.stringify(facts));
 /** Of this program alone: on Linux getrusage also counts what the parent held when it forked this process. */
 function largestResidentKiB(): number {
   try {
-    return Number(/VmHWM:\s+(\d+)/.exec(readFileSync("/proc/self/status", "utf8"))?.[1]);
+    return Number(/VmHWM:\s+(\d+)/.exec(fs.readFileSync("/proc/self/status", "utf8"))?.[1]);
   } catch {
     return process.resourceUsage().maxRSS;
   }
