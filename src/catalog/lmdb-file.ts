@@ -1,6 +1,9 @@
 /**
  * What must be checked of an lmdb file before lmdb opens it: lmdb trusts its file and reads it through a memory map, so
- * that a file that is not its own, or is cut short, ends the process (SIGSEGV, SIGBUS) instead of giving an error.
+ * that a file that is not its own, is cut short or damaged ends the process (SIGSEGV, SIGBUS) instead of giving an
+ * error. Every open walks all pages of a file of up to 8 MiB (lmdb-pages.ts); of a larger one only the meta pages and
+ * the top two levels of its trees, because opening must stay fast: damage further down is found by `check`, which
+ * walks files of any size before lmdb sees them.
  *
  * The two meta pages, of which the one with the greater transaction id is in force, begin the file; little-endian here:
  *
@@ -14,6 +17,7 @@
  */
 import { StoreError } from "../errors.ts";
 import type { Storage, StorageFile } from "../storage/storage.ts";
+import { findLmdbDamage, type LmdbWalkOptions } from "./lmdb-pages.ts";
 
 const MAGIC = 0xbeef_c0de;
 const FORMAT_VERSION = 2;
@@ -21,28 +25,51 @@ const META_SIZE = 160;
 const PAGE_SIZE_MIN = 512;
 const PAGE_SIZE_MAX = 65_536;
 
+/** Files up to this size are walked at every open, larger ones only down to the second level of their trees. */
+const WALKED_AT_OPEN_MAX = 8 * 1024 * 1024;
+const LEVELS_AT_OPEN = 2;
+
 /**
  * Throws CORRUPT_CATALOG or STORE_FORMAT when lmdb must not open the file. A missing or empty file is fine: lmdb makes
- * a new database there. True: the file ends before its last page and was filled up with zeros, so that reading there
- * gives errors instead of a dead process; the caller has to look whether anything of value is missing.
+ * a new database there. A file that ends before its last page is walked whole, since a page in use may be missing, and
+ * then filled up with zeros: lmdb maps all of it.
  */
-export function prepareLmdbFile(storage: Storage, path: string): boolean {
+export function prepareLmdbFile(storage: Storage, path: string): void {
   // lmdb ends the process when it cannot open its lock file; opening it here gives the error instead.
   const lock = `${path}-lock`;
   if (storage.existsSync(lock)) storage.openFileSync(lock, { mode: "write" }).closeSync();
-  if (!storage.existsSync(path)) return false;
+  if (!storage.existsSync(path)) return;
   const file = storage.openFileSync(path, { mode: "write" });
   try {
     const size = file.sizeSync();
-    if (size === 0) return false;
+    if (size === 0) return;
     const needed = neededSize(file, path);
-    if (needed <= size) return false;
+    const isWalked = size <= WALKED_AT_OPEN_MAX || needed > size;
+    refuseDamage(storage, path, isWalked ? {} : { levels: LEVELS_AT_OPEN });
+    if (needed <= size) return;
     file.truncateSync(needed);
     file.syncSync();
-    return true;
   } finally {
     file.closeSync();
   }
+}
+
+/** Reads all of the file's pages, whatever its size, without lmdb. Throws as prepareLmdbFile, and changes nothing. */
+export function checkLmdbFile(storage: Storage, path: string): void {
+  if (!storage.existsSync(path)) return;
+  const file = storage.openFileSync(path, { mode: "read" });
+  try {
+    if (file.sizeSync() === 0) return;
+    neededSize(file, path);
+  } finally {
+    file.closeSync();
+  }
+  refuseDamage(storage, path, {});
+}
+
+function refuseDamage(storage: Storage, path: string, options: LmdbWalkOptions): void {
+  const damage = findLmdbDamage(storage, path, options);
+  if (damage !== null) throw damaged(path, damage);
 }
 
 function neededSize(file: StorageFile, path: string): number {

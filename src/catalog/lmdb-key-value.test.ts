@@ -119,16 +119,12 @@ test("a file whose last page was never written opens, since nothing refers to it
   store.close();
 });
 
-test("damaged pages are CORRUPT_CATALOG when they are read", () => {
+test("damaged pages are CORRUPT_CATALOG at the open, before lmdb meets them", () => {
   writeSome();
   const path = join(directory, "catalog");
   const bytes = fs.readFileSync(path);
   fs.writeFileSync(path, bytes.fill(0, 3 * 4096));
-  const store = open();
-  expect(() => store.get(Buffer.from("key1"))).toThrow(
-    expect.objectContaining({ code: "CORRUPT_CATALOG" }),
-  );
-  store.close();
+  expect(() => open()).toThrow(expect.objectContaining({ code: "CORRUPT_CATALOG" }));
 });
 
 test("a catalog that may not be written is PERMISSION, one that is a directory is IO", () => {

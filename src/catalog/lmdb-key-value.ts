@@ -159,7 +159,7 @@ function openDatabase(storage: Storage, path: string): Database {
     `A real directory for lmdb: ${storage.description} has none`,
   );
   const isNew = !storage.existsSync(path);
-  const filledUp = prepareLmdbFile(storage, path);
+  prepareLmdbFile(storage, path);
   const lmdb: Lmdb = createRequire(import.meta.url)("lmdb");
   const fullPath = join(storage.directory, path);
   try {
@@ -176,20 +176,9 @@ function openDatabase(storage: Storage, path: string): Database {
     });
     // lmdb syncs its files, never the directory that names them.
     if (isNew) storage.syncDirectorySync(directoryOf(path));
-    if (filledUp) readEverything(database);
     return database;
   } catch (error) {
     throw fromLmdbError("Cannot open the catalog", fullPath, error);
-  }
-}
-
-/** Meets every page in use: throws when one of them lies in the part of the file that was lost. */
-function readEverything(database: Database): void {
-  try {
-    for (const { value } of database.getRange({})) void value.byteLength;
-  } catch (error) {
-    void database.close();
-    throw error;
   }
 }
 

@@ -7,6 +7,7 @@ import { checkPacks } from "../integrity/check-chunks.ts";
 import { checkParts } from "../integrity/check.ts";
 import { type CheckOptions, type CheckReport, Findings } from "../integrity/report.ts";
 import type { KeyValueStore } from "../catalog/key-value.ts";
+import { checkLmdbFile } from "../catalog/lmdb-file.ts";
 import { CurrentCipher } from "../encryption/current-cipher.ts";
 import { KeyRing } from "../encryption/key-ring.ts";
 import { findMasterKey } from "../encryption/master-key.ts";
@@ -95,7 +96,11 @@ function openCatalog(
   const hasPacks = storage.listSync(PACK_DIRECTORY).length > 0;
   if (hasPacks && storage.listSync("catalog").length === 0)
     return missing(findings, "CORRUPT_CATALOG", "Cannot read the catalog: its file is missing");
-  return damageTo(findings, () => openBackend(header.backend, storage));
+  return damageTo(findings, () => {
+    // Opening looks at a part of a large file; lmdb would end the process at the first damaged page in the rest.
+    if (header.backend === "lmdb") checkLmdbFile(storage, "catalog/data.mdb");
+    return openBackend(header.backend, storage);
+  });
 }
 
 function missing(
