@@ -38,7 +38,10 @@ const DEPTH_MAX = 32;
 const INTERIOR = 1;
 const LEAF = 2;
 const OVERFLOW = 4;
+const META = 8;
 const IN_OVERFLOW = 1;
+/** A flag of the environment, kept with the flags of the free tree; lmdb ends the process when it finds it unexpected. */
+const ENCRYPTED = 0x2000;
 /** Those flags of a tree that change how its keys and values are read. */
 const TREE_FLAGS = 0x7e;
 const INTEGER_KEY = 0x08;
@@ -126,6 +129,11 @@ class Walk {
     const first = this.read(0, TRANSACTION + 8, "the first meta page");
     this.pageSize = first.readUInt32LE(FREE_TREE);
     const second = this.read(this.pageSize, TRANSACTION + 8, "the second meta page");
+    for (const meta of [first, second]) {
+      const [page, flags] = [meta.readUInt16LE(18), meta.readUInt16LE(FREE_TREE + 4)];
+      check(page === META, () => `a meta page has flags ${page}`);
+      check((flags & ENCRYPTED) === 0, () => "a meta page says that the file is encrypted");
+    }
     const isFirst = first.readBigUInt64LE(TRANSACTION) >= second.readBigUInt64LE(TRANSACTION);
     this.meta = isFirst ? first : second;
     this.transaction = this.meta.readBigUInt64LE(TRANSACTION);
