@@ -303,6 +303,7 @@ class Walk {
     const { bytes } = page;
     const node = key.start - NODE_HEADER_SIZE;
     const flags = bytes.readUInt16LE(node + 4);
+    if (flags === 0 && tree.name === "main") return;
     const size = bytes.readUInt32LE(node);
     check(
       flags === 0 || flags === IN_OVERFLOW,
@@ -418,10 +419,22 @@ function inlineSize(bytes: Buffer, node: number): number {
 }
 
 function compare(tree: Tree, a: Slice, b: Slice): number {
-  if (tree.name === "main") return a.bytes.compare(b.bytes, b.start, b.end, a.start, a.end);
+  if (tree.name === "main") return compareBytes(a, b);
   const left = a.bytes.readBigUInt64LE(a.start);
   const right = b.bytes.readBigUInt64LE(b.start);
   return left < right ? -1 : left > right ? 1 : 0;
+}
+
+/** Faster than Buffer.compare for keys as short as these. */
+function compareBytes(a: Slice, b: Slice): number {
+  const sizeA = a.end - a.start;
+  const sizeB = b.end - b.start;
+  const size = Math.min(sizeA, sizeB);
+  for (let index = 0; index < size; index++) {
+    const difference = a.bytes[a.start + index]! - b.bytes[b.start + index]!;
+    if (difference !== 0) return difference;
+  }
+  return sizeA - sizeB;
 }
 
 function check(holds: boolean, what: () => string): void {
