@@ -260,30 +260,27 @@ class Walk {
     const keys: Slice[] = [];
     let previous = bounds.low;
     let total = 0;
+    const fail = (index: number, what: string): never => {
+      throw new Damage(`node ${index} of page ${number} ${what}`);
+    };
+    const isFree = tree.name === "free";
+    // Once for each row of the catalog: no closures here.
     for (let index = 0; index < page.count; index++) {
       const node = HEADER_SIZE + bytes.readUInt16LE(HEADER_SIZE + 2 * index);
-      const what = (): string => `node ${index} of page ${number}`;
-      check(
-        node % 2 === 0 && node >= upper && node + NODE_HEADER_SIZE <= this.pageSize,
-        () => `${what()} lies at ${node}`,
-      );
+      if (node % 2 !== 0 || node < upper || node + NODE_HEADER_SIZE > this.pageSize)
+        fail(index, `lies at ${node}`);
       const keySize = bytes.readUInt16LE(node + 6);
       const key = { bytes, start: node + NODE_HEADER_SIZE, end: node + NODE_HEADER_SIZE + keySize };
       const end = key.end + (page.isLeaf ? inlineSize(bytes, node) : 0);
-      check(end <= this.pageSize && keySize <= keyMax, () => `${what()} is too long`);
+      if (end > this.pageSize || keySize > keyMax) fail(index, "is too long");
       total += (end - node + 1) & ~1;
       keys.push(key);
       // The first key of an interior page is never looked at.
       if (!page.isLeaf && index === 0) continue;
-      check(keySize > 0, () => `${what()} has no key`);
-      if (tree.name === "free")
-        check(keySize === 8, () => `${what()} has a key of ${keySize} bytes`);
+      if (keySize === 0 || (isFree && keySize !== 8)) fail(index, `has a key of ${keySize} bytes`);
       const order = previous === null ? -1 : compare(tree, previous, key);
       // Only a bound may equal the key.
-      check(
-        order < 0 || (order === 0 && previous === bounds.low),
-        () => `${what()} is out of order`,
-      );
+      if (order > 0 || (order === 0 && previous !== bounds.low)) fail(index, "is out of order");
       previous = key;
     }
     const { high } = bounds;
