@@ -53,7 +53,7 @@ export class CommandContext {
     const { openStore } = await import("../store/store.ts");
     const store = openStore(this.storePath, {
       create: options.create ?? false,
-      ...(await this.keyOptions()),
+      ...this.keyOptions(),
     });
     let result: T;
     try {
@@ -70,13 +70,10 @@ export class CommandContext {
   }
 
   /** What opens an encrypted store, as options of the library. */
-  async keyOptions(): Promise<{ keyFile?: string; key?: Uint8Array }> {
+  keyOptions(): { keyFile?: string; environment: NodeJS.ProcessEnv } {
     const { keyFile } = this.#options;
-    if (keyFile !== undefined) return { keyFile };
-    const key = this.terminal.env["BOUGH_KEY"];
-    if (key === undefined || key === "") return {};
-    const { parseMasterKey } = await import("../encryption/master-key.ts");
-    return { key: parseMasterKey(key, "environment variable BOUGH_KEY").bytes };
+    const environment = this.terminal.env;
+    return keyFile === undefined ? { environment } : { keyFile, environment };
   }
 
   /** A list: a table, or an array of the records in JSON. */

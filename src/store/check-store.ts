@@ -77,11 +77,11 @@ async function checkFiles(
 /** Throws KEY_REQUIRED, KEY_WRONG. */
 function openCipher(header: StoreHeader, options: StoreOptions): CurrentCipher | null {
   if (header.encryption === null) return null;
-  const { key, keyFile } = options;
+  const { key, keyFile, environment = process.env } = options;
   const master = findMasterKey({
     key,
     keyFile,
-    environment: process.env,
+    environment,
     readFile: readKeyFile,
   });
   return new CurrentCipher(KeyRing.open(header.encryption, master));

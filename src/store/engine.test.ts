@@ -221,3 +221,15 @@ test("a close whose checkpoint finds the disk full gives the store back whole", 
   using again = openStore("", { storage });
   expect(again.connect("shop").prepare("SELECT id FROM item").pluck().all()).toEqual([1]);
 });
+
+test("a key in the environment is for the stores that are encrypted", () => {
+  const environment = { BOUGH_KEY: "ab".repeat(32) };
+  const plain = new SimulatedStorage();
+  openStore("", { storage: plain, backend: "memory", environment: {} }).close();
+  openStore("", { storage: plain, environment }).close();
+  const encrypted = new SimulatedStorage();
+  openStore("", { storage: encrypted, backend: "memory", environment }).close();
+  expect(() => openStore("", { storage: encrypted, environment: {} })).toThrow(
+    expect.objectContaining({ code: "KEY_REQUIRED" }),
+  );
+});

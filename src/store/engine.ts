@@ -124,7 +124,7 @@ export class Engine implements PageStager {
       const master = findMasterKey({
         key: options.key,
         keyFile: options.keyFile,
-        environment: process.env,
+        environment: options.environment ?? process.env,
         readFile: readKeyFile,
       });
       let header: StoreHeader;

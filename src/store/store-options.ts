@@ -16,6 +16,8 @@ export interface StoreOptions {
   readonly key?: Uint8Array | string;
   /** A file with the key. */
   readonly keyFile?: string;
+  /** Where BOUGH_KEY is looked for; process.env by default. */
+  readonly environment?: Readonly<Record<string, string | undefined>>;
   /** What a commit survives when it returns, as in PRAGMA synchronous: full by default. */
   readonly durability?: Durability;
   /** Codec of new chunks; lz4 by default. */
@@ -58,6 +60,7 @@ const OPTION_NAMES: Readonly<Record<keyof StoreOptions, true>> = {
   backend: true,
   key: true,
   keyFile: true,
+  environment: true,
   durability: true,
   compression: true,
   cacheBytesMax: true,

@@ -34,7 +34,7 @@ async function check(context: CommandContext, deep: boolean): Promise<void> {
   let report: CheckReport;
   try {
     report = await checkStore(context.storePath, {
-      ...(await context.keyOptions()),
+      ...context.keyOptions(),
       deep,
       onProgress: ({ phase, done, total }) =>
         bar.update({ done, total: total ?? 0, text: PHASES[phase] }),
