@@ -299,14 +299,17 @@ function requireUnprotected(database: DatabaseRefs, branch: BranchRow, action: s
 
 function requireFreeDatabaseName(state: RefState, name: string): void {
   if (findDatabase(state, name) === undefined) return;
-  throw new StoreError("DATABASE_EXISTS", `Cannot use database name "${name}": it is taken`);
+  throw new StoreError(
+    "DATABASE_EXISTS",
+    `Cannot use database name "${name}": it is taken; choose another name`,
+  );
 }
 
 function requireFreeBranchName(database: DatabaseRefs, name: string): void {
   if (findBranch(database, name) === undefined) return;
   throw new StoreError(
     "BRANCH_EXISTS",
-    `Cannot use branch name "${database.row.name}/${name}": it is taken`,
+    `Cannot use branch name "${database.row.name}/${name}": it is taken; choose another name`,
   );
 }
 

@@ -113,7 +113,7 @@ export class KeyRing implements StoreCipher {
     if (master === null) {
       throw new StoreError(
         "KEY_REQUIRED",
-        `Cannot open store: it is encrypted with key ${expected} and no key was given`,
+        `Cannot open store: it is encrypted with key ${expected} and no key was given; give it with the option key or keyFile, with --key-file or in BOUGH_KEY`,
         {
           details: { expected },
         },

@@ -119,9 +119,13 @@ async function writePages(
 function checkDestination(storage: Storage, path: string, overwrite: boolean): void {
   const name = basename(path);
   if (!overwrite && storage.existsSync(name))
-    throw new StoreError("FILE_EXISTS", `Cannot export to "${path}": the file exists already`, {
-      details: { path },
-    });
+    throw new StoreError(
+      "FILE_EXISTS",
+      `Cannot export to "${path}": the file exists already; choose another name, or overwrite it (--overwrite)`,
+      {
+        details: { path },
+      },
+    );
   for (const suffix of ["-wal", "-journal"]) {
     if (!storage.existsSync(name + suffix) || sizeOf(storage, name + suffix) === 0) continue;
     throw new StoreError(
