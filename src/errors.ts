@@ -27,6 +27,8 @@ export type StoreErrorCode =
   | "TAG_NOT_FOUND"
   | "TAG_EXISTS"
   | "VERSION_NOT_FOUND"
+  /** The commit was there, and its history has gone as the retention policy says. */
+  | "VERSION_EXPIRED"
   | "READ_ONLY"
   // Input files
   | "FILE_NOT_FOUND"
@@ -41,6 +43,17 @@ export type StoreErrorCode =
   | "IO"
   | "DISK_FULL"
   | "PERMISSION"
+  // Object storage
+  | "REMOTE_UNAVAILABLE"
+  | "REMOTE_DENIED"
+  | "REMOTE_NOT_FOUND"
+  | "CONDITION_FAILED"
+  /** Another writer has taken over the prefix. */
+  | "FENCED"
+  | "CORRUPT_REMOTE"
+  /** A time limit passed, or the caller gave up. */
+  | "TIMEOUT"
+  | "CANCELLED"
   // Damage: the message names what and where
   | "CORRUPT_HEADER"
   | "CORRUPT_LOG"

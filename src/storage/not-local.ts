@@ -1,0 +1,60 @@
+/**
+ * The one way in which a synchronous read says that its bytes are in object storage and not on this machine yet.
+ *
+ *   read --bytes are here--> answer
+ *        --they are not----> NotLocalError --fetch--> the same read again
+ *
+ * Whoever can wait (the bridge under SQLite, an export, a check) fetches and repeats the whole read. A read may meet several in
+ * turn: a page-map node, the chunk index, the chunk. Everybody else lets it pass.
+ *
+ * M1. A read that throws this has changed nothing: repeating it is always right.
+ * M2. After `fetch` the same bytes are there at least until the next read of them, however small the cache is.
+ * M3. It is thrown only by reads of files that are known to exist in object storage. What is damaged or gone there comes out
+ *     of `fetch` as a StoreError.
+ */
+export interface FetchOptions {
+  readonly signal?: AbortSignal;
+  /** In milliseconds; then TIMEOUT. */
+  readonly timeoutMs?: number;
+}
+
+export interface PendingFetch {
+  /** Brings the bytes here. Requests for the same bytes are one, with all who wait for it. */
+  fetch(options?: FetchOptions): Promise<void>;
+  /** The same while the calling thread waits. */
+  fetchSync(options?: FetchOptions): void;
+}
+
+export class NotLocalError extends Error {
+  override readonly name = "NotLocalError";
+  readonly pending: PendingFetch;
+
+  constructor(what: string, pending: PendingFetch) {
+    super(`Not on this machine yet: ${what}`);
+    this.pending = pending;
+  }
+}
+
+/** Runs a read to its end, fetching on the calling thread's time what it asks for. */
+export function readWaiting<T>(read: () => T, options: FetchOptions = {}): T {
+  for (;;) {
+    try {
+      return read();
+    } catch (error) {
+      if (!(error instanceof NotLocalError)) throw error;
+      error.pending.fetchSync(options);
+    }
+  }
+}
+
+/** The same, leaving the thread to others meanwhile. `read` must not depend on what others change in between. */
+export async function readFetching<T>(read: () => T, options: FetchOptions = {}): Promise<T> {
+  for (;;) {
+    try {
+      return read();
+    } catch (error) {
+      if (!(error instanceof NotLocalError)) throw error;
+      await error.pending.fetch(options);
+    }
+  }
+}
