@@ -8,18 +8,16 @@ import { checkParts } from "../integrity/check.ts";
 import { type CheckOptions, type CheckReport, Findings } from "../integrity/report.ts";
 import type { KeyValueStore } from "../catalog/key-value.ts";
 import { checkLmdbFile } from "../catalog/lmdb-file.ts";
-import { CurrentCipher } from "../encryption/current-cipher.ts";
-import { KeyRing } from "../encryption/key-ring.ts";
-import { findMasterKey } from "../encryption/master-key.ts";
 import { StoreError } from "../errors.ts";
 import { PACK_DIRECTORY } from "../page/pack-format.ts";
 import { openNodeStorage } from "../storage/node-storage.ts";
 import type { Storage } from "../storage/storage.ts";
 import { acquireStoreLock } from "../storage/store-lock.ts";
 import { checkHeads } from "./check-heads.ts";
-import { makeParts, openBackend, readKeyFile } from "./engine.ts";
+import { makeParts, openBackend } from "./engine.ts";
 import { openStore } from "./store.ts";
 import { HEADER_FILE, readHeader, type StoreHeader } from "./store-header.ts";
+import { givenMasterKey, openCipher } from "./store-key.ts";
 import { resolveOptions, storeNotFound, type StoreOptions } from "./store-options.ts";
 
 export async function checkStore(
@@ -49,7 +47,8 @@ async function checkFiles(
       ? damageTo(findings, () => readHeader(storage))
       : missing(findings, "CORRUPT_HEADER", `Cannot read "${HEADER_FILE}": it is missing`);
     if (header === null) return false;
-    const cipher = openCipher(header, options);
+    const master = header.encryption === null ? null : givenMasterKey(options);
+    const cipher = openCipher(header, master, options);
     const backend = openCatalog(storage, header, findings);
     if (backend === null) {
       checkPacks(storage, header.storeId, findings);
@@ -72,19 +71,6 @@ async function checkFiles(
   } finally {
     lock.release();
   }
-}
-
-/** Throws KEY_REQUIRED, KEY_WRONG. */
-function openCipher(header: StoreHeader, options: StoreOptions): CurrentCipher | null {
-  if (header.encryption === null) return null;
-  const { key, keyFile, environment = process.env } = options;
-  const master = findMasterKey({
-    key,
-    keyFile,
-    environment,
-    readFile: readKeyFile,
-  });
-  return new CurrentCipher(KeyRing.open(header.encryption, master));
 }
 
 /** Null when there is none to read; never makes one. */

@@ -29,9 +29,9 @@ import {
   type StoreParts,
   type StoreState,
 } from "../checkpoint/store-state.ts";
-import { CurrentCipher } from "../encryption/current-cipher.ts";
+import type { CurrentCipher } from "../encryption/current-cipher.ts";
 import { KeyRing } from "../encryption/key-ring.ts";
-import { findMasterKey, type MasterKey, parseMasterKey } from "../encryption/master-key.ts";
+import { parseMasterKey } from "../encryption/master-key.ts";
 import { StoreError } from "../errors.ts";
 import { Log } from "../log/log.ts";
 import { ChunkHandles, type ChunkReference } from "../page/chunk-handle.ts";
@@ -41,7 +41,6 @@ import { PendingPages } from "../page/page-writer.ts";
 import { openNodeStorage } from "../storage/node-storage.ts";
 import type { Storage } from "../storage/storage.ts";
 import { acquireStoreLock, type StoreLock } from "../storage/store-lock.ts";
-import { readFileSync } from "../storage/whole-file.ts";
 import { CommitPipeline } from "../transaction/commit-pipeline.ts";
 import { encodeRefChange, RecordKind } from "../transaction/commit-record.ts";
 import type { PageStager } from "../transaction/revision-file.ts";
@@ -52,6 +51,7 @@ import {
   type StoreHeader,
   writeHeader,
 } from "./store-header.ts";
+import { givenMasterKey, openCipher } from "./store-key.ts";
 import {
   type ResolvedOptions,
   resolveOptions,
@@ -121,12 +121,7 @@ export class Engine implements PageStager {
     const lock = acquireStoreLock(storage, { description });
     const opened: { close(): void }[] = [];
     try {
-      const master = findMasterKey({
-        key: options.key,
-        keyFile: options.keyFile,
-        environment: options.environment ?? process.env,
-        readFile: readKeyFile,
-      });
+      const master = givenMasterKey(options);
       let header: StoreHeader;
       // Asked under the lock: another process may have made the store meanwhile.
       if (storage.listSync("").includes(HEADER_FILE)) header = readHeader(storage);
@@ -421,20 +416,6 @@ function mayChangeExpiry(change: RefChange): boolean {
   return change.type.endsWith("-branch") && change.type !== "rename-branch";
 }
 
-/** Null for a store that is not encrypted: a key given for that one is a mistake, one in the environment may be for others. */
-function openCipher(
-  header: StoreHeader,
-  master: MasterKey | null,
-  options: StoreOptions,
-): CurrentCipher | null {
-  if (header.encryption !== null) return new CurrentCipher(KeyRing.open(header.encryption, master));
-  if (options.key === undefined && options.keyFile === undefined) return null;
-  throw new StoreError(
-    "KEY_WRONG",
-    "Cannot open store: a key was given and the store is not encrypted; open it without, or make a new store with the key and bring the data over",
-  );
-}
-
 /** Refuses what is no store; creates the directory of a new one when asked to. */
 function prepareDirectory(storage: Storage, description: string, create: boolean): void {
   let names: string[];
@@ -464,12 +445,6 @@ function prepareDirectory(storage: Storage, description: string, create: boolean
 /** Whether the store's own path is a file, not a directory. */
 function isFile(error: unknown): boolean {
   return error instanceof StoreError && error.details["systemCode"] === "ENOTDIR";
-}
-
-export function readKeyFile(path: string): Uint8Array {
-  const slash = Math.max(path.lastIndexOf("/"), path.lastIndexOf("\\"));
-  const directory = slash < 0 ? "." : path.slice(0, slash + 1);
-  return readFileSync(openNodeStorage(directory), path.slice(slash + 1));
 }
 
 export function openBackend(backend: Backend, storage: Storage): KeyValueStore {
