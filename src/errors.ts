@@ -44,9 +44,12 @@ export type StoreErrorCode =
   | "DISK_FULL"
   | "PERMISSION"
   // Object storage
+  | "REMOTE_URL_INVALID"
   | "REMOTE_UNAVAILABLE"
   | "REMOTE_DENIED"
   | "REMOTE_NOT_FOUND"
+  /** The place holds another store, or another history of this one. */
+  | "REMOTE_CONFLICT"
   | "CONDITION_FAILED"
   /** Another writer has taken over the prefix. */
   | "FENCED"
