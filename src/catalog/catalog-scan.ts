@@ -51,6 +51,7 @@ export interface PageRow {
 
 /** What the key of a damaged row says; null where it has no such part. */
 export interface RowKey {
+  readonly bytes: Uint8Array;
   readonly what: string;
   readonly databaseId: number | null;
   /** Of a branch row. */
@@ -139,6 +140,7 @@ function rowKey(key: Uint8Array): RowKey {
   const isBranch = table === Table.branch;
   const version = key.length === 17 && table >= Table.commit && isOfDatabase ? reader.u64() : null;
   return {
+    bytes: Uint8Array.from(key),
     what,
     databaseId,
     branchId: isBranch ? second : null,

@@ -13,7 +13,7 @@ import {
 } from "../branch/refs.ts";
 import type { CheckpointedTimeline } from "../catalog/catalog.ts";
 import { invariant, InvariantError, StoreError } from "../errors.ts";
-import type { ChunkReference } from "../page/chunk-handle.ts";
+import type { ChunkLocation, ChunkReference } from "../page/chunk-handle.ts";
 import { PagePlaces } from "../page/page-places.ts";
 import {
   type CommitPart,
@@ -151,9 +151,23 @@ function replayReference(
   { id, place, slot }: NonNullable<DecodedFrame["reference"]>,
 ): ChunkReference {
   const chunk = parts.handles.intern(id);
-  chunk.location = place;
-  parts.pending.chunks.set(chunk.key, chunk);
+  if (chunk.location === null) {
+    // A repair or garbage collection may have moved the chunk since the record was written: the catalog knows.
+    const indexed = indexedPlace(parts, id);
+    chunk.location = indexed ?? place;
+    if (indexed === null) parts.pending.chunks.set(chunk.key, chunk);
+  }
   return { chunk, slot };
+}
+
+/** Null also when the row is damaged: the record says where the chunk was. */
+function indexedPlace({ catalog }: StoreParts, id: Uint8Array): ChunkLocation | null {
+  try {
+    return catalog.chunk(id) ?? null;
+  } catch (error) {
+    if (!(error instanceof StoreError)) throw error;
+    return null;
+  }
 }
 
 function replayFrame(version: number, frame: DecodedFrame, pageSize: number): Frame {

@@ -48,7 +48,7 @@ export async function scanRows(
       await nextTurn();
     }
   } catch (error) {
-    findings.addError(error); // The backend itself cannot go on (S1).
+    findings.addDamage({ kind: "catalog" }, error); // The backend itself cannot go on (S1).
   }
   return contents;
 }
@@ -98,7 +98,7 @@ function collect(
         findings.add(
           "CORRUPT_NODE",
           `Cannot read page map node ${nodeName(row.id)}: its ${row.bytes.length} bytes have another hash`,
-        );
+        ).subject = { kind: "node", id: Uint8Array.from(row.id) };
       return;
     case "damaged":
       contents.damaged.push({ key: row.key, error: row.error });
@@ -128,7 +128,8 @@ export function reportDamagedRows(
   index: RevisionIndex,
   findings: Findings,
 ): void {
-  for (const { key, error } of contents.damaged) findings.addError(error, revisionsOf(key, index));
+  for (const { key, error } of contents.damaged)
+    findings.addDamage({ kind: "row", key: key.bytes }, error, revisionsOf(key, index));
 }
 
 function revisionsOf(key: RowKey, index: RevisionIndex): string[] {

@@ -6,7 +6,7 @@
  *     be stored as a reference to another one.
  */
 import { scanCatalog } from "../catalog/catalog-scan.ts";
-import type { Catalog, ChunkPlace } from "../catalog/catalog.ts";
+import { type Catalog, type ChunkPlace, Table } from "../catalog/catalog.ts";
 import type { StoreCipher } from "../encryption/cipher.ts";
 import { StoreError } from "../errors.ts";
 import type { DecodedChunk } from "../page/chunk-format.ts";
@@ -39,6 +39,8 @@ interface CheckedChunk {
   readonly pageSize: number;
   readonly slotCount: number;
   readonly present: bigint;
+  /** Those that something refers to, when there is a problem. */
+  readonly lostSlots: Set<number>;
 }
 
 export class ChunkChecker {
@@ -54,17 +56,24 @@ export class ChunkChecker {
   /** Null when the slot holds a page of this size. */
   slotProblem(chunk: ChunkHandle, slot: number, pageSize: number): Problem | null {
     const checked = this.#check(chunk.id, chunk.key);
-    if (checked.problem !== null) return checked.problem;
+    if (checked.problem !== null) {
+      checked.lostSlots.add(slot);
+      checked.problem.pages = checked.lostSlots.size;
+      return checked.problem;
+    }
     const isPresent = slot < checked.slotCount && ((checked.present >> BigInt(slot)) & 1n) === 1n;
     if (isPresent && checked.pageSize === pageSize) return null;
     const fact =
       checked.pageSize === pageSize
         ? `slot ${slot} of ${checked.slotCount} holds no page`
         : `its pages have ${checked.pageSize} bytes instead of ${pageSize}`;
-    return this.#parts.findings.add(
+    const problem = this.#parts.findings.add(
       "CORRUPT_CHUNK",
       `Cannot read page in chunk ${chunk.name}: ${fact}`,
     );
+    problem.subject = { kind: "chunk", id: chunk.id };
+    problem.pages = 1;
+    return problem;
   }
 
   /** Chunks that no page map led to: garbage, or used by the history alone. */
@@ -74,7 +83,8 @@ export class ChunkChecker {
   ): Promise<void> {
     let count = 0;
     for (const [key, id] of rows) {
-      this.#check(id, key);
+      // Garbage collection may have freed it since the rows were read.
+      if (this.#checked.has(key) || this.#isIndexed(id)) this.#check(id, key);
       if (++count % 16 !== 0) continue;
       onProgress(count);
       await nextTurn();
@@ -89,6 +99,16 @@ export class ChunkChecker {
     for (const row of scanCatalog(catalog.store)) {
       if (row.kind === "page") this.#checkPageRow(row.hash, row.place);
       if (++count % 4096 === 0) await nextTurn();
+    }
+  }
+
+  /** True also where the index cannot say. */
+  #isIndexed(id: Uint8Array): boolean {
+    try {
+      return this.#parts.locate(id) !== undefined;
+    } catch (error) {
+      if (!(error instanceof StoreError)) throw error;
+      return true;
     }
   }
 
@@ -107,22 +127,28 @@ export class ChunkChecker {
       const chunk = this.#load(id, deep);
       if (deep) this.#confirmPages(id, chunk);
       const { pageSize, slotCount, present } = chunk;
-      return { problem: null, pageSize, slotCount, present };
+      return { problem: null, pageSize, slotCount, present, lostSlots: new Set() };
     } catch (error) {
-      return { problem: findings.addError(error), pageSize: 0, slotCount: 0, present: 0n };
+      const problem = findings.addDamage({ kind: "chunk", id: Uint8Array.from(id) }, error);
+      problem.pages = 0;
+      return { problem, pageSize: 0, slotCount: 0, present: 0n, lostSlots: new Set() };
     }
   }
 
+  /** Garbage collection may move a chunk while it is read: what counts is its place after the read failed. */
   #load(id: Uint8Array, verifyId: boolean): DecodedChunk {
     const { chunks, locate } = this.#parts;
-    const place = locate(id);
-    if (place !== undefined) return chunks.readChunk(id, place, { verifyId });
-    const chunk = Buffer.from(id).toString("hex");
-    throw new StoreError(
-      "CORRUPT_CHUNK",
-      `Cannot read chunk ${chunk}: the chunk index does not have it`,
-      { details: { chunk } },
-    );
+    let place = locate(id);
+    for (;;) {
+      if (place === undefined) throw notIndexed(id);
+      try {
+        return chunks.readChunk(id, place, { verifyId });
+      } catch (error) {
+        const now = locate(id);
+        if (now !== undefined && isSamePlace(now, place)) throw error;
+        place = now;
+      }
+    }
   }
 
   #confirmPages(id: Uint8Array, chunk: DecodedChunk): void {
@@ -147,8 +173,21 @@ export class ChunkChecker {
     findings.add(
       "CORRUPT_CATALOG",
       `Cannot use the page index: page ${Buffer.from(hash).toString("hex")} is not in slot ${slot} of chunk ${Buffer.from(chunkId).toString("hex")}`,
-    );
+    ).subject = { kind: "row", key: Uint8Array.of(Table.pageHash, ...hash) };
   }
+}
+
+function notIndexed(id: Uint8Array): StoreError {
+  const chunk = Buffer.from(id).toString("hex");
+  return new StoreError(
+    "CORRUPT_CHUNK",
+    `Cannot read chunk ${chunk}: the chunk index does not have it`,
+    { details: { chunk } },
+  );
+}
+
+function isSamePlace(left: ChunkPlace, right: ChunkPlace): boolean {
+  return left.pack === right.pack && left.offset === right.offset && left.length === right.length;
 }
 
 /** Header of each pack file, also of those that no chunk is known in. */
@@ -169,7 +208,9 @@ export function checkPacks(storage: Storage, storeId: Uint8Array, findings: Find
         file.closeSync();
       }
     } catch (error) {
-      findings.addError(error);
+      // A pack without chunks is deleted while others read.
+      if (error instanceof StoreError && error.code === "FILE_NOT_FOUND") continue;
+      findings.addDamage({ kind: "pack", number }, error);
     }
   }
 }

@@ -39,9 +39,22 @@ export async function checkHistorySegment(
     file = openHistoryFile(check.parts.storage, segment);
     await checkEntries(check, { file, segment, databaseId });
   } catch (error) {
-    findings.addError(error, revisions);
+    // Retention may have taken the segment away while the check ran.
+    if (!hasHistoryRow(check.parts, segment)) return;
+    findings.addDamage({ kind: "history", segment }, error, revisions);
   } finally {
     file?.closeSync();
+  }
+}
+
+/** True also where the catalog cannot say. */
+function hasHistoryRow({ catalog }: StoreParts, segment: number): boolean {
+  try {
+    for (const row of catalog.historySegments()) if (row.segment === segment) return true;
+    return false;
+  } catch (error) {
+    if (!(error instanceof StoreError)) throw error;
+    return true;
   }
 }
 

@@ -1,7 +1,7 @@
 /** Checks the log: every record of every segment, and that commits in it can be read. */
 import { applyRefChange, type RefState } from "../branch/refs.ts";
 import type { ChunkPlace } from "../catalog/catalog.ts";
-import { InvariantError } from "../errors.ts";
+import { InvariantError, StoreError } from "../errors.ts";
 import { LogReader } from "../log/log-reader.ts";
 import { idKey } from "../page/chunk-handle.ts";
 import type { StoreParts } from "../checkpoint/store-state.ts";
@@ -66,9 +66,11 @@ export function checkLog(request: LogCheckRequest): LogContents {
     damage.push(error);
   }
   for (const error of damage) {
-    if (error instanceof InvariantError)
-      findings.add("CORRUPT_LOG", `Cannot apply the log: ${error.message}`, request.heads());
-    else findings.addError(error, request.heads());
+    const known =
+      error instanceof InvariantError
+        ? new StoreError("CORRUPT_LOG", `Cannot apply the log: ${error.message}`)
+        : error;
+    findings.addDamage({ kind: "log" }, known, request.heads());
   }
   return { ...contents, isDamaged: damage.length > 0 };
 }

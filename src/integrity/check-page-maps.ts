@@ -28,6 +28,8 @@ export interface PageMapCheckParts {
   readonly cipher: StoreCipher | null;
   readonly chunks: ChunkChecker;
   readonly findings: Findings;
+  /** Whether the catalog still has the root: retention may drop it, and its nodes after it, while the check runs. */
+  readonly isCurrent: (use: RootUse) => boolean;
 }
 
 /** What is below a node. */
@@ -45,6 +47,8 @@ const FANOUT = 64;
 export class PageMapChecker {
   readonly #parts: PageMapCheckParts;
   readonly #below: Map<string, Below> = new Map();
+  /** Met below a root that has gone meanwhile: no damage unless another root meets them too. */
+  readonly #doubtful: Set<Problem> = new Set();
 
   constructor(parts: PageMapCheckParts) {
     this.#parts = parts;
@@ -60,6 +64,10 @@ export class PageMapChecker {
       id === null
         ? { problems: NOTHING_WRONG, pageCount: 0, lastPage: 0 }
         : yield* this.#visit({ id, key: idKey(id) }, levels, pageSize);
+    if (below.problems.size > 0 && !this.#parts.isCurrent(use)) {
+      for (const problem of below.problems) this.#doubtful.add(problem);
+      return;
+    }
     for (const problem of below.problems)
       for (const revision of revisions) problem.revisions.add(revision);
     if (below.problems.size > 0) return;
@@ -76,6 +84,12 @@ export class PageMapChecker {
       `Cannot read page map ${name}: it has ${below.pageCount} entries up to page ${below.lastPage} at ${levels} levels for ${pageCount} pages`,
       revisions,
     );
+  }
+
+  /** After the last root. */
+  finish(): void {
+    for (const problem of this.#doubtful)
+      if (problem.revisions.size === 0) this.#parts.findings.retract(problem);
   }
 
   *#visit(
@@ -102,7 +116,8 @@ export class PageMapChecker {
     try {
       node = this.#load(reference, level);
     } catch (error) {
-      return { problems: new Set([findings.addError(error)]), pageCount: 0, lastPage: 0 };
+      const problem = findings.addDamage({ kind: "node", id: reference.id }, error);
+      return { problems: new Set([problem]), pageCount: 0, lastPage: 0 };
     }
     findings.counts.nodes++;
     const problems = new Set<Problem>();

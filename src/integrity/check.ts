@@ -5,7 +5,7 @@
  *   catalog rows -> log records -> page maps -> chunks -> page index -> packs -> history
  */
 import type { RefState } from "../branch/refs.ts";
-import type { ChunkPlace } from "../catalog/catalog.ts";
+import type { ChunkPlace, StoredRoot } from "../catalog/catalog.ts";
 import { loadCatalog } from "../checkpoint/recovery.ts";
 import type { StoreParts } from "../checkpoint/store-state.ts";
 import { StoreError } from "../errors.ts";
@@ -17,7 +17,7 @@ import { checkHistorySegment } from "./check-history.ts";
 import { checkLog, type LogContents } from "./check-log.ts";
 import { PageMapChecker } from "./check-page-maps.ts";
 import { type CheckOptions, type CheckProgress, type Findings, nextTurn } from "./report.ts";
-import { range, RevisionIndex } from "./revision-index.ts";
+import { range, RevisionIndex, type RootUse } from "./revision-index.ts";
 
 const NODES_PER_TURN = 16;
 
@@ -54,7 +54,7 @@ export async function checkParts(
     findings,
     deep,
   });
-  await checkRoots({ parts, findings, index, chunks, onProgress });
+  await checkRoots({ parts, findings, index, chunks, onProgress, isOpen: options.isOpen });
   checkLoggedReferences({ parts, refs, index, chunks, log });
   const total = contents.chunks.size;
   await chunks.checkOthers(contents.chunks, (done) => onProgress({ phase: "chunks", done, total }));
@@ -77,12 +77,14 @@ interface CheckRun {
   readonly index: RevisionIndex;
   readonly chunks: ChunkChecker;
   readonly onProgress: (progress: CheckProgress) => void;
+  readonly isOpen: boolean;
 }
 
 async function checkRoots(run: CheckRun): Promise<void> {
   const { catalog, handles, cipher } = run.parts;
   const { findings, chunks, onProgress } = run;
-  const pageMaps = new PageMapChecker({ catalog, handles, cipher, chunks, findings });
+  const isCurrent = (use: RootUse): boolean => !run.isOpen || hasRoot(run.parts, use);
+  const pageMaps = new PageMapChecker({ catalog, handles, cipher, chunks, findings, isCurrent });
   const roots = run.index.roots();
   let nodes = 0;
   for (const [done, use] of roots.entries()) {
@@ -93,7 +95,26 @@ async function checkRoots(run: CheckRun): Promise<void> {
       await nextTurn();
     }
   }
+  pageMaps.finish();
 }
+
+/** True also where the catalog cannot say. */
+function hasRoot({ catalog }: StoreParts, { databaseId, timeline, root }: RootUse): boolean {
+  const isSame = (stored: StoredRoot | null): boolean =>
+    Buffer.compare(stored?.nodeId ?? NO_NODE, root.nodeId ?? NO_NODE) === 0;
+  try {
+    for (const row of catalog.roots(databaseId, timeline, { from: 0, to: Infinity }))
+      if (isSame(row.root)) return true;
+    for (const stored of catalog.timelines())
+      if (stored.row.databaseId === databaseId && isSame(stored.root)) return true;
+    return false;
+  } catch (error) {
+    if (!(error instanceof StoreError)) throw error;
+    return true;
+  }
+}
+
+const NO_NODE: Uint8Array = new Uint8Array(0);
 
 /** Pages of commits in the log that are in chunks already. */
 function checkLoggedReferences({
@@ -127,7 +148,14 @@ function locator(
 ): (id: Uint8Array) => ChunkPlace | undefined {
   return (id) => {
     const key = idKey(id);
-    return log.places.get(key) ?? pending.chunks.get(key)?.location ?? catalog.chunk(id);
+    const logged = pending.chunks.get(key)?.location ?? log.places.get(key);
+    try {
+      // The catalog knows where a chunk has moved since its record was written.
+      return catalog.chunk(id) ?? logged;
+    } catch (error) {
+      if (logged === undefined) throw error;
+      return logged;
+    }
   };
 }
 

@@ -18,6 +18,8 @@ export interface CheckProblem {
    * "shop@121..139" the versions between two checkpoints. Empty: nothing that can be named depends on it.
    */
   readonly revisions: readonly string[];
+  /** Different pages that cannot be read because of this, over all these revisions; null where nothing says how many. */
+  readonly pages: number | null;
 }
 
 /** What was looked at. */
@@ -32,7 +34,7 @@ export interface CheckCounts {
   historyEntries: number;
   logSegments: number;
   logRecords: number;
-  /** Heads that SQLite itself checked. */
+  /** Heads and tags that SQLite itself checked. */
   heads: number;
 }
 
@@ -48,16 +50,30 @@ export interface CheckProgress {
 export interface CheckOptions {
   /**
    * Also: recompute the ids of chunks and the hashes of pages, apply every change in the history, and let SQLite check
-   * every head.
+   * every head and tag.
    */
   readonly deep?: boolean | undefined;
   readonly onProgress?: ((progress: CheckProgress) => void) | undefined;
 }
 
+/** The thing that is damaged or missing: what a repair has to bring back. */
+export type Subject =
+  | { readonly kind: "header" | "catalog" | "log" }
+  /** `key` is that of the catalog row. */
+  | { readonly kind: "row"; readonly key: Uint8Array }
+  | { readonly kind: "node"; readonly id: Uint8Array }
+  | { readonly kind: "chunk"; readonly id: Uint8Array }
+  | { readonly kind: "pack"; readonly number: number }
+  | { readonly kind: "history"; readonly segment: number };
+
 export interface Problem {
   readonly code: CheckCode;
   readonly message: string;
   readonly revisions: Set<string>;
+  /** Null where there is no such thing: SQLite's findings, and pages that a whole page map does not have. */
+  subject: Subject | null;
+  /** See CheckProblem. */
+  pages: number | null;
 }
 
 /** The problems so far, each thing's once, and what was counted. */
@@ -81,7 +97,10 @@ export class Findings {
     const key = `${code} ${message}`;
     let problem = this.#problems.get(key);
     if (problem === undefined)
-      this.#problems.set(key, (problem = { code, message, revisions: new Set() }));
+      this.#problems.set(
+        key,
+        (problem = { code, message, revisions: new Set(), subject: null, pages: null }),
+      );
     for (const revision of revisions) problem.revisions.add(revision);
     return problem;
   }
@@ -92,15 +111,32 @@ export class Findings {
     return this.add(error.code, error.message, revisions);
   }
 
+  /** The same, and says what is damaged. */
+  addDamage(subject: Subject, error: unknown, revisions: Iterable<string> = []): Problem {
+    const problem = this.addError(error, revisions);
+    problem.subject ??= subject;
+    return problem;
+  }
+
+  /** For what turned out to be no damage. */
+  retract({ code, message }: Problem): void {
+    this.#problems.delete(`${code} ${message}`);
+  }
+
+  problems(): IterableIterator<Problem> {
+    return this.#problems.values();
+  }
+
   get hasProblems(): boolean {
     return this.#problems.size > 0;
   }
 
   report(): CheckReport {
-    const problems = [...this.#problems.values()].map(({ code, message, revisions }) => ({
+    const problems = [...this.#problems.values()].map(({ code, message, revisions, pages }) => ({
       code,
       message,
       revisions: [...revisions].sort(),
+      pages,
     }));
     return { ok: problems.length === 0, problems, counts: this.counts };
   }

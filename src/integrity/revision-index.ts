@@ -24,6 +24,7 @@ export interface ScannedRows {
 /** A page map and what reads it. */
 export interface RootUse {
   readonly databaseId: number;
+  readonly timeline: number;
   readonly pageSize: number;
   readonly root: PageMapRoot;
   readonly revisions: Set<string>;
@@ -44,7 +45,6 @@ export interface HistorySpan {
 }
 
 interface IndexedRoot extends RootUse {
-  readonly timeline: number;
   readonly version: number;
   readonly historySegment: number;
 }

@@ -1,9 +1,9 @@
-/** The last part of a deep check: SQLite itself on the head of every branch. */
+/** The last part of a deep check: SQLite itself on the head of every branch, and on every tag. */
 import { type CheckOptions, type Findings, nextTurn } from "../integrity/report.ts";
 import { SqliteError } from "../sqlite/sqlite-error.ts";
 import type { Store } from "./store.ts";
 
-/** Heads that name the same commit are checked once. */
+/** Heads and tags that name the same commit are checked once. */
 export async function checkHeads(
   store: Store,
   findings: Findings,
@@ -17,6 +17,11 @@ export async function checkHeads(
       if (version === 0) continue;
       const key = `${database.name}@${version}`;
       commits.set(key, [...(commits.get(key) ?? []), revision]);
+    }
+    for (const { name, version } of database.tags()) {
+      if (version === 0) continue;
+      const key = `${database.name}@${version}`;
+      commits.set(key, [...(commits.get(key) ?? []), `${database.name}@${name}`]);
     }
   }
   let done = 0;

@@ -43,9 +43,10 @@ async function checkFiles(
   if (!isStore) throw storeNotFound(path);
   const lock = acquireStoreLock(storage, { description: path });
   try {
-    const header = names.includes(HEADER_FILE)
-      ? damageTo(findings, () => readHeader(storage))
-      : missing(findings, "CORRUPT_HEADER", `Cannot read "${HEADER_FILE}": it is missing`);
+    const header = damageTo(findings, "header", () => {
+      if (names.includes(HEADER_FILE)) return readHeader(storage);
+      throw new StoreError("CORRUPT_HEADER", `Cannot read "${HEADER_FILE}": it is missing`);
+    });
     if (header === null) return false;
     const master = header.encryption === null ? null : givenMasterKey(options);
     const cipher = openCipher(header, master, options);
@@ -79,31 +80,22 @@ function openCatalog(
   header: StoreHeader,
   findings: Findings,
 ): KeyValueStore | null {
-  const hasPacks = storage.listSync(PACK_DIRECTORY).length > 0;
-  if (hasPacks && storage.listSync("catalog").length === 0)
-    return missing(findings, "CORRUPT_CATALOG", "Cannot read the catalog: its file is missing");
-  return damageTo(findings, () => {
+  return damageTo(findings, "catalog", () => {
+    const hasPacks = storage.listSync(PACK_DIRECTORY).length > 0;
+    if (hasPacks && storage.listSync("catalog").length === 0)
+      throw new StoreError("CORRUPT_CATALOG", "Cannot read the catalog: its file is missing");
     // Opening looks at a part of a large file; lmdb would end the process at the first damaged page in the rest.
     if (header.backend === "lmdb") checkLmdbFile(storage, "catalog/data.mdb");
     return openBackend(header.backend, storage);
   });
 }
 
-function missing(
-  findings: Findings,
-  code: "CORRUPT_HEADER" | "CORRUPT_CATALOG",
-  message: string,
-): null {
-  findings.add(code, message);
-  return null;
-}
-
-function damageTo<T>(findings: Findings, read: () => T): T | null {
+function damageTo<T>(findings: Findings, kind: "header" | "catalog", read: () => T): T | null {
   try {
     return read();
   } catch (error) {
     if (!(error instanceof StoreError) || !error.code.startsWith("CORRUPT")) throw error;
-    findings.addError(error);
+    findings.addDamage({ kind }, error);
     return null;
   }
 }
