@@ -9,7 +9,7 @@
 import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Backend } from "../src/store/store-header.ts";
+import type { Backend } from "../src/catalog/backends.ts";
 import { openStore, type Store } from "../src/store/store.ts";
 import { contentOf, FIXTURE_KEY } from "../test/fixture-content.ts";
 

@@ -5,7 +5,7 @@ import type { StoreCipher } from "../encryption/cipher.ts";
 import type { Log } from "../log/log.ts";
 import type { ChunkHandles, ChunkLocation } from "../page/chunk-handle.ts";
 import type { ChunkStore } from "../page/chunk-store.ts";
-import type { Codec } from "../page/compression.ts";
+import type { CodecChoice } from "../page/compression.ts";
 import type { PageMap } from "../page/page-map.ts";
 import { PageWriter, type PendingPages } from "../page/page-writer.ts";
 import type { Storage } from "../storage/storage.ts";
@@ -18,7 +18,8 @@ export interface StoreParts {
   readonly storage: Storage;
   readonly storeId: Uint8Array;
   readonly cipher: StoreCipher | null;
-  readonly codec: Codec;
+  /** Of new chunks and history; may change while the store is open. */
+  codec: CodecChoice;
   /** Pages in a chunk. */
   readonly chunkPages: number;
   readonly catalog: Catalog;

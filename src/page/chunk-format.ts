@@ -4,7 +4,7 @@
  *   offset size  field
  *        0    4  magic "BCHK"
  *        4    1  format version, 1; readers refuse others
- *        5    1  codec of the body: 0 raw, 1 lz4; 2 is reserved for zstd; readers refuse others
+ *        5    1  codec of the body: 0 raw, 1 lz4, 2 zstd; readers refuse others
  *        6    1  flags, 0; readers refuse others
  *        7    1  page size as a power of two, 9 (512 bytes) to 16 (65536 bytes)
  *        8    1  slot count, 1 to 64: pages that the chunk was made with
@@ -37,7 +37,8 @@ import { CipherError, SEAL_TAG_SIZE, type StoreCipher } from "../encryption/ciph
 import { StoreError } from "../errors.ts";
 import { crc64Into, crc64Matches } from "../storage/crc64.ts";
 import {
-  Codec,
+  type Codec,
+  type CodecChoice,
   compress,
   type Compressed,
   compressSync,
@@ -64,7 +65,7 @@ export interface EncodeChunkOptions {
   readonly pages: Uint8Array;
   readonly pageSize: number;
   /** Wanted; raw is used where it does not shrink the pages. */
-  readonly codec: Codec;
+  readonly codec: CodecChoice;
   readonly cipher: StoreCipher | null;
   /** Rewrites a chunk under its id without some of its pages. */
   readonly holes?: ChunkHoles;

@@ -20,7 +20,7 @@
  *   Block
  *        0    4  plaintext size
  *        4    4  body size n
- *        8    1  codec of the body: 0 raw, 1 lz4; 2 is reserved for zstd; readers refuse others
+ *        8    1  codec of the body: 0 raw, 1 lz4, 2 zstd; readers refuse others
  *        9    1  kind: 1 entries, 2 index; readers refuse others
  *       10    6  reserved, 0; readers refuse others
  *       16    n  body: the plaintext compressed by the codec, then sealed with AES-256-GCM (ciphertext and 16-byte
@@ -54,7 +54,7 @@ import { StoreError } from "../errors.ts";
 import { crc64Into, crc64Matches } from "../storage/crc64.ts";
 import { CHUNK_ID_SIZE, CHUNK_SLOTS_MAX } from "./chunk-format.ts";
 import {
-  type Codec,
+  type CodecChoice,
   CompressionError,
   compressSync,
   decompressSync,
@@ -258,7 +258,7 @@ export interface BlockPlace {
 export function encodeBlock(
   plaintext: Uint8Array,
   { kind, offset }: BlockPlace,
-  options: { readonly codec: Codec; readonly sealing: BlockSealing },
+  options: { readonly codec: CodecChoice; readonly sealing: BlockSealing },
 ): Uint8Array {
   const { cipher, keyNumber, salt, header } = options.sealing;
   const { codec, body } = compressSync(plaintext, options.codec);

@@ -3,7 +3,7 @@ import { randomFillSync } from "node:crypto";
 import type { StoreCipher } from "../encryption/cipher.ts";
 import { InvariantError, invariant } from "../errors.ts";
 import type { StorageFile } from "../storage/storage.ts";
-import { Codec } from "./compression.ts";
+import { Codec, type CodecChoice } from "./compression.ts";
 import {
   BlockKind,
   type BlockSealing,
@@ -36,7 +36,7 @@ export interface HistoryMeta {
   readonly databaseId: number;
   readonly cipher: StoreCipher | null;
   /** lz4 unless given. */
-  readonly codec?: Codec;
+  readonly codec?: CodecChoice;
   /** For tests of the format; random otherwise. */
   readonly salt?: Uint8Array;
 }
@@ -66,7 +66,7 @@ export function writeHistory(
 export class HistoryWriter {
   readonly #file: StorageFile;
   readonly #sealing: BlockSealing;
-  readonly #codec: Codec;
+  readonly #codec: CodecChoice;
   #end = 0;
   #block: Uint8Array = new Uint8Array(BLOCK_SIZE + 65_536 + ENTRY_OVERHEAD_MAX);
   #blockSize = 0;

@@ -23,7 +23,7 @@ import {
   idKey,
 } from "./chunk-handle.ts";
 import type { ChunkStore } from "./chunk-store.ts";
-import type { Codec } from "./compression.ts";
+import type { CodecChoice } from "./compression.ts";
 import { pageHash } from "./page-hash.ts";
 
 /** Pages that the catalog knows. */
@@ -51,7 +51,7 @@ export interface PageWriterOptions {
   /** Where a chunk is that the store has already, written by this run or an earlier one. */
   readonly locate: (id: Uint8Array) => ChunkLocation | undefined;
   readonly cipher: StoreCipher | null;
-  readonly codec: Codec;
+  readonly codec: CodecChoice;
   readonly pageSize: number;
   /** Pages in a chunk, at most 64. */
   readonly chunkPages: number;

@@ -2,19 +2,19 @@
  * Checks a store that is not open, and may not open: what `Store.check` does, from the files. Damage becomes problems of the
  * report; what is no damage (no store there, another process has it, a wrong key) is thrown.
  */
+import { checkCatalogFiles, openBackend } from "../catalog/backends.ts";
 import { Catalog } from "../catalog/catalog.ts";
 import { checkPacks } from "../integrity/check-chunks.ts";
 import { checkParts } from "../integrity/check.ts";
 import { type CheckOptions, type CheckReport, Findings } from "../integrity/report.ts";
 import type { KeyValueStore } from "../catalog/key-value.ts";
-import { checkLmdbFile } from "../catalog/lmdb-file.ts";
 import { StoreError } from "../errors.ts";
 import { PACK_DIRECTORY } from "../page/pack-format.ts";
 import { openNodeStorage } from "../storage/node-storage.ts";
 import type { Storage } from "../storage/storage.ts";
 import { acquireStoreLock } from "../storage/store-lock.ts";
 import { checkHeads } from "./check-heads.ts";
-import { makeParts, openBackend } from "./engine.ts";
+import { makeParts } from "./engine.ts";
 import { openStore } from "./store.ts";
 import { HEADER_FILE, readHeader, type StoreHeader } from "./store-header.ts";
 import { givenMasterKey, openCipher } from "./store-key.ts";
@@ -85,7 +85,7 @@ function openCatalog(
     if (hasPacks && storage.listSync("catalog").length === 0)
       throw new StoreError("CORRUPT_CATALOG", "Cannot read the catalog: its file is missing");
     // Opening looks at a part of a large file; lmdb would end the process at the first damaged page in the rest.
-    if (header.backend === "lmdb") checkLmdbFile(storage, "catalog/data.mdb");
+    checkCatalogFiles(header.backend, storage);
     return openBackend(header.backend, storage);
   });
 }

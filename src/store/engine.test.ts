@@ -162,7 +162,7 @@ describe("options", () => {
   test("with names that do not exist are refused with those that do", () => {
     const asOptions = (value: object): object => value;
     expect(() => resolveOptions(asOptions({ backend: "rocks" }))).toThrow(
-      'Option "backend": "rocks" is not one of lmdb, memory',
+      'Option "backend": "rocks" is not one of lmdb, leveldb, memory',
     );
     expect(() => resolveOptions(asOptions({ durability: "maybe" }))).toThrow(
       'Option "durability": "maybe" is not one of full, normal, off',

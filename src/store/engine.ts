@@ -14,11 +14,9 @@ import {
   livingBranches,
   type RefChange,
 } from "../branch/refs.ts";
+import { deleteOtherCatalogs, openBackend } from "../catalog/backends.ts";
 import { Catalog } from "../catalog/catalog.ts";
-import type { KeyValueStore } from "../catalog/key-value.ts";
 import type { BranchRow } from "../catalog/rows.ts";
-import { openLmdb } from "../catalog/lmdb-key-value.ts";
-import { openMemoryKeyValue } from "../catalog/memory-key-value.ts";
 import { type CheckpointReport, runCheckpoint } from "../checkpoint/checkpoint.ts";
 import { HistoryFiles } from "../checkpoint/history-files.ts";
 import { applyChange, applyRecord, loadCatalog } from "../checkpoint/recovery.ts";
@@ -44,13 +42,8 @@ import { acquireStoreLock, type StoreLock } from "../storage/store-lock.ts";
 import { CommitPipeline } from "../transaction/commit-pipeline.ts";
 import { encodeRefChange, RecordKind } from "../transaction/commit-record.ts";
 import type { PageStager } from "../transaction/revision-file.ts";
-import {
-  type Backend,
-  HEADER_FILE,
-  readHeader,
-  type StoreHeader,
-  writeHeader,
-} from "./store-header.ts";
+import { codecOf, type Compression, requireCompression } from "./compression-option.ts";
+import { HEADER_FILE, readHeader, type StoreHeader, writeHeader } from "./store-header.ts";
 import { givenMasterKey, openCipher } from "./store-key.ts";
 import {
   type ResolvedOptions,
@@ -62,7 +55,6 @@ import {
 /** How long one slice of a checkpoint may take, in milliseconds: after a commit, and when the event loop is free. */
 const COMMIT_SLICE_MS = 0.5;
 const IDLE_SLICE_MS = 4;
-const CATALOG_DIRECTORY = "catalog";
 /** When a full disk or the like has kept an expired branch from being deleted. */
 const EXPIRY_RETRY_MS = 1000;
 
@@ -114,7 +106,7 @@ export class Engine implements PageStager {
   }
 
   static open(path: string, options: StoreOptions): Engine {
-    const resolved = resolveOptions(options);
+    let resolved = resolveOptions(options);
     const storage = options.storage ?? openNodeStorage(path);
     const description = options.storage?.description ?? path;
     prepareDirectory(storage, description, resolved.create);
@@ -131,10 +123,13 @@ export class Engine implements PageStager {
           createdAt: new Date(resolved.now()).toISOString(),
           backend: resolved.backend,
           encryption: master === null ? null : KeyRing.create(master).toJSON(),
+          ...(resolved.compression === null ? {} : { compression: resolved.compression }),
         };
         writeHeader(storage, header);
       }
+      resolved = { ...resolved, compression: resolved.compression ?? header.compression ?? null };
       const cipher = openCipher(header, master, options);
+      deleteOtherCatalogs(header.backend, storage);
       const backend = openBackend(header.backend, storage);
       opened.push(backend);
       const catalog = new Catalog(backend);
@@ -298,6 +293,16 @@ export class Engine implements PageStager {
     this.state.log.rotate();
   }
 
+  /** Of chunks and history made from now on, also after the store is opened again. Others are not touched. */
+  setCompression(compression: Compression): void {
+    this.assertWritable();
+    requireCompression("Compression", compression);
+    const header = { ...this.#header, compression };
+    writeHeader(this.state.storage, header);
+    this.#header = header;
+    this.state.codec = codecOf(compression);
+  }
+
   /** A checkpoint, then everything is closed and the lock is given back; also when something fails on the way. */
   close(): void {
     if (this.#phase.name === "closed") return;
@@ -447,13 +452,6 @@ function isFile(error: unknown): boolean {
   return error instanceof StoreError && error.details["systemCode"] === "ENOTDIR";
 }
 
-export function openBackend(backend: Backend, storage: Storage): KeyValueStore {
-  storage.makeDirectorySync(CATALOG_DIRECTORY);
-  return backend === "lmdb"
-    ? openLmdb(storage, `${CATALOG_DIRECTORY}/data.mdb`)
-    : openMemoryKeyValue(storage, `${CATALOG_DIRECTORY}/catalog.kv`);
-}
-
 export function makeParts(given: {
   storage: Storage;
   storeId: Uint8Array;
@@ -480,7 +478,7 @@ export function makeParts(given: {
     storage,
     storeId,
     cipher,
-    codec: resolved.codec,
+    codec: codecOf(resolved.compression ?? "lz4"),
     chunkPages: resolved.chunkPages,
     catalog,
     handles,

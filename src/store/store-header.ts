@@ -2,29 +2,31 @@
  * The file `store.json`: what a directory must say before anything else in it is read.
  *
  *   line 1   JSON: { "bough": "store", "formatVersion": 1, "storeId": 32 hex characters, "createdAt": RFC 3339,
- *            "backend": "lmdb" | "memory", "encryption": null | key ring (src/encryption/key-ring.ts) }
+ *            "backend": "lmdb" | "leveldb" | "memory", "encryption": null | key ring (src/encryption/key-ring.ts),
+ *            "compression": "none" | "lz4" | "zstd" | "zstd:1" to "zstd:22", of new chunks and history; may be missing: lz4 }
  *   line 2   "crc64nvme " and 16 hex characters: CRC64-NVME of line 1, without its newline, as UTF-8
  *
  * H1. The file is replaced as a whole (whole-file.ts), so it is always one complete version.
  * H2. Unknown fields are refused together with unknown format versions: nothing may be lost by writing it back.
  */
+import { type Backend, BACKENDS } from "../catalog/backends.ts";
 import { StoreError } from "../errors.ts";
 import type { KeyRingJson } from "../encryption/key-ring.ts";
 import { crc64Into, CRC64_SIZE } from "../storage/crc64.ts";
 import type { Storage } from "../storage/storage.ts";
 import { readFileSync, writeFileAtomicSync } from "../storage/whole-file.ts";
+import { type Compression, isCompression } from "./compression-option.ts";
 
 export const HEADER_FILE = "store.json";
 export const STORE_FORMAT_VERSION = 1;
-
-export type Backend = "lmdb" | "memory";
-export const BACKENDS: readonly Backend[] = ["lmdb", "memory"];
 
 export interface StoreHeader {
   readonly storeId: Uint8Array;
   readonly createdAt: string;
   readonly backend: Backend;
   readonly encryption: KeyRingJson | null;
+  /** Not there: what stores without the field have, lz4. */
+  readonly compression?: Compression;
 }
 
 export function writeHeader(storage: Storage, header: StoreHeader): void {
@@ -35,6 +37,8 @@ export function writeHeader(storage: Storage, header: StoreHeader): void {
     createdAt: header.createdAt,
     backend: header.backend,
     encryption: header.encryption,
+    // Left out of the text when undefined.
+    compression: header.compression,
   });
   writeFileAtomicSync(
     storage,
@@ -55,7 +59,7 @@ export function readHeader(storage: Storage): StoreHeader {
   } catch (cause) {
     throw corrupt("it is not JSON", cause);
   }
-  const { bough, formatVersion, storeId, createdAt, backend, encryption } = json ?? {};
+  const { bough, formatVersion, storeId, createdAt, backend, encryption, compression } = json ?? {};
   if (bough !== "store" || !isFormatVersion(formatVersion)) throw corrupt("it is not a store's");
   if (formatVersion > STORE_FORMAT_VERSION)
     throw new StoreError(
@@ -65,12 +69,15 @@ export function readHeader(storage: Storage): StoreHeader {
   const known = BACKENDS.find((name) => name === backend);
   if (typeof storeId !== "string" || !/^[0-9a-f]{32}$/.test(storeId) || known === undefined)
     throw corrupt("a field is missing");
+  if (compression !== undefined && !isCompression(compression))
+    throw corrupt(`its compression is ${JSON.stringify(compression)}`);
   return {
     storeId: Uint8Array.from(Buffer.from(storeId, "hex")),
     createdAt: String(createdAt),
     backend: known,
     // Checked when the ring is opened.
     encryption: (encryption ?? null) as KeyRingJson | null,
+    ...(compression === undefined ? {} : { compression }),
   };
 }
 

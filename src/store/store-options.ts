@@ -1,11 +1,10 @@
 /** How a store is opened, with the defaults. */
+import { type Backend, BACKENDS } from "../catalog/backends.ts";
 import { StoreError } from "../errors.ts";
-import type { Codec } from "../page/compression.ts";
-import { Codec as Codecs } from "../page/compression.ts";
 import { CHUNK_SLOTS_MAX } from "../page/chunk-format.ts";
 import type { Storage } from "../storage/storage.ts";
 import type { Durability } from "../transaction/commit-pipeline.ts";
-import { type Backend, BACKENDS } from "./store-header.ts";
+import { type Compression, requireCompression } from "./compression-option.ts";
 
 export interface StoreOptions {
   /** Make the store when there is none; true by default. Otherwise STORE_NOT_FOUND. */
@@ -20,8 +19,11 @@ export interface StoreOptions {
   readonly environment?: Readonly<Record<string, string | undefined>>;
   /** What a commit survives when it returns, as in PRAGMA synchronous: full by default. */
   readonly durability?: Durability;
-  /** Codec of new chunks; lz4 by default. */
-  readonly compression?: "lz4" | "none";
+  /**
+   * Of new chunks and history: "lz4", "zstd", "zstd:1" to "zstd:22" (needs Node 22.15 or newer to write) or "none". A new
+   * store records it. Default: what the store has recorded, else lz4. See `Store.setCompression`.
+   */
+  readonly compression?: Compression;
   /** Decoded chunks kept in memory, in bytes: 64 MiB by default. */
   readonly cacheBytesMax?: number;
   /** A checkpoint begins when commits hold this much memory, in bytes: 32 MiB by default. */
@@ -42,7 +44,8 @@ export interface ResolvedOptions {
   readonly create: boolean;
   readonly backend: Backend;
   readonly durability: Durability;
-  readonly codec: Codec;
+  /** Null: what the store has recorded. */
+  readonly compression: Compression | null;
   readonly cacheBytesMax: number;
   readonly checkpointBytes: number;
   readonly transactionBytesMax: number;
@@ -86,10 +89,10 @@ function refuseMisspelled(options: StoreOptions): void {
 /** Throws TypeError or RangeError for values that make no sense. */
 export function resolveOptions(options: StoreOptions): ResolvedOptions {
   refuseMisspelled(options);
-  const { backend = "lmdb", durability = "full", compression = "lz4" } = options;
+  const { backend = "lmdb", durability = "full", compression } = options;
   requireOneOf("backend", backend, BACKENDS);
   requireOneOf("durability", durability, DURABILITIES);
-  requireOneOf("compression", compression, ["lz4", "none"]);
+  if (compression !== undefined) requireCompression('Option "compression"', compression);
   const chunkPages = options.chunkPages ?? CHUNK_SLOTS_MAX;
   if (!Number.isInteger(chunkPages) || chunkPages < 1 || chunkPages > CHUNK_SLOTS_MAX)
     throw new RangeError(`Option "chunkPages": ${chunkPages} is not from 1 to ${CHUNK_SLOTS_MAX}`);
@@ -97,7 +100,7 @@ export function resolveOptions(options: StoreOptions): ResolvedOptions {
     create: options.create ?? true,
     backend,
     durability,
-    codec: compression === "lz4" ? Codecs.lz4 : Codecs.raw,
+    compression: compression ?? null,
     cacheBytesMax: bytes("cacheBytesMax", options.cacheBytesMax, 64 * MIB),
     checkpointBytes: bytes("checkpointBytes", options.checkpointBytes, 32 * MIB),
     transactionBytesMax: bytes("transactionBytesMax", options.transactionBytesMax, 16 * MIB),

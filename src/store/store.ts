@@ -8,6 +8,7 @@ import { checkParts } from "../integrity/check.ts";
 import { type CheckOptions, type CheckReport, Findings } from "../integrity/report.ts";
 import { SqliteRuntime } from "../sqlite/runtime.ts";
 import { checkHeads } from "./check-heads.ts";
+import type { Compression } from "./compression-option.ts";
 import { Database } from "./database.ts";
 import { Engine } from "./engine.ts";
 import {
@@ -186,6 +187,11 @@ export class Store {
   /** Seals everything written from now on with a new key, and lets only the new master key open the store. */
   rotateKey(key: Uint8Array | string): void {
     this.#engine.rotateKey(key);
+  }
+
+  /** What chunks and history are compressed with from now on; see `StoreOptions.compression`. The store records it. */
+  setCompression(compression: Compression): void {
+    this.#engine.setCompression(compression);
   }
 
   /** Closes the connections, checkpoints, and lets another process have the store. */
