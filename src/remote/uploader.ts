@@ -1,0 +1,441 @@
+/**
+ * Keeps a store's copy in object storage up to date. What it does are procedures (remote-steps.ts) that a service runs in the
+ * background, or a call waits for.
+ *
+ *   unclaimed --claim--> claimed --slices, packs, runs, manifest--> claimed        claimed --another writer--> fenced
+ *
+ * I1. A slice goes up after the packs that its records refer to; a manifest after all that it names (N2).
+ * I2. `uploadedLsn`: records up to it are in object storage, in slices or in the checkpoint of the manifest, and nobody who
+ *     takes over can miss them.
+ * I3. Every procedure may end anywhere, by an error or because it is given up, and be run again (S1). What a request that was
+ *     given up has done all the same is adopted: it says that this writer did it.
+ * I4. A position in the log whose segment is gone was checkpointed: the manifest comes first, then the log goes on after it.
+ * I5. Ownership that was not confirmed for half the time after which fences may be deleted is looked up again.
+ */
+import { InvariantError, StoreError } from "../errors.ts";
+import { type LogPosition, LogTail } from "../log/log-tail.ts";
+import { readFileSync } from "../storage/whole-file.ts";
+import {
+  type Claim,
+  claimRemote,
+  equal,
+  fencedBy,
+  isConditionFailed,
+  readManifest,
+  readSlice,
+  replaceManifest,
+  type StoredManifest,
+} from "./claim.ts";
+import { encodeSlice, type LogSlice, type Writer } from "./log-slice.ts";
+import { type Manifest, numberedEpoch, type StoredRun } from "./manifest.ts";
+import { firstNeededSegment, positionAfter } from "./log-place.ts";
+import { numberedFile, numberedKey, RUN_PREFIX, sliceKey } from "./remote-keys.ts";
+import { putObject, type RemoteProcedure, type RemoteStep } from "./remote-steps.ts";
+import type { LocalFile, UploadSource } from "./upload-source.ts";
+
+/** About the largest slice, in bytes. */
+const SLICE_BYTES_MAX = 8 * 1024 * 1024;
+const CHECKPOINT_ATTEMPTS_MAX = 10;
+
+export interface UploaderOptions {
+  readonly source: UploadSource;
+  readonly writerName: string;
+  /** 8 bytes, new for each opening. */
+  readonly random: Uint8Array;
+  /** A claim made before the store was opened, by who took it over. */
+  readonly claim?: Claim;
+  /** I5; see RemoteOptions. In milliseconds. */
+  readonly graceMs: number;
+  /** Bytes, for names of runs. */
+  readonly randomName: () => string;
+}
+
+export interface UploadStatistics {
+  slices: number;
+  manifests: number;
+  files: number;
+  runs: number;
+  bytes: number;
+}
+
+export class Uploader {
+  readonly #options: UploaderOptions;
+  readonly #tail: LogTail;
+  readonly statistics: UploadStatistics = { slices: 0, manifests: 0, files: 0, runs: 0, bytes: 0 };
+  #writer: Writer | null = null;
+  #stored: StoredManifest | null = null;
+  #claim: Claim | null = null;
+  #files: Map<string, number> = new Map();
+  #nextSequence = 1;
+  /** Null: not known yet, or I4. */
+  #position: LogPosition | null = null;
+  /** The first slice with the header of a segment. */
+  readonly #segmentStarts: Map<number, number> = new Map();
+  #uploadedLsn = 0;
+  #confirmedMs = 0;
+  #fenced: StoreError | null = null;
+
+  constructor(options: UploaderOptions) {
+    const { storage, storeId, cipher } = options.source;
+    this.#options = options;
+    this.#tail = new LogTail({ storage, storeId, cipher });
+  }
+
+  /** I2. */
+  get uploadedLsn(): number {
+    return this.#uploadedLsn;
+  }
+
+  get fenced(): StoreError | null {
+    return this.#fenced;
+  }
+
+  get manifest(): Manifest | null {
+    return this.#stored?.manifest ?? null;
+  }
+
+  /** Whether there is something that is not in object storage yet. */
+  get hasWork(): boolean {
+    const { source } = this.#options;
+    return source.durableLsn > this.#uploadedLsn || this.#isCheckpointBehind();
+  }
+
+  /** Brings up the log as far as it is durable here. */
+  *uploadLog(): RemoteProcedure<void> {
+    yield* this.#connect();
+    yield* this.#uploadSlices();
+  }
+
+  /** Brings up everything. */
+  *uploadAll(): RemoteProcedure<void> {
+    yield* this.#connect();
+    yield* this.#uploadSlices();
+    yield* this.#uploadCheckpoint();
+    yield* this.#uploadSlices();
+  }
+
+  /** The claim's results, for collecting what is not needed any more. */
+  get stored(): StoredManifest | null {
+    return this.#stored;
+  }
+
+  /** Replaces the manifest, to add to its garbage or take from it; the rest stays. */
+  *replaceGarbage(garbage: Manifest["garbage"]): RemoteProcedure<void> {
+    const { manifest } = this.#requireStored();
+    yield* this.#putManifest({ ...manifest, garbage });
+  }
+
+  /** The object was deleted, because no manifest needs it. */
+  forgetFile(key: string): void {
+    this.#files.delete(key);
+  }
+
+  keyOf(path: string): string | null {
+    const file = numberedFile(path);
+    if (file === null) return null;
+    return numberedKey(file, numberedEpoch(this.#epochs(file.kind), file.number));
+  }
+
+  #epochs(kind: "pack" | "history"): Manifest["packEpochs"] {
+    const claim = this.#requireClaim();
+    return kind === "pack" ? claim.packEpochs : claim.historyEpochs;
+  }
+
+  *#connect(): RemoteProcedure<void> {
+    if (this.#fenced !== null) throw this.#fenced;
+    if (this.#writer !== null) {
+      yield* this.#confirmOwnership();
+      return;
+    }
+    const { source, writerName, random } = this.#options;
+    const { storeId, replica } = source;
+    const claim =
+      this.#options.claim ??
+      (yield* this.#orFenced(
+        claimRemote({
+          storeId,
+          replica,
+          random,
+          writerName,
+          takeOver: false,
+          now: () => source.now(),
+        }),
+      ));
+    const place = yield* positionAfter(claim, source);
+    this.#claim = claim;
+    this.#stored = claim.manifest;
+    this.#files = new Map(claim.files);
+    this.#nextSequence = claim.nextSequence;
+    this.#position = place.position;
+    this.#uploadedLsn = Math.max(place.lsn, claim.manifest?.manifest.checkpointLsn ?? 0);
+    this.#confirmedMs = source.now();
+    this.#writer = claim.writer;
+  }
+
+  /** I5. */
+  *#confirmOwnership(): RemoteProcedure<void> {
+    const { source, graceMs } = this.#options;
+    const now = source.now();
+    if (this.#stored === null || Math.abs(now - this.#confirmedMs) < graceMs / 2) return;
+    const stored = yield* readManifest();
+    const writer = this.#requireWriter();
+    if (stored === null || stored.manifest.writer.epoch !== writer.epoch)
+      throw this.#fence(stored?.manifest.writer ?? { name: "somebody else", epoch: 0 });
+    this.#confirmedMs = now;
+  }
+
+  *#uploadSlices(): RemoteProcedure<void> {
+    const { source } = this.#options;
+    for (;;) {
+      const maxLsn = source.durableLsn;
+      this.#position ??= this.#positionAfterCheckpoint();
+      const found = this.#tail.pieces(this.#position, maxLsn, SLICE_BYTES_MAX);
+      if (found.isGone) {
+        // I4
+        yield* this.#uploadCheckpoint();
+        this.#position = this.#positionAfterCheckpoint();
+        this.#uploadedLsn = Math.max(
+          this.#uploadedLsn,
+          this.#requireStored().manifest.checkpointLsn,
+        );
+        if (this.#tail.pieces(this.#position, maxLsn, 1).isGone)
+          throw new InvariantError("The log goes on after the checkpoint");
+        continue;
+      }
+      if (found.pieces.length === 0) return;
+      if (source.hasStagedPacks()) yield* this.#uploadFiles(source.completePacks());
+      const isAdded = yield* this.#putSlice(found);
+      if (!isAdded) continue;
+      if (this.#position === null) continue;
+      if (found.lastLsn >= maxLsn) return;
+    }
+  }
+
+  /** False: an own slice that was given up is there; the position is after it now. */
+  *#putSlice(found: ReturnType<LogTail["pieces"]>): RemoteProcedure<boolean> {
+    const { source } = this.#options;
+    const slice: LogSlice = {
+      sequence: this.#nextSequence,
+      storeId: source.storeId,
+      writer: this.#requireWriter(),
+      isFence: false,
+      firstLsn: found.firstLsn,
+      lastLsn: found.lastLsn,
+      atMs: source.now(),
+      pieces: found.pieces,
+    };
+    const body = encodeSlice(slice);
+    try {
+      yield* putObject(sliceKey(slice.sequence), body, { absent: true });
+    } catch (error) {
+      if (!isConditionFailed(error)) throw error;
+      const there = yield* readSlice(slice.sequence);
+      if (there === null) throw error;
+      if (!equal(there.writer.id, slice.writer.id)) throw this.#fence(there.writer);
+      this.#adopt(there); // I3
+      return false;
+    }
+    this.#adopt(slice);
+    this.#position = found.next;
+    this.statistics.slices++;
+    this.statistics.bytes += body.length;
+    return true;
+  }
+
+  #adopt(slice: LogSlice): void {
+    this.#nextSequence = slice.sequence + 1;
+    this.#uploadedLsn = Math.max(this.#uploadedLsn, slice.lastLsn);
+    this.#confirmedMs = this.#options.source.now();
+    for (const piece of slice.pieces)
+      if (piece.offset === 0) this.#segmentStarts.set(piece.segment, slice.sequence);
+    const last = slice.pieces.at(-1);
+    if (last !== undefined)
+      this.#position = { segment: last.segment, offset: last.offset + last.bytes.length };
+  }
+
+  #positionAfterCheckpoint(): LogPosition {
+    const { source } = this.#options;
+    const checkpointLsn = this.#stored?.manifest.checkpointLsn ?? 0;
+    return { segment: firstNeededSegment(source, checkpointLsn), offset: 0 };
+  }
+
+  #isCheckpointBehind(): boolean {
+    const state = this.#options.source.catalogState();
+    if (state === null) return false;
+    const known = this.#stored?.manifest.mark;
+    return known?.sequence !== state.mark.sequence || known.nonce !== state.mark.nonce;
+  }
+
+  /** Brings up the catalog as it is now, with all that it names. */
+  *#uploadCheckpoint(): RemoteProcedure<void> {
+    const { source } = this.#options;
+    for (let attempt = 0; attempt < CHECKPOINT_ATTEMPTS_MAX; attempt++) {
+      if (!this.#isCheckpointBehind()) return;
+      const manifest = this.#stored?.manifest ?? null;
+      const runs = manifest?.runs ?? [];
+      const made = yield* paused(source.makeRun(runs, manifest?.mark ?? null));
+      if (made === null) return;
+      // In the same turn as the run was finished or later: whatever the catalog named then is still here, or gone for good.
+      const isComplete =
+        (yield* this.#uploadFiles(source.completePacks())) &&
+        (yield* this.#uploadFiles(source.historyFiles()));
+      if (!isComplete) continue;
+      const key = `${RUN_PREFIX}${this.#options.randomName()}.run`;
+      const body = (): Uint8Array => readFileSync(source.storage, made.run.path);
+      yield { type: "put", key, body };
+      this.statistics.runs++;
+      this.statistics.bytes += made.run.size;
+      const { size, isBase, replaces } = made.run;
+      const kept = runs.slice(0, runs.length - replaces);
+      const replaced = runs.slice(runs.length - replaces);
+      yield* this.#putManifest(
+        this.#nextManifest([...kept, { key, size, isBase }], replaced, made.state),
+      );
+      source.runStored(made);
+      this.#uploadedLsn = Math.max(this.#uploadedLsn, made.state.checkpointLsn);
+      return;
+    }
+  }
+
+  #nextManifest(
+    runs: readonly StoredRun[],
+    replaced: readonly StoredRun[],
+    state: { readonly mark: Manifest["mark"]; readonly checkpointLsn: number },
+  ): Manifest {
+    const { source } = this.#options;
+    const { packEpochs, historyEpochs } = this.#requireClaim();
+    const writer = this.#requireWriter();
+    const before = this.#stored?.manifest ?? null;
+    const number = (before?.number ?? 0) + 1;
+    const atMs = source.now();
+    const garbage = replaced.map(({ key }) => ({ key, sinceNumber: number, sinceMs: atMs }));
+    return {
+      number,
+      storeId: Buffer.from(source.storeId).toString("hex"),
+      atMs,
+      writer: {
+        epoch: writer.epoch,
+        id: Buffer.from(writer.id).toString("hex"),
+        name: writer.name,
+        replica: source.replica,
+      },
+      header: source.header(),
+      checkpointLsn: state.checkpointLsn,
+      mark: state.mark,
+      runs,
+      logStart: this.#logStart(state.checkpointLsn),
+      packEpochs,
+      historyEpochs,
+      garbage: [...(before?.garbage ?? []), ...garbage],
+    };
+  }
+
+  /** The slice with the start of the segment that recovery begins with; what was before stays if that is not known. */
+  #logStart(checkpointLsn: number): number {
+    const segment = firstNeededSegment(this.#options.source, checkpointLsn);
+    const position = this.#position;
+    const isAhead = position === null || position.segment < segment;
+    const isNext = position?.segment === segment && position.offset === 0;
+    if (isAhead || isNext) return this.#nextSequence;
+    const start = this.#segmentStarts.get(segment);
+    for (const known of this.#segmentStarts.keys())
+      if (known < segment) this.#segmentStarts.delete(known);
+    return start ?? this.#stored?.manifest.logStart ?? 1;
+  }
+
+  *#putManifest(manifest: Manifest): RemoteProcedure<void> {
+    const next = { ...manifest, number: (this.#stored?.manifest.number ?? 0) + 1 };
+    const stored = yield* replaceManifest(this.#stored, next);
+    if (stored === null) {
+      const there = yield* readManifest();
+      const writer = this.#requireWriter();
+      if (there === null || there.manifest.writer.id !== Buffer.from(writer.id).toString("hex"))
+        throw this.#fence(there?.manifest.writer ?? { name: "somebody else", epoch: 0 });
+      this.#stored = there; // I3: an own one that was given up
+      throw new StoreError(
+        "CONDITION_FAILED",
+        "Cannot replace the manifest: an earlier one of this writer came in between; repeat",
+        { retryable: true },
+      );
+    }
+    this.#stored = stored;
+    this.#confirmedMs = this.#options.source.now();
+    this.statistics.manifests++;
+  }
+
+  /** False: one of them is not here any more. */
+  *#uploadFiles(files: readonly LocalFile[]): RemoteProcedure<boolean> {
+    const { storage } = this.#options.source;
+    const missing = files.filter(({ path }) => !this.#files.has(this.keyOf(path)!));
+    let isComplete = true;
+    // One group at a time: what a group has stored is remembered even if a later one fails.
+    for (let start = 0; start < missing.length; start += GROUP_FILES) {
+      const group = missing
+        .slice(start, start + GROUP_FILES)
+        .filter(({ path }) => storage.existsSync(path) || ((isComplete = false), false));
+      const steps: RemoteStep[] = group.map(({ path }) => ({
+        type: "put",
+        key: this.keyOf(path)!,
+        body: () => readFileSync(storage, path),
+      }));
+      try {
+        yield { type: "all", steps };
+      } catch (error) {
+        if (!(error instanceof StoreError) || error.code !== "FILE_NOT_FOUND") throw error;
+        isComplete = false;
+        continue;
+      }
+      for (const { path, size } of group) {
+        this.#files.set(this.keyOf(path)!, size);
+        this.statistics.files++;
+        this.statistics.bytes += size;
+      }
+    }
+    return isComplete;
+  }
+
+  #fence(writer: { readonly name: string; readonly epoch: number }): StoreError {
+    return (this.#fenced = fencedBy(writer));
+  }
+
+  *#orFenced<T>(procedure: RemoteProcedure<T>): RemoteProcedure<T> {
+    try {
+      return yield* procedure;
+    } catch (error) {
+      const isFinal =
+        error instanceof StoreError &&
+        (error.code === "FENCED" || error.code === "REMOTE_CONFLICT");
+      if (isFinal) this.#fenced = error;
+      throw error;
+    }
+  }
+
+  #requireClaim(): Claim {
+    if (this.#claim === null) throw new InvariantError("The store in object storage is claimed");
+    return this.#claim;
+  }
+
+  #requireWriter(): Writer {
+    if (this.#writer === null) throw new InvariantError("The store in object storage is claimed");
+    return this.#writer;
+  }
+
+  #requireStored(): StoredManifest {
+    if (this.#stored === null) throw new InvariantError("A manifest has been stored");
+    return this.#stored;
+  }
+}
+
+/** Files of one "all". */
+const GROUP_FILES = 4;
+
+/** Local work in slices, others having their turn in between. */
+export function* paused<T>(work: Generator<void, T>): RemoteProcedure<T> {
+  for (;;) {
+    const until = performance.now() + 2;
+    let result = work.next();
+    while (result.done !== true && performance.now() < until) result = work.next();
+    if (result.done === true) return result.value;
+    yield { type: "pause" };
+  }
+}
