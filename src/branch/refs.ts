@@ -11,11 +11,14 @@
  * R3. A timeline's own commits have versions greater than its parent version.
  * R4. The last entry of a branch's history is its current timeline; `afterVersion` and `atMs` never decrease along it, and
  *     `atMs` lies between the timestamps of the database's commits before and after it, also when the clock goes back.
+ * R5. An entry of a branch's history whose timeline is not there stands for commits that have expired; never two in a row.
  */
 import type {
+  BranchHistoryEntry,
   BranchRow,
   CommitPointer,
   DatabaseRow,
+  RetentionOverrides,
   TagRow,
   TimelineRow,
 } from "../catalog/rows.ts";
@@ -105,7 +108,24 @@ export type RefChange =
       readonly target: CommitPointer;
       readonly atMs: number;
     }
-  | { readonly type: "delete-tag"; readonly databaseId: number; readonly name: string };
+  | { readonly type: "delete-tag"; readonly databaseId: number; readonly name: string }
+  | {
+      readonly type: "set-retention";
+      readonly databaseId: number;
+      /** Null: the database's own. */
+      readonly branchId: number | null;
+      /** Null: none of its own any more. */
+      readonly retention: RetentionOverrides | null;
+    }
+  /** A deleted branch, or database, cannot come back from here on. */
+  | { readonly type: "purge-branch"; readonly databaseId: number; readonly branchId: number }
+  | { readonly type: "purge-database"; readonly databaseId: number }
+  /** Nothing kept is on these, and nothing kept grew from them. */
+  | {
+      readonly type: "purge-timelines";
+      readonly databaseId: number;
+      readonly timelineIds: readonly number[];
+    };
 
 export function emptyRefState(): RefState {
   return { nextDatabaseId: 1, databases: new Map(), databaseIds: new Map() };
@@ -223,7 +243,39 @@ export function applyRefChange(state: RefState, change: RefChange): void {
     case "delete-tag":
       database.tags.delete(change.name);
       return;
+    case "set-retention": {
+      const row = change.branchId === null ? database.row : branchOf(database, change.branchId);
+      if (change.retention === null) delete row.retention;
+      else row.retention = change.retention;
+      return;
+    }
+    case "purge-branch":
+      invariant(
+        branchOf(database, change.branchId).deletedAtMs !== null,
+        `Branch ${change.branchId} is deleted`,
+      );
+      database.branches.delete(change.branchId);
+      return;
+    case "purge-database":
+      invariant(database.row.deletedAtMs !== null, `Database ${change.databaseId} is deleted`);
+      state.databases.delete(change.databaseId);
+      return;
+    case "purge-timelines":
+      for (const id of change.timelineIds) database.timelines.delete(id);
+      for (const branch of database.branches.values())
+        branch.history = foldedHistory(database, branch.history);
+      return;
   }
+}
+
+/** R5. */
+function foldedHistory(
+  database: DatabaseRefs,
+  history: readonly BranchHistoryEntry[],
+): BranchHistoryEntry[] {
+  const isGone = (entry: BranchHistoryEntry | undefined): boolean =>
+    entry !== undefined && !database.timelines.has(entry.timeline);
+  return history.filter((entry, index) => !(isGone(entry) && isGone(history[index - 1])));
 }
 
 function createDatabase(

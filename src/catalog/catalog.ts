@@ -44,6 +44,16 @@ export const Table = {
   history: 11,
 } as const;
 
+/** The tables whose keys begin with a database. */
+const TABLES_BY_DATABASE = [
+  Table.database,
+  Table.branch,
+  Table.timeline,
+  Table.tag,
+  Table.commit,
+  Table.root,
+] as const;
+
 export interface CatalogState {
   readonly formatVersion: number;
   /** Records up to this LSN are contained in the catalog. */
@@ -145,6 +155,11 @@ export class Catalog {
       }
       if (count >= limit || (!reverse && run[0]!.version >= to)) return;
     }
+  }
+
+  /** Stored runs of commits, oldest run first, that hold versions from `from` on; each newest commit first. */
+  commitRuns(databaseId: number, timeline: number, from: number): Generator<CommitRow[]> {
+    return this.#runs(databaseId, timeline, { from, to: Infinity, reverse: false });
   }
 
   /** The rows that may hold versions in [from, to]: those whose newest is there, and the first one after it. */
@@ -280,6 +295,25 @@ export class CatalogBatch {
     this.#putJson(pairKey(Table.timeline, row.databaseId, row.id), toStoredTimeline(timeline));
   }
 
+  deleteBranch(databaseId: number, branchId: number): void {
+    this.#batch.delete(pairKey(Table.branch, databaseId, branchId));
+  }
+
+  /** The timeline with its commits and roots, as far as `store` has them now. */
+  deleteTimeline(store: KeyValueStore, databaseId: number, timeline: number): void {
+    this.#batch.delete(pairKey(Table.timeline, databaseId, timeline));
+    for (const table of [Table.commit, Table.root])
+      this.#deleteRange(store, pairKey(table, databaseId, timeline));
+  }
+
+  /** The database with all that is its own, as far as `store` has it now. */
+  deleteDatabase(store: KeyValueStore, databaseId: number): void {
+    for (const table of TABLES_BY_DATABASE)
+      this.#deleteRange(store, new ByteWriter(5).u8(table).u32(databaseId).bytes);
+    for (const row of new Catalog(store).historySegments())
+      if (row.databaseId === databaseId) this.deleteHistory(row.segment);
+  }
+
   putTag(row: TagRow): void {
     this.#putJson(tagKey(row.databaseId, row.name), row);
   }
@@ -301,6 +335,11 @@ export class CatalogBatch {
     }
   }
 
+  /** The run whose newest commit has that version. */
+  deleteCommitRun(databaseId: number, timeline: number, newestVersion: number): void {
+    this.#batch.delete(versionKey(Table.commit, databaseId, timeline, newestVersion));
+  }
+
   putRoot(databaseId: number, timeline: number, row: RootRow): void {
     const { root } = row;
     this.#put(
@@ -312,6 +351,10 @@ export class CatalogBatch {
         .raw(root.nodeId ?? new Uint8Array(16))
         .u32(row.historySegment).bytes,
     );
+  }
+
+  deleteRoot(databaseId: number, timeline: number, version: number): void {
+    this.#batch.delete(versionKey(Table.root, databaseId, timeline, version));
   }
 
   putNode(id: Uint8Array, bytes: Uint8Array): void {
@@ -339,9 +382,23 @@ export class CatalogBatch {
     );
   }
 
+  deleteHistory(segment: number): void {
+    this.#batch.delete(new ByteWriter(5).u8(Table.history).u32(segment).bytes);
+  }
+
   /** Atomic and durable. */
   commit(store: KeyValueStore): void {
     store.commit(this.#batch);
+  }
+
+  /** Every key that begins with `prefix`. */
+  #deleteRange(store: KeyValueStore, prefix: Uint8Array): void {
+    const end = Uint8Array.from(prefix);
+    let last = end.length - 1;
+    while (last > 0 && end[last] === 0xff) end[last--] = 0;
+    end[last]!++;
+    for (const { key } of store.range({ start: prefix, end }))
+      this.#batch.delete(Uint8Array.from(key));
   }
 
   #putJson(key: Uint8Array, value: object): void {

@@ -5,6 +5,15 @@ export interface CommitPointer {
   readonly version: number;
 }
 
+/** What a database or a branch says itself of src/retention/policy.ts. Null: no bound. */
+export interface RetentionOverrides {
+  readonly everyCommitMs?: number | null;
+  readonly historyBytesMax?: number | null;
+  readonly hourlyMs?: number | null;
+  readonly dailyMs?: number | null;
+  readonly undeleteMs?: number | null;
+}
+
 export interface DatabaseRow {
   readonly id: number;
   name: string;
@@ -16,6 +25,7 @@ export interface DatabaseRow {
   nextTimelineId: number;
   /** Commit timestamps never decrease within a database. */
   lastTimestampMs: number;
+  retention?: RetentionOverrides;
 }
 
 /** The branch named `timeline` for versions greater than `afterVersion`, from `atMs` on. */
@@ -36,6 +46,7 @@ export interface BranchRow {
   isProtected: boolean;
   expiresAtMs: number | null;
   history: BranchHistoryEntry[];
+  retention?: RetentionOverrides;
 }
 
 export interface TimelineRow {
@@ -43,6 +54,11 @@ export interface TimelineRow {
   readonly databaseId: number;
   readonly parent: CommitPointer | null;
   readonly createdAtMs: number;
+  /**
+   * Every commit of the timeline from this version on is readable, and some before it have expired. Missing: none has.
+   * Greater than the head: the newest commits have gone, which no branch names any more.
+   */
+  everyCommitFrom?: number;
 }
 
 export interface TagRow {

@@ -11,23 +11,20 @@
  * C1. Until the catalog's transaction nothing refers to what was written; after it the log up to the noted position is
  *     not needed. A crash at any point leaves either the old or the new state, and the log that goes with it.
  * C2. Running snapshots keep the view that they started with, so they notice nothing.
- * C3. Work is done in slices: `run` yields about every `SLICE_PAGES` pages, and the caller decides when to go on.
+ * C3. Work is done in slices: `run` yields about every 16 pages, and the caller decides when to go on.
  */
 import { CATALOG_FORMAT_VERSION, CatalogBatch } from "../catalog/catalog.ts";
 import { invariant } from "../errors.ts";
-import type { ChunkReference } from "../page/chunk-handle.ts";
 import { EMPTY_ROOT, type PageMapRoot } from "../page/page-map.ts";
 import { PagePlaces } from "../page/page-places.ts";
-import type { PageWriter } from "../page/page-writer.ts";
-import type { Frame, Layer } from "../transaction/page-versions.ts";
+import type { Layer } from "../transaction/page-versions.ts";
 import { RootSource } from "../transaction/root-source.ts";
-import { lockPageNumber, type Snapshot, View } from "../transaction/snapshot.ts";
+import { type Snapshot, View } from "../transaction/snapshot.ts";
 import type { OpenDatabase, Timeline } from "../transaction/timeline.ts";
 import { writeTimelineHistory } from "./history-files.ts";
 import { putPending } from "./index-pending.ts";
+import { storePages } from "./store-pages.ts";
 import { newPageWriter, type StoreState } from "./store-state.ts";
-
-const SLICE_PAGES = 16;
 
 /** One timeline's part of a checkpoint. */
 interface Work {
@@ -65,7 +62,12 @@ export function* runCheckpoint(
   let pagesShared = 0;
   for (const [database, group] of byDatabase(works)) {
     const writer = newPageWriter(state, database.refs.row.pageSize);
-    for (const work of group) if (work.twin === null) yield* storePages(work, writer);
+    for (const work of group) {
+      if (work.twin !== null) continue;
+      const { head, layers, changes } = work;
+      const { pageSize } = database.refs.row;
+      work.root = yield* storePages({ head, layers, changes, pageSize }, writer);
+    }
     writer.flushSync();
     pagesWritten += writer.pagesWritten;
     pagesShared += writer.pagesShared;
@@ -126,22 +128,40 @@ function freeze(state: StoreState): Work[] {
   return works;
 }
 
+/** Rows of what was changed; of what is not there any more none. */
 function putChangedRefs(state: StoreState, batch: CatalogBatch): void {
   const { refs, changedRefs } = state;
-  for (const id of changedRefs.databases) batch.putDatabase(refs.databases.get(id)!.row);
+  const { store } = state.catalog;
+  for (const id of changedRefs.databases) {
+    const database = refs.databases.get(id);
+    if (database === undefined) batch.deleteDatabase(store, id);
+    else batch.putDatabase(database.row);
+  }
   for (const key of changedRefs.branches) {
-    const [database, id] = splitKey(key);
-    batch.putBranch(refs.databases.get(database)!.branches.get(Number(id))!);
+    const [databaseId, id] = splitKey(key);
+    const database = refs.databases.get(databaseId);
+    if (database === undefined) continue;
+    const branch = database.branches.get(Number(id));
+    if (branch === undefined) batch.deleteBranch(databaseId, Number(id));
+    else batch.putBranch(branch);
   }
   for (const key of changedRefs.tags) {
-    const [database, name] = splitKey(key);
-    const tag = refs.databases.get(database)!.tags.get(name);
-    if (tag === undefined) batch.deleteTag(database, name);
+    const [databaseId, name] = splitKey(key);
+    const database = refs.databases.get(databaseId);
+    if (database === undefined) continue;
+    const tag = database.tags.get(name);
+    if (tag === undefined) batch.deleteTag(databaseId, name);
     else batch.putTag(tag);
   }
   for (const key of changedRefs.timelines) {
     const [databaseId, id] = splitKey(key);
-    const timeline = state.databases.get(databaseId)!.timelines.get(Number(id))!;
+    const database = state.databases.get(databaseId);
+    if (database === undefined) continue;
+    const timeline = database.timelines.get(Number(id));
+    if (timeline === undefined) {
+      batch.deleteTimeline(store, databaseId, Number(id));
+      continue;
+    }
     const { version, timestampMs } = timeline.head;
     const { base } = timeline.view;
     const root = timeline.view.layers.length === 1 && base instanceof RootSource ? base.root : null;
@@ -153,47 +173,6 @@ function putChangedRefs(state: StoreState, batch: CatalogBatch): void {
     });
   }
   changedRefs.clear();
-}
-
-function* storePages(work: Work, writer: PageWriter): Generator<void> {
-  const { head, layers, changes, database } = work;
-  const lockPage = lockPageNumber(database.refs.row.pageSize);
-  const { root, changedPages } = head.view.base.origin();
-  work.root = root;
-  const below = new Set<number>(changedPages);
-  let count = 0;
-  for (const page of pagesOf(layers, below)) {
-    const frame = frameOf(work, page);
-    if (page === lockPage || page > head.pageCount || (frame === null && !below.has(page)))
-      continue;
-    const receive = (reference: ChunkReference): void => {
-      if (frame !== null) frame.reference = reference;
-      changes.set(page, reference);
-    };
-    if (frame !== null && frame.reference !== null) receive(frame.reference);
-    else if (writer.add(head.page(page), receive)) writer.flushSync();
-    if (++count % SLICE_PAGES === 0) yield;
-  }
-}
-
-/** Ascending; an import has as many pages as its file, so they are not collected twice. */
-function pagesOf(layers: Work["layers"], below: ReadonlySet<number>): Float64Array {
-  const [only] = layers;
-  if (layers.length === 1 && only !== undefined && below.size === 0)
-    return only.layer.pageNumbers();
-  const pages = new Set(below);
-  for (const { layer } of layers) for (const page of layer.pageNumbers()) pages.add(page);
-  return Float64Array.from(pages).sort();
-}
-
-/** The frame that the head reads; null when it reads the page from below its layers. */
-function frameOf({ head, layers }: Work, page: number): Frame | null {
-  for (const { layer, maxVersion } of layers) {
-    const versions = layer.versions(page);
-    const index = versions?.find(Math.min(head.version, maxVersion)) ?? -1;
-    if (versions !== undefined && index >= 0) return versions.frames[index]!;
-  }
-  return null;
 }
 
 function mapPages(state: StoreState, work: Work, batch: CatalogBatch): void {

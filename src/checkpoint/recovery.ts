@@ -82,6 +82,10 @@ export function applyChange(parts: StoreParts, change: RefChange): void {
   applyRefChange(refs, change);
   const { databaseId } = change;
   changedRefs.databases.add(databaseId);
+  if (change.type === "purge-database") {
+    parts.databases.delete(databaseId);
+    return;
+  }
   const database = requireRefs(parts, databaseId);
   switch (change.type) {
     case "create-database": {
@@ -104,12 +108,25 @@ export function applyChange(parts: StoreParts, change: RefChange): void {
     case "delete-branch":
     case "undelete-branch":
     case "set-branch":
+    case "purge-branch":
       changedRefs.branches.add(refKey(databaseId, change.branchId));
       return;
     case "create-tag":
     case "delete-tag":
       changedRefs.tags.add(refKey(databaseId, change.name));
       return;
+    case "set-retention":
+      if (change.branchId !== null) changedRefs.branches.add(refKey(databaseId, change.branchId));
+      return;
+    case "purge-timelines": {
+      const { timelines } = requireOpen(parts, databaseId);
+      for (const id of change.timelineIds) {
+        timelines.delete(id);
+        changedRefs.timelines.add(refKey(databaseId, id));
+      }
+      for (const id of database.branches.keys()) changedRefs.branches.add(refKey(databaseId, id));
+      return;
+    }
     case "rename-database":
     case "delete-database":
     case "undelete-database":

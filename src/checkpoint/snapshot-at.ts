@@ -1,6 +1,12 @@
 /**
  * Any commit of a database as a snapshot: from memory when it is newer than the last checkpoint, else from the page map
  * of a checkpoint, with the history segment after it for the versions between two checkpoints.
+ *
+ * A1. From a timeline's `everyCommitFrom` on each commit is readable. Before it a commit is when it has a root of its own, or when
+ *     the root after it names a history segment: that segment holds changes of the root before it, which is kept with it.
+ * A2. The catalog keeps the row of each readable commit, of the commit after each readable one, and of the timeline's first. So the
+ *     newest row at or before a version, or a time, is the commit that was current then, or one that is not readable: what
+ *     was current has expired, and is an error, never another commit.
  */
 import type { CommitPointer } from "../catalog/rows.ts";
 import type { CommitRow } from "../catalog/commit-run.ts";
@@ -11,7 +17,7 @@ import { type OpenDatabase, Timeline } from "../transaction/timeline.ts";
 import { HistoricalSource } from "./historical-source.ts";
 import type { StoreParts } from "./store-state.ts";
 
-/** The newest commit of the timeline, or of those it grew from, with a version <= `at.version`. */
+/** The newest commit of the timeline, or of those it grew from, with a version <= `at.version`. Throws VERSION_EXPIRED (A2). */
 export function snapshotAt(parts: StoreParts, database: OpenDatabase, at: CommitPointer): Snapshot {
   let timeline = timelineOf(database, at.timeline);
   let version = at.version;
@@ -53,7 +59,7 @@ export function timelineOf(database: OpenDatabase, id: number): Timeline {
   return timeline;
 }
 
-/** The newest commit of the timeline with timestamp <= `timestampMs`; null when all are newer. */
+/** The newest commit of the timeline with timestamp <= `timestampMs`, or one that says it has expired (A2); null when all are newer. */
 export function commitAtTime(
   parts: StoreParts,
   database: OpenDatabase,
@@ -72,9 +78,23 @@ export function commitAtTime(
   }
 }
 
+/** Whether the pages of a commit of the timeline's own are kept, that is, a row of it or the timeline has it in memory (A1). */
+export function isReadable(parts: StoreParts, timeline: Timeline, version: number): boolean {
+  const { row, view, head } = timeline;
+  if (version > head.version) return false;
+  if (version >= view.floor.version || version >= (row.everyCommitFrom ?? 0)) return true;
+  const next = first(
+    parts.catalog.roots(row.databaseId, row.id, { from: version, to: Infinity, limit: 1 }),
+  );
+  return next !== undefined && (next.version === version || next.historySegment !== 0);
+}
+
 function ownSnapshot(parts: StoreParts, timeline: Timeline, version: number): Snapshot | null {
   const { view, row } = timeline;
   if (version >= view.floor.version) {
+    const { version: newest } = timeline.head;
+    if (version > newest && (row.everyCommitFrom ?? 0) > newest)
+      throw versionExpired(timeline, version);
     if (version >= timeline.head.version) return timeline.head;
     for (const { layer } of view.layers) {
       const commit = layer.timelineId === row.id ? layer.commitAt(version) : undefined;
@@ -116,6 +136,7 @@ function historicalPages(parts: StoreParts, timeline: Timeline, commit: CommitRo
     }),
   );
   if (next === undefined || next.historySegment === 0) {
+    if (commit.version < (row.everyCommitFrom ?? 0)) throw versionExpired(timeline, commit.version);
     throw new StoreError(
       "CORRUPT_CATALOG",
       `Cannot read version ${commit.version} of "${database.refs.row.name}": the catalog has no checkpoint after it`,
@@ -135,6 +156,15 @@ function historicalPages(parts: StoreParts, timeline: Timeline, commit: CommitRo
     context: timeline.view.context,
     handles: parts.handles,
   });
+}
+
+function versionExpired({ row, database }: Timeline, version: number): StoreError {
+  const { name } = database.refs.row;
+  return new StoreError(
+    "VERSION_EXPIRED",
+    `Cannot read version ${version} of "${name}": it has expired; "bough retention show ${name}" says what is kept`,
+    { details: { version, timeline: row.id } },
+  );
 }
 
 function emptySnapshot(timeline: Timeline): Snapshot {

@@ -276,6 +276,10 @@ const REF_CHANGES: Readonly<Record<RefChange["type"], true>> = {
   "set-branch": true,
   "create-tag": true,
   "delete-tag": true,
+  "set-retention": true,
+  "purge-branch": true,
+  "purge-database": true,
+  "purge-timelines": true,
 };
 
 function safeInteger(value: number, lsn: number): number {
