@@ -14,9 +14,9 @@
  * | 0x06  | database u32, timeline u32, version u64 | commits up to that version, at most 128: commit-run.ts      |
  * | 0x07  | database u32, timeline u32, version u64 | root: page count u32, levels u8, has node u8, node 16, history segment u32 (0 = none) |
  * | 0x08  | node id 16                           | page-map node, as page-map.ts encodes it; no checksum (C1)    |
- * | 0x09  | chunk id 16                          | pack u32, offset u64, length u32                              |
+ * | 0x09  | chunk id 16                          | pack u32, offset u64, length u32; then slot count u8, absent in rows of before; then, of a chunk with holes, present slots u64 |
  * | 0x0a  | page hash 16                         | chunk id 16, slot u8                                          |
- * | 0x0b  | history segment u32                  | database u32, size u64                                        |
+ * | 0x0b  | history segment u32                  | database u32, size u64; then entries that refer to chunks u32, absent in rows of before |
  *
  * All values but nodes are sealed (record-codec.ts). The format version in the state record covers the table above;
  * a reader refuses a greater one.
@@ -89,6 +89,10 @@ export interface ChunkPlace {
   readonly pack: number;
   readonly offset: number;
   readonly length: number;
+  /** Pages that the chunk was made with; absent where the row does not say. */
+  readonly slotCount?: number;
+  /** Of a chunk with holes the slots that are none; absent for a whole one. */
+  readonly present?: bigint;
 }
 
 export interface PagePlace {
@@ -100,6 +104,8 @@ export interface HistoryRow {
   readonly segment: number;
   readonly databaseId: number;
   readonly size: number;
+  /** Entries that refer to pages in chunks; absent where the row does not say. */
+  readonly references?: number;
 }
 
 /** Reads of the catalog; every one throws StoreError CORRUPT_CATALOG when the record is damaged. */
@@ -221,28 +227,19 @@ export class Catalog {
     const key = idKey(Table.pageHash, hash);
     const sealed = this.store.get(key);
     if (sealed === undefined) return undefined;
-    const reader = new ByteReader(openValue(key, sealed, "a page hash"));
-    return { chunkId: reader.raw(16), slot: reader.u8() };
+    return decodePagePlace(openValue(key, sealed, "a page hash"));
   }
 
   *pages(): Generator<{ hash: Uint8Array; place: PagePlace }> {
     for (const { key, value } of this.#table(Table.pageHash)) {
-      const reader = new ByteReader(openValue(key, value, "a page hash"));
-      yield {
-        hash: new Uint8Array(key.subarray(1)),
-        place: { chunkId: reader.raw(16), slot: reader.u8() },
-      };
+      const place = decodePagePlace(openValue(key, value, "a page hash"));
+      yield { hash: new Uint8Array(key.subarray(1)), place };
     }
   }
 
   *historySegments(): Generator<HistoryRow> {
     for (const { key, value } of this.#table(Table.history)) {
-      const reader = new ByteReader(openValue(key, value, "a history segment"));
-      yield {
-        segment: new ByteReader(key.subarray(1)).u32(),
-        databaseId: reader.u32(),
-        size: reader.u64(),
-      };
+      yield decodeHistoryRow(key, openValue(key, value, "a history segment"));
     }
   }
 
@@ -362,10 +359,25 @@ export class CatalogBatch {
   }
 
   putChunk(id: Uint8Array, place: ChunkPlace): void {
-    this.#put(
-      idKey(Table.chunk, id),
-      new ByteWriter(16).u32(place.pack).u64(place.offset).u32(place.length).bytes,
-    );
+    const { slotCount, present } = place;
+    const hasHoles = slotCount !== undefined && present !== undefined;
+    const writer = new ByteWriter(16 + (slotCount === undefined ? 0 : 1) + (hasHoles ? 8 : 0));
+    writer.u32(place.pack).u64(place.offset).u32(place.length);
+    if (slotCount !== undefined) writer.u8(slotCount);
+    if (hasHoles) writer.u32(Number(present >> 32n)).u32(Number(present & 0xffff_ffffn));
+    this.#put(idKey(Table.chunk, id), writer.bytes);
+  }
+
+  deleteNode(id: Uint8Array): void {
+    this.#batch.delete(idKey(Table.node, id));
+  }
+
+  deleteChunk(id: Uint8Array): void {
+    this.#batch.delete(idKey(Table.chunk, id));
+  }
+
+  deletePage(hash: Uint8Array): void {
+    this.#batch.delete(idKey(Table.pageHash, hash));
   }
 
   putPage(hash: Uint8Array, place: PagePlace): void {
@@ -378,7 +390,9 @@ export class CatalogBatch {
   putHistory(row: HistoryRow): void {
     this.#put(
       new ByteWriter(5).u8(Table.history).u32(row.segment).bytes,
-      new ByteWriter(12).u32(row.databaseId).u64(row.size).bytes,
+      row.references === undefined
+        ? new ByteWriter(12).u32(row.databaseId).u64(row.size).bytes
+        : new ByteWriter(16).u32(row.databaseId).u64(row.size).u32(row.references).bytes,
     );
   }
 
@@ -489,7 +503,31 @@ export function decodeTimeline(value: Uint8Array): CheckpointedTimeline {
 
 export function decodeChunkPlace(value: Uint8Array): ChunkPlace {
   const reader = new ByteReader(value);
-  return { pack: reader.u32(), offset: reader.u64(), length: reader.u32() };
+  const place = { pack: reader.u32(), offset: reader.u64(), length: reader.u32() };
+  if (value.length < 17) return place;
+  const slotCount = reader.u8();
+  if (value.length < 25) return { ...place, slotCount };
+  const present = (BigInt(reader.u32()) << 32n) | BigInt(reader.u32());
+  return { ...place, slotCount, present };
+}
+
+/** False when garbage collection has dropped the page of the slot. */
+export function hasSlot({ present }: Pick<ChunkPlace, "present">, slot: number): boolean {
+  return present === undefined || ((present >> BigInt(slot)) & 1n) === 1n;
+}
+
+/** The value of a row of the table `pageHash`, opened. */
+export function decodePagePlace(value: Uint8Array): PagePlace {
+  const reader = new ByteReader(value);
+  return { chunkId: reader.raw(16), slot: reader.u8() };
+}
+
+/** The value of a row of the table `history`, opened. */
+export function decodeHistoryRow(key: Uint8Array, value: Uint8Array): HistoryRow {
+  const reader = new ByteReader(value);
+  const segment = new ByteReader(key.subarray(1)).u32();
+  const row = { segment, databaseId: reader.u32(), size: reader.u64() };
+  return value.length < 16 ? row : { ...row, references: reader.u32() };
 }
 
 export function parseJson<T>(bytes: Uint8Array): T {

@@ -180,7 +180,11 @@ function mapPages(state: StoreState, work: Work, batch: CatalogBatch): void {
   if (twin !== null) work.root = twin.root;
   else {
     const update = state.pageMap.update(work.root, changes, head.pageCount);
-    for (const node of update.newNodes) batch.putNode(node.id, node.bytes);
+    for (const node of update.newNodes) {
+      // Also one that the catalog has: garbage collection may be about to delete that row.
+      state.barrier.marks?.node(node.id);
+      batch.putNode(node.id, node.bytes);
+    }
     work.root = update.root;
   }
   batch.putTimeline({
@@ -212,7 +216,8 @@ function* storeHistory(
         pageAt: (page: number, version: number) => work.head.view.peek(page, version),
       })),
     });
-    batch.putHistory({ segment, databaseId: database.refs.row.id, size: written.size });
+    const { size, references } = written;
+    batch.putHistory({ segment, databaseId: database.refs.row.id, size, references });
   }
   for (const work of group) {
     if (ownLayers(work).length === 0) continue;

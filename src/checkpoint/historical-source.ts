@@ -8,6 +8,7 @@ import { decodeHistoryReference, type HistoryEntry, HistoryKind } from "../page/
 import { applyDelta } from "../page/page-delta.ts";
 import type { PageMapRoot } from "../page/page-map.ts";
 import type { PageSource, ViewContext } from "../transaction/snapshot.ts";
+import type { Tracer } from "../transaction/tracer.ts";
 import type { HistoryFiles } from "./history-files.ts";
 
 export interface HistoricalSourceOptions {
@@ -60,6 +61,11 @@ export class HistoricalSource implements PageSource {
     for (const entry of history.reader(segment).entries())
       if (entry.timeline === timeline && entry.version <= version) pages.add(entry.page);
     return { root, changedPages: pages };
+  }
+
+  trace(tracer: Tracer): void {
+    tracer.historySegment(this.#options.segment);
+    this.#options.base.trace(tracer);
   }
 
   #build(pageNumber: number, entries: readonly HistoryEntry[]): Uint8Array {

@@ -3,6 +3,8 @@
  * What is applied is exactly what was applied when the records were written: the same functions on the same state.
  *
  * V1. A record refers only to what exists at its place in the log. Anything else is damage, reported as CORRUPT_LOG.
+ * V2. Where a chunk is, the catalog knows better than a record: a repair or garbage collection may have moved it since. Not
+ *     so when the catalog lacks the chunk, or knows it with a hole in the slot: then it was stored after the last checkpoint.
  */
 import {
   addBranch,
@@ -11,7 +13,7 @@ import {
   type DatabaseRefs,
   type RefChange,
 } from "../branch/refs.ts";
-import type { CheckpointedTimeline } from "../catalog/catalog.ts";
+import { type CheckpointedTimeline, hasSlot } from "../catalog/catalog.ts";
 import { invariant, InvariantError, StoreError } from "../errors.ts";
 import type { ChunkLocation, ChunkReference } from "../page/chunk-handle.ts";
 import { PagePlaces } from "../page/page-places.ts";
@@ -163,16 +165,18 @@ function applyCommit(parts: StoreParts, part: CommitPart): void {
   timeline.publish(commit, pages, frames, null, staged.size > 0 ? staged : null);
 }
 
+/** V2. */
 function replayReference(
   parts: StoreParts,
   { id, place, slot }: NonNullable<DecodedFrame["reference"]>,
 ): ChunkReference {
   const chunk = parts.handles.intern(id);
-  if (chunk.location === null) {
-    // A repair or garbage collection may have moved the chunk since the record was written: the catalog knows.
-    const indexed = indexedPlace(parts, id);
-    chunk.location = indexed ?? place;
-    if (indexed === null) parts.pending.chunks.set(chunk.key, chunk);
+  if (chunk.location !== null && hasSlot(chunk.location, slot)) return { chunk, slot };
+  const indexed = indexedPlace(parts, id);
+  if (indexed !== null && hasSlot(indexed, slot)) chunk.location = indexed;
+  else {
+    chunk.location = place;
+    parts.pending.chunks.set(chunk.key, chunk);
   }
   return { chunk, slot };
 }

@@ -8,9 +8,11 @@ import type { ChunkStore } from "../page/chunk-store.ts";
 import type { CodecChoice } from "../page/compression.ts";
 import type { PageMap } from "../page/page-map.ts";
 import { PageWriter, type PendingPages } from "../page/page-writer.ts";
+import type { WriteBarrier } from "../page/write-barrier.ts";
 import type { Storage } from "../storage/storage.ts";
 import type { ViewContext } from "../transaction/snapshot.ts";
 import type { OpenDatabase } from "../transaction/timeline.ts";
+import type { PageHolder } from "../transaction/tracer.ts";
 import type { HistoryFiles } from "./history-files.ts";
 
 /** Everything but the log, which recovery opens last. */
@@ -27,6 +29,9 @@ export interface StoreParts {
   readonly chunks: ChunkStore;
   readonly pageMap: PageMap;
   readonly pending: PendingPages;
+  readonly barrier: WriteBarrier;
+  /** Who needs more than the names of the store lead to. */
+  readonly holders: Set<PageHolder>;
   readonly history: HistoryFiles;
   readonly refs: RefState;
   readonly databases: Map<number, OpenDatabase>;
@@ -71,11 +76,12 @@ export function viewContext(parts: StoreParts, pageSize: number): ViewContext {
 }
 
 export function newPageWriter(parts: StoreParts, pageSize: number): PageWriter {
-  const { chunks, handles, catalog, pending, cipher, codec, chunkPages } = parts;
+  const { chunks, handles, catalog, pending, barrier, cipher, codec, chunkPages } = parts;
   return new PageWriter({
     chunks,
     handles,
     pending,
+    barrier,
     cipher,
     codec,
     pageSize,

@@ -1,6 +1,6 @@
 /** Checks the log: every record of every segment, and that commits in it can be read. */
 import { applyRefChange, type RefState } from "../branch/refs.ts";
-import type { ChunkPlace } from "../catalog/catalog.ts";
+import { type ChunkPlace, hasSlot } from "../catalog/catalog.ts";
 import { InvariantError, StoreError } from "../errors.ts";
 import { LogReader } from "../log/log-reader.ts";
 import { idKey } from "../page/chunk-handle.ts";
@@ -20,7 +20,7 @@ export interface LoggedReference {
 
 export interface LogContents {
   readonly references: LoggedReference[];
-  /** Where chunks are that the catalog may not know yet, by id. */
+  /** Where chunks are that the catalog does not know, or not whole, by id. */
   readonly places: Map<string, ChunkPlace>;
   /** By database and timeline. */
   readonly spans: Map<string, LoggedSpan>;
@@ -76,7 +76,7 @@ export function checkLog(request: LogCheckRequest): LogContents {
 }
 
 function readRecord(
-  { refs }: LogCheckRequest,
+  { refs, parts }: LogCheckRequest,
   { references, places, spans }: LogContents,
   { lsn, kind, payload }: { lsn: number; kind: number; payload: Uint8Array },
 ): void {
@@ -100,8 +100,19 @@ function readRecord(
     for (const { reference } of frames) {
       if (reference === null) continue;
       const { id: chunkId, place, slot } = reference;
-      places.set(idKey(chunkId), place);
+      if (isNewer(parts, chunkId, slot)) places.set(idKey(chunkId), place);
       references.push({ databaseId, timeline, version, chunkId, slot });
     }
+  }
+}
+
+/** Whether a record knows better than the catalog where a chunk is: V2 in recovery.ts. */
+function isNewer({ catalog }: StoreParts, chunkId: Uint8Array, slot: number): boolean {
+  try {
+    const known = catalog.chunk(chunkId);
+    return known === undefined || !hasSlot(known, slot);
+  } catch (error) {
+    if (error instanceof StoreError) return true; // Its damage is reported with the row.
+    throw error;
   }
 }

@@ -141,21 +141,14 @@ function checkLoggedReferences({
   }
 }
 
-/** Chunks newer than the catalog are named by the log, and by an open store. */
+/** Chunks newer than the catalog are named by an open store, and by the log where it knows better (check-log.ts). */
 function locator(
   { catalog, pending }: StoreParts,
   log: LogContents,
 ): (id: Uint8Array) => ChunkPlace | undefined {
   return (id) => {
     const key = idKey(id);
-    const logged = pending.chunks.get(key)?.location ?? log.places.get(key);
-    try {
-      // The catalog knows where a chunk has moved since its record was written.
-      return catalog.chunk(id) ?? logged;
-    } catch (error) {
-      if (logged === undefined) throw error;
-      return logged;
-    }
+    return pending.chunks.get(key)?.location ?? log.places.get(key) ?? catalog.chunk(id);
   };
 }
 

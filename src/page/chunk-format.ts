@@ -245,6 +245,14 @@ export function decodeChunk(bytes: Uint8Array, options: DecodeChunkOptions): Dec
   return chunk;
 }
 
+/** Whether the bytes are this chunk, whole, as far as that shows without opening it. Throws CORRUPT_CHUNK. */
+export function checkStoredChunk(
+  bytes: Uint8Array,
+  options: Pick<DecodeChunkOptions, "expectedId" | "place">,
+): void {
+  checkHeader(bytes, options);
+}
+
 export interface ChunkShape {
   readonly pageSize: number;
   /** Slots that are no holes. */
@@ -275,7 +283,10 @@ interface ChunkHeader {
   readonly plaintextSize: number;
 }
 
-function checkHeader(bytes: Uint8Array, options: DecodeChunkOptions): ChunkHeader {
+function checkHeader(
+  bytes: Uint8Array,
+  options: Pick<DecodeChunkOptions, "expectedId" | "place">,
+): ChunkHeader {
   const crcOffset = bytes.length - CRC_SIZE;
   if (crcOffset <= CHUNK_HEADER_SIZE) throw corrupt(options, `it has only ${bytes.length} bytes`);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);

@@ -15,6 +15,10 @@ export interface ChunkLocation {
   readonly pack: number;
   readonly offset: number;
   readonly length: number;
+  /** Pages that the chunk was made with, where that is known. */
+  readonly slotCount?: number;
+  /** Of a chunk with holes the slots that are none; absent for a whole one. */
+  readonly present?: bigint;
 }
 
 /** A decoded chunk that the page cache holds. */

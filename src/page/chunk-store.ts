@@ -13,6 +13,7 @@ import type { StorageFile } from "../storage/storage.ts";
 import {
   CHUNK_HEADER_SIZE,
   CHUNK_SIZE_MAX,
+  checkStoredChunk,
   type ChunkShape,
   type DecodedChunk,
   decodeChunk,
@@ -131,7 +132,15 @@ export class ChunkStore {
 
   /** Reads and verifies a chunk past the cache; the result is the caller's own. */
   readChunk(id: Uint8Array, location: ChunkLocation, options: ReadChunkOptions = {}): DecodedChunk {
-    const { pack, offset, length } = location;
+    const bytes = this.#readBytes(id, location);
+    const place = `${packPath(location.pack)} at ${location.offset}`;
+    const { cipher } = this.#options;
+    const decoded = decodeChunk(bytes, { expectedId: id, cipher, place, ...options });
+    return decoded.pages.buffer === this.#scratch.buffer ? decoded.clone() : decoded;
+  }
+
+  /** A view of the scratch buffer. */
+  #readBytes(id: Uint8Array, { pack, offset, length }: ChunkLocation): Uint8Array {
     const place = `${packPath(pack)} at ${offset}`;
     const chunk = Buffer.from(id).toString("hex");
     if (!(offset >= PACK_HEADER_SIZE) || !(length > 0 && length <= CHUNK_SIZE_MAX)) {
@@ -156,9 +165,7 @@ export class ChunkStore {
         { details: { chunk, place } },
       );
     }
-    const { cipher } = this.#options;
-    const decoded = decodeChunk(bytes, { expectedId: id, cipher, place, ...options });
-    return decoded.pages.buffer === this.#scratch.buffer ? decoded.clone() : decoded;
+    return bytes;
   }
 
   /** What the chunk's header says of it, from disk and unverified: for statistics. */
@@ -203,8 +210,21 @@ export class ChunkStore {
     return pack;
   }
 
-  /** For garbage collection: the chunk has moved, or lost pages, and its index entry says so. */
-  relocate(handle: ChunkHandle, location: ChunkLocation): void {
+  /** No chunk written from now on goes into the pack written so far. */
+  finishPack(): void {
+    this.#writer.finishPack();
+  }
+
+  /** The bytes of a chunk as they are stored, their checksum verified; a view until the next call. */
+  readStored(id: Uint8Array, location: ChunkLocation): Uint8Array {
+    const place = `${packPath(location.pack)} at ${location.offset}`;
+    const bytes = this.#readBytes(id, location);
+    checkStoredChunk(bytes, { expectedId: id, place });
+    return bytes;
+  }
+
+  /** The chunk has moved, lost pages or got them back; null: it is not stored any more. */
+  relocate(handle: ChunkHandle, location: ChunkLocation | null): void {
     this.#cache.drop(handle);
     handle.location = location;
   }

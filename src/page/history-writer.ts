@@ -46,6 +46,8 @@ export interface HistorySize {
   readonly size: number;
   readonly entryCount: number;
   readonly blockCount: number;
+  /** Entries that refer to pages in chunks. */
+  readonly references: number;
 }
 
 /**
@@ -76,6 +78,7 @@ export class HistoryWriter {
   readonly #last: MutableKey = newKey();
   #entryCount = 0;
   #blockCount = 0;
+  #references = 0;
 
   constructor(file: StorageFile, meta: HistoryMeta) {
     const { storeId, segmentNumber, databaseId, cipher } = meta;
@@ -92,6 +95,7 @@ export class HistoryWriter {
   add(entry: HistoryEntry): void {
     const { kind, payload } = entry;
     invariant(isPayloadValid(kind, payload), notWellFormed(entry, kind, payload.length));
+    if (kind === HistoryKind.reference) this.#references++;
     this.#put(entry, kind, payload, 0, payload.length);
   }
 
@@ -143,7 +147,7 @@ export class HistoryWriter {
     this.#append(encodeHistoryFooter({ blockCount, entryCount, indexOffset, indexLength }));
     const size = this.#end;
     invariant(size >= HISTORY_HEADER_SIZE + HISTORY_FOOTER_SIZE, "a segment has header and footer");
-    return { size, entryCount, blockCount };
+    return { size, entryCount, blockCount, references: this.#references };
   }
 
   #flush(): void {

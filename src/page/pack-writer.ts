@@ -1,7 +1,7 @@
 /**
  * Writes chunks to pack files (pack-format.ts): the part of the chunk store that can lose or damage something.
  *
- *   writable pack --the next chunk does not fit--> full --sync covers all its writes--> closed, never written again
+ *   writable pack --the next chunk does not fit, finishPack--> full --sync covers all its writes--> closed, never written again
  *
  * Invariants
  * Q1. A pack is written by one process only, and only at its end: a pack left by an earlier one is never appended to.
@@ -151,6 +151,13 @@ export class PackWriter {
       this.#failure ??= error;
       throw error;
     }
+  }
+
+  /** The next chunk goes into a new pack. */
+  finishPack(): void {
+    const pack = this.#writable;
+    this.#writable = null;
+    if (pack !== null) this.#closeIfDone(pack);
   }
 
   /** Makes every chunk whose append returned durable, with its pack's name. */

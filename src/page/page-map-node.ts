@@ -140,8 +140,16 @@ export interface DecodeNodeOptions {
 
 /** Verifies and decodes a node; keeps no view of `bytes`. Throws CORRUPT_NODE, or STORE_FORMAT for a newer version. */
 export function decodeNode(bytes: Uint8Array, options: DecodeNodeOptions): PageMapNode {
-  const { id, level, cipher } = options;
-  if (idKey(nodeId(bytes, cipher)) !== options.key) {
+  verifyNode(bytes, options);
+  return options.level === 1 ? decodeLeaf(bytes, options) : decodeInterior(bytes, options);
+}
+
+/** O2, and what every kind of node has. */
+function verifyNode(
+  bytes: Uint8Array,
+  { id, level, cipher }: Pick<DecodeNodeOptions, "id" | "level" | "cipher">,
+): void {
+  if (Buffer.compare(nodeId(bytes, cipher), id) !== 0) {
     throw corruptNode(id, `its ${bytes.length} bytes have another hash`);
   }
   if (bytes[1] !== FORMAT_VERSION) {
@@ -157,7 +165,48 @@ export function decodeNode(bytes: Uint8Array, options: DecodeNodeOptions): PageM
       `it is of kind ${bytes[0]} and level ${bytes[2]} where level ${level} belongs`,
     );
   }
-  return level === 1 ? decodeLeaf(bytes, options) : decodeInterior(bytes, options);
+}
+
+export interface NodeVisitor {
+  /** The id of a child is in the 16 bytes from `offset`. */
+  child(bytes: Uint8Array, offset: number): void;
+  /** The id of a chunk is in the 16 bytes from `offset`; the slots in use as 64 bits in two halves. */
+  chunk(bytes: Uint8Array, offset: number, low: number, high: number): void;
+}
+
+const SLOTS_LOW = new Uint32Array(NODE_FANOUT);
+const SLOTS_HIGH = new Uint32Array(NODE_FANOUT);
+
+/** What a node refers to, without making objects of it; verified like `decodeNode` does but for O1. */
+export function visitNode(
+  bytes: Uint8Array,
+  options: Pick<DecodeNodeOptions, "id" | "level" | "cipher">,
+  visitor: NodeVisitor,
+): void {
+  verifyNode(bytes, options);
+  const { id, level } = options;
+  const count = bytes[3]!;
+  const table = level === 1 ? LEAF_TABLE_OFFSET : INTERIOR_TABLE_OFFSET;
+  const end = table + count * NODE_ID_SIZE;
+  if (bytes.length !== end + (level === 1 ? NODE_FANOUT * 2 : 0) || count > NODE_FANOUT)
+    throw corruptNode(id, `${bytes.length} bytes do not hold ${count} ids`);
+  if (level > 1) {
+    for (let index = 0; index < count; index++) visitor.child(bytes, table + index * NODE_ID_SIZE);
+    return;
+  }
+  SLOTS_LOW.fill(0, 0, count);
+  SLOTS_HIGH.fill(0, 0, count);
+  for (let at = end; at < bytes.length; at += 2) {
+    const chunk = bytes[at]!;
+    const slot = bytes[at + 1]!;
+    if (chunk === ABSENT && slot === ABSENT) continue;
+    if (chunk >= count || slot >= CHUNK_SLOTS_MAX)
+      throw corruptNode(id, `an entry is chunk ${chunk} of ${count}, slot ${slot}`);
+    if (slot < 32) SLOTS_LOW[chunk]! |= 1 << slot;
+    else SLOTS_HIGH[chunk]! |= 1 << (slot - 32);
+  }
+  for (let index = 0; index < count; index++)
+    visitor.chunk(bytes, table + index * NODE_ID_SIZE, SLOTS_LOW[index]!, SLOTS_HIGH[index]!);
 }
 
 function decodeLeaf(bytes: Uint8Array, { id, key, handles }: DecodeNodeOptions): LeafNode {

@@ -85,12 +85,16 @@ export class PagePlaces implements PageMapChanges {
     this.#size = 0;
   }
 
-  /** Ascending by page. */
+  /** Ascending by page. Pages may be set, deleted and cleared meanwhile: what stays all the time is not missed. */
   *entries(): Generator<[page: number, reference: ChunkReference], void, undefined> {
     for (const index of this.leafIndexes()) {
-      const leaf = this.#leaves.get(index)!;
+      const leaf = this.#leaves.get(index);
+      if (leaf === undefined) continue;
+      const entries: [number, ChunkReference][] = [];
       for (let at = 0; at < NODE_FANOUT; at++)
-        if (leaf[at] !== 0) yield [index * NODE_FANOUT + at + 1, this.#reference(leaf[at]!)];
+        if (leaf[at] !== 0)
+          entries.push([index * NODE_FANOUT + at + 1, this.#reference(leaf[at]!)]);
+      yield* entries;
     }
   }
 

@@ -7,6 +7,7 @@ import { ChunkStore } from "./chunk-store.ts";
 import { Codec } from "./compression.ts";
 import { pageHash } from "./page-hash.ts";
 import { PageWriter, type PageWriterOptions, PendingPages } from "./page-writer.ts";
+import { WriteBarrier } from "./write-barrier.ts";
 
 const PAGE_SIZE = 512;
 
@@ -35,6 +36,7 @@ class World {
       chunks: this.chunks,
       handles: this.handles,
       pending: this.pending,
+      barrier: new WriteBarrier(),
       index: { find: (hash) => this.pages.get(idKey(hash)) },
       locate: (id) => this.locate(id),
       cipher: null,

@@ -6,6 +6,8 @@
  *     since, whose chunks the index does not know yet.
  * W2. A reference is handed out only when its chunk's bytes are in a pack. Durable is another step: ChunkStore.sync.
  * W3. Chunks hold pages of one size, in the order in which they came.
+ * W4. A chunk that garbage collection left with holes is no chunk that the store has already: its pages are stored again
+ *     under the same id, and the new place replaces the old one.
  */
 import type { StoreCipher } from "../encryption/cipher.ts";
 import { invariant } from "../errors.ts";
@@ -25,6 +27,7 @@ import {
 import type { ChunkStore } from "./chunk-store.ts";
 import type { CodecChoice } from "./compression.ts";
 import { pageHash } from "./page-hash.ts";
+import type { WriteBarrier } from "./write-barrier.ts";
 
 /** Pages that the catalog knows. */
 export interface PageIndex {
@@ -48,6 +51,7 @@ export interface PageWriterOptions {
   readonly handles: ChunkHandles;
   readonly index: PageIndex;
   readonly pending: PendingPages;
+  readonly barrier: WriteBarrier;
   /** Where a chunk is that the store has already, written by this run or an earlier one. */
   readonly locate: (id: Uint8Array) => ChunkLocation | undefined;
   readonly cipher: StoreCipher | null;
@@ -95,6 +99,7 @@ export class PageWriter {
     const known = this.#find(key, hash);
     if (known !== null) {
       this.pagesShared++;
+      this.#options.barrier.marks?.page(known.chunk.id, known.slot);
       receive(known);
       return false;
     }
@@ -177,11 +182,13 @@ export class PageWriter {
   }
 
   #write(draft: ChunkDraft, encoded: EncodedChunk): void {
-    const { chunks, handles, pending, locate } = this.#options;
+    const { chunks, handles, pending, locate, barrier } = this.#options;
     const handle = handles.intern(encoded.id);
     handle.location ??= locate(encoded.id) ?? null;
-    if (handle.location === null) {
-      handle.location = chunks.append(encoded);
+    barrier.marks?.chunk(handle.id);
+    if (handle.location === null || handle.location.present !== undefined) {
+      const place = chunks.append(encoded);
+      chunks.relocate(handle, { ...place, slotCount: draft.hashes.length });
       pending.chunks.set(handle.key, handle);
     }
     const references = draft.hashes.map((key, slot) => {

@@ -36,7 +36,9 @@ import { ChunkHandles, type ChunkReference } from "../page/chunk-handle.ts";
 import { ChunkStore } from "../page/chunk-store.ts";
 import { PageMap } from "../page/page-map.ts";
 import { PendingPages } from "../page/page-writer.ts";
+import { WriteBarrier } from "../page/write-barrier.ts";
 import { openNodeStorage } from "../storage/node-storage.ts";
+import { waiting } from "../storage/not-local.ts";
 import type { Storage } from "../storage/storage.ts";
 import { acquireStoreLock, type StoreLock } from "../storage/store-lock.ts";
 import { CommitPipeline } from "../transaction/commit-pipeline.ts";
@@ -102,6 +104,7 @@ export class Engine implements PageStager {
       onPublished: (databaseIds, bytes) => this.#onPublished(databaseIds, bytes),
       assertWritable: () => this.assertWritable(),
       syncChunks: () => this.#orFail(() => parts.state.chunks.syncSync()),
+      barrier: parts.state.barrier,
     });
   }
 
@@ -199,7 +202,7 @@ export class Engine implements PageStager {
     log.append(RecordKind.refChange, encodeRefChange(change));
     log.flushSync("full");
     try {
-      applyChange(this.state, change);
+      waiting(() => applyChange(this.state, change));
     } catch (error) {
       this.#fail(error);
       throw error;
@@ -346,7 +349,7 @@ export class Engine implements PageStager {
   /** Chunks are not written any more after a failure, so nothing else is either. */
   #orFail(write: () => void): void {
     try {
-      write();
+      waiting(write);
     } catch (error) {
       this.#fail(error);
       throw error;
@@ -400,7 +403,7 @@ export class Engine implements PageStager {
     this.#isStepping = true;
     try {
       do {
-        if (checkpoint.next().done === true) {
+        if (waiting(() => checkpoint.next()).done === true) {
           this.#checkpoint = null;
           return;
         }
@@ -485,6 +488,8 @@ export function makeParts(given: {
     chunks,
     pageMap,
     pending: new PendingPages(),
+    barrier: new WriteBarrier(),
+    holders: new Set(),
     history: new HistoryFiles({ storage, storeId, cipher }),
     refs: emptyRefState(),
     databases: new Map(),

@@ -22,6 +22,7 @@ import { invariant, StoreError } from "../errors.ts";
 import { PagePlaces } from "../page/page-places.ts";
 import { lockPageNumber } from "../transaction/snapshot.ts";
 import type { OpenDatabase, Timeline } from "../transaction/timeline.ts";
+import type { PageHolder } from "../transaction/tracer.ts";
 import type { Engine } from "./engine.ts";
 import type { ByteProgress } from "./progress.ts";
 import { headOf } from "./resolve-revision.ts";
@@ -56,11 +57,6 @@ export interface ImportTarget {
 /** Pages between two rounds of moving the index of new pages into the catalog. */
 const INDEX_PAGES = 65_536;
 
-interface StagedPages {
-  readonly staged: PagePlaces;
-  readonly sharedPages: number;
-}
-
 export async function importFile(
   engine: Engine,
   path: string,
@@ -73,12 +69,16 @@ export async function importFile(
   checkName("branch", target.branch);
   const source = await SqliteSource.open(path);
   let timeline: Timeline | null = null;
+  const staged = new PagePlaces();
+  const holder: PageHolder = { trace: (tracer) => tracer.places(staged) };
+  const { holders } = engine.state;
   try {
     const existing = findTarget(engine, target);
     checkTarget(target, existing, source);
     if (existing.branch !== null && existing.database !== null)
       timeline = reserve(existing.database, existing.branch, source);
-    const { staged, sharedPages } = await stagePages(engine, source, options);
+    holders.add(holder);
+    const sharedPages = await stagePages(engine, source, { ...options, staged });
     source.assertUnchanged();
     options.signal?.throwIfAborted();
     const current = findTarget(engine, target);
@@ -92,6 +92,7 @@ export async function importFile(
     const { pageCount, pageSize, walCommits } = source;
     return { ...target, version, pageCount, pageSize, walCommits, sharedPages };
   } finally {
+    holders.delete(holder);
     if (timeline !== null) timeline.writer = null;
     source.close();
   }
@@ -158,14 +159,14 @@ function reserve(database: OpenDatabase, branch: BranchRow, source: SqliteSource
   return timeline;
 }
 
+/** Returns how many pages were shared. */
 async function stagePages(
   engine: Engine,
   source: SqliteSource,
-  { onProgress, signal }: ImportOptions,
-): Promise<StagedPages> {
+  { onProgress, signal, staged }: ImportOptions & { readonly staged: PagePlaces },
+): Promise<number> {
   const { pageSize, size: totalBytes } = source;
   const lockPage = lockPageNumber(pageSize);
-  const staged = new PagePlaces();
   const writer = newPageWriter(engine.state, pageSize);
   let indexed = 0;
   try {
@@ -189,7 +190,7 @@ async function stagePages(
   } finally {
     await writer.abandon();
   }
-  return { staged, sharedPages: writer.pagesShared };
+  return writer.pagesShared;
 }
 
 /** Creates the database or the branch; throws when somebody else did meanwhile. */

@@ -31,9 +31,13 @@ export class StoreVfs implements Vfs {
       pipeline: engine.pipeline,
       stager: engine,
       dirtyBytesMax: engine.options.transactionBytesMax,
-      onClose: () => this.files.delete(file),
+      onClose: () => {
+        this.files.delete(file);
+        engine.state.holders.delete(file);
+      },
     });
     this.files.add(file);
+    engine.state.holders.add(file);
     return file;
   }
 }

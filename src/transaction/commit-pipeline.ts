@@ -14,6 +14,7 @@ import type { Log } from "../log/log.ts";
 import type { ChunkHandle } from "../page/chunk-handle.ts";
 import { encodeDelta } from "../page/page-delta.ts";
 import type { PagePlaces } from "../page/page-places.ts";
+import type { WriteBarrier } from "../page/write-barrier.ts";
 import type { ChunkPlace } from "../catalog/catalog.ts";
 import { CommitRecordWriter, RecordKind } from "./commit-record.ts";
 import { ByteArena } from "./byte-arena.ts";
@@ -63,6 +64,7 @@ export interface CommitPipelineOptions {
   readonly assertWritable: () => void;
   /** Makes staged chunks durable, before a record refers to them. */
   readonly syncChunks: () => void;
+  readonly barrier: WriteBarrier;
 }
 
 export class CommitPipeline {
@@ -127,6 +129,10 @@ export class CommitPipeline {
       changedPages: pages.length,
     };
     const chunks = stagedChunks(writeSet.staged);
+    const { marks } = this.#options.barrier;
+    // The layer that takes them over may have been looked through already.
+    if (marks !== null)
+      for (const [, { chunk, slot }] of writeSet.staged.entries()) marks.page(chunk.id, slot);
     this.#writer.beginPart(
       { databaseId: row.id, timelineId: timeline.row.id },
       commit,

@@ -232,6 +232,14 @@ export class Layer {
     return numbers.sort();
   }
 
+  /** Every place in a chunk that a frame has. Goes on soundly while commits are pushed: what is there is not missed. */
+  *references(): Generator<ChunkReference, void, undefined> {
+    // Staged pages first: a commit moves them to the frames, which come later.
+    if (this.#staged !== null) for (const [, reference] of this.#staged.entries()) yield reference;
+    for (const versions of this.#pages.values())
+      for (const { reference } of versions.frames) if (reference !== null) yield reference;
+  }
+
   /** The newest commit with version <= `version`. */
   commitAt(version: number): CommitInfo | undefined {
     const { commits } = this;

@@ -23,6 +23,7 @@ import type { VfsFile } from "../sqlite/vfs.ts";
 import type { CommitPipeline, Durability, PreparedCommit, WriteSet } from "./commit-pipeline.ts";
 import type { PageBuffers } from "./page-buffers.ts";
 import { lockPageNumber, type Snapshot } from "./snapshot.ts";
+import type { PageHolder, Tracer } from "./tracer.ts";
 import type { Timeline } from "./timeline.ts";
 
 const SQLITE_OK = 0;
@@ -92,7 +93,7 @@ export interface RevisionFileOptions {
   readonly onClose: () => void;
 }
 
-export class RevisionFile implements VfsFile {
+export class RevisionFile implements VfsFile, PageHolder {
   readonly deviceCharacteristics: number = DEVICE_CHARACTERISTICS;
   readonly sectorSize: number = 4096;
   readonly pageSize: number;
@@ -276,6 +277,14 @@ export class RevisionFile implements VfsFile {
       default:
         return null;
     }
+  }
+
+  /** What is read now, or by later transactions of a fixed revision, and what a large transaction has put away. */
+  trace(tracer: Tracer): void {
+    const { target } = this;
+    const snapshot = this.#snapshot ?? (target.isFixed ? target.head() : null);
+    snapshot?.view.trace(tracer);
+    if (this.#staged.size > 0) tracer.places(this.#staged);
   }
 
   close(): void {

@@ -1,8 +1,11 @@
 /** The pages of a checkpointed snapshot: page map, then chunk. */
 import { StoreError } from "../errors.ts";
+import type { ChunkReference } from "../page/chunk-handle.ts";
 import type { ChunkStore } from "../page/chunk-store.ts";
 import type { PageMap, PageMapRoot } from "../page/page-map.ts";
+import { NotLocalError } from "../storage/not-local.ts";
 import type { PageSource } from "./snapshot.ts";
+import type { Tracer } from "./tracer.ts";
 
 export interface RootReader {
   readonly pageMap: PageMap;
@@ -29,12 +32,22 @@ export class RootSource implements PageSource {
   }
 
   cachedPage(pageNumber: number): Uint8Array | null {
-    const reference = this.#reader.pageMap.lookup(this.root, pageNumber);
+    let reference: ChunkReference | null;
+    try {
+      reference = this.#reader.pageMap.lookup(this.root, pageNumber);
+    } catch (error) {
+      if (error instanceof NotLocalError) return null;
+      throw error;
+    }
     if (reference === null) return null;
     return this.#reader.chunks.cachedPage(reference, this.#reader.pageSize);
   }
 
   origin(): { root: PageMapRoot; changedPages: Iterable<number> } {
     return { root: this.root, changedPages: [] };
+  }
+
+  trace(tracer: Tracer): void {
+    tracer.root(this.root);
   }
 }

@@ -11,6 +11,7 @@
 import type { ChunkReference } from "../page/chunk-handle.ts";
 import { EMPTY_ROOT, type PageMapRoot } from "../page/page-map.ts";
 import type { Layer } from "./page-versions.ts";
+import type { Tracer } from "./tracer.ts";
 
 /** Pages of a fixed state. */
 export interface PageSource {
@@ -20,6 +21,8 @@ export interface PageSource {
   cachedPage(pageNumber: number): Uint8Array | null;
   /** A page map that this state grew from, and every page that may differ from it: what a checkpoint must write. */
   origin(): { readonly root: PageMapRoot; readonly changedPages: Iterable<number> };
+  /** Names everything that the pages are read from. */
+  trace(tracer: Tracer): void;
 }
 
 /** A layer as far as a view may look into it. */
@@ -81,6 +84,11 @@ export class View {
   /** The page, valid only until the caller gives control to anything that commits. */
   peek(pageNumber: number, version: number): Uint8Array {
     return this.#pageFrom(0, pageNumber, version, false);
+  }
+
+  trace(tracer: Tracer): void {
+    for (const { layer } of this.layers) tracer.layer(layer);
+    this.base.trace(tracer);
   }
 
   /** The page if it needs no input or output, for writing a delta against it. */
@@ -179,6 +187,7 @@ export class Snapshot {
         const pages = view.layers.flatMap(({ layer }) => [...layer.pageNumbers()]);
         return { root, changedPages: [...changedPages, ...pages] };
       },
+      trace: (tracer) => view.trace(tracer),
     };
   }
 }
@@ -195,4 +204,5 @@ export const emptySource: PageSource = {
   },
   cachedPage: () => null,
   origin: () => ({ root: EMPTY_ROOT, changedPages: [] }),
+  trace() {},
 };
