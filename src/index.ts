@@ -1,5 +1,6 @@
 /** bough: git-like branches for SQLite. */
 export { openStore, openStoreAsync, Store } from "./store/store.ts";
+export { convertStore } from "./store/convert-store.ts";
 export { checkStore } from "./store/check-store.ts";
 export { Database } from "./store/database.ts";
 export { Branch } from "./store/branch.ts";
@@ -22,6 +23,7 @@ export type { CheckOptions, CheckReport } from "./integrity/report.ts";
 export type { StoreOptions } from "./store/store-options.ts";
 export type { ColumnDefinition, RunResult } from "./sqlite/statement.ts";
 export type { Backend } from "./catalog/backends.ts";
+export type { ConvertOptions, ConvertResult } from "./store/convert-store.ts";
 export type { Compression } from "./store/compression-option.ts";
 export type { Durability } from "./transaction/commit-pipeline.ts";
 export type { Revision, RevisionPoint } from "./branch/revision.ts";

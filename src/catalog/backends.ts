@@ -47,19 +47,30 @@ export function checkCatalogFiles(backend: Backend, storage: Storage): void {
   if (backend === "leveldb") checkLevelFiles(storage, PATHS.leveldb);
 }
 
+/** Whether the backend has any file there. */
+export function isCatalogThere(backend: Backend, storage: Storage): boolean {
+  return ownedPaths(backend, storage).length > 0;
+}
+
 /** Deletes the files of a backend that is not open. */
 export function deleteCatalog(backend: Backend, storage: Storage): void {
-  for (const directory of [CATALOG_DIRECTORY, PATHS.leveldb]) {
-    const paths = storage.listSync(directory).map((name) => `${directory}/${name}`);
-    const owned = paths.filter((path) => isOwned(backend, path));
-    for (const path of owned) storage.deleteSync(path);
-    if (owned.length > 0) storage.syncDirectorySync(directory);
+  const directories = new Set<string>();
+  for (const path of ownedPaths(backend, storage)) {
+    storage.deleteSync(path);
+    directories.add(directoryOf(path));
   }
+  for (const directory of directories) storage.syncDirectorySync(directory);
 }
 
 /** Deletes what backends other than this one have left behind. */
 export function deleteOtherCatalogs(backend: Backend, storage: Storage): void {
   for (const other of BACKENDS) if (other !== backend) deleteCatalog(other, storage);
+}
+
+function ownedPaths(backend: Backend, storage: Storage): string[] {
+  const directory = backend === "leveldb" ? PATHS.leveldb : CATALOG_DIRECTORY;
+  const paths = storage.listSync(directory).map((name) => `${directory}/${name}`);
+  return paths.filter((path) => isOwned(backend, path));
 }
 
 /** Also the files that a backend makes beside its own: `data.mdb-lock`, `data.mdb.compact`, `catalog.kv.new`. */
