@@ -35,6 +35,10 @@ export class ConnectionState {
   /** Open files that can never be written; see VfsFile.readOnlyError. */
   readonly readOnlyFiles: Set<VfsFile> = new Set();
   readonly statements: StatementCache = new StatementCache(this);
+  /** How long one call may wait for pages from object storage, all together. */
+  fetchTimeoutMs: number = Infinity;
+  /** When that is over for the call that is running, as performance.now says; 0: it has not waited yet. */
+  waitsUntil = 0;
 
   constructor(runtime: SqliteRuntime, owner: object) {
     this.runtime = runtime;
@@ -73,6 +77,7 @@ export class ConnectionState {
   /** Marks the connection busy and makes it the one that opens files. Every `enter` is followed by a `leave`. */
   enter(): void {
     this.keptError = null;
+    this.waitsUntil = 0;
     this.status = ConnectionStatus.busy;
     this.runtime.current = this;
   }

@@ -10,7 +10,7 @@ import {
   SQLITE_OPEN_READONLY,
   SQLITE_OPEN_READWRITE,
 } from "./constants.ts";
-import { attachedOption, booleanOption, toggled } from "./options.ts";
+import { attachedOption, booleanOption, requireTimeout, toggled } from "./options.ts";
 import {
   registerAggregate,
   registerFunction,
@@ -53,6 +53,8 @@ export interface ConnectionOptions {
   readonly pageSize?: number;
   /** What PRAGMA synchronous says at first: 0 off, 1 normal, 2 full, which is the default. */
   readonly synchronous?: 0 | 1 | 2;
+  /** How long one statement may wait for pages from object storage; Infinity by default. */
+  readonly fetchTimeoutMs?: number;
   /** Given to `Vfs.open` as the owner; the Connection itself by default. */
   readonly owner?: object;
   /** Called with each statement's SQL before it runs. */
@@ -81,6 +83,7 @@ export class Connection {
     this.readonly = options.readonly ?? false;
     this.#state = new ConnectionState(runtime, options.owner ?? this);
     this.#state.verbose = options.verbose ?? null;
+    this.#state.fetchTimeoutMs = requireTimeout(options.fetchTimeoutMs ?? Infinity);
     openDatabase(this.#state, options);
     try {
       configure(this.#state, options);

@@ -19,6 +19,12 @@ export function attachedOption(options: { readonly attached?: string }): string 
   return attached;
 }
 
+/** Milliseconds; Infinity: no limit. */
+export function requireTimeout(timeoutMs: number): number {
+  if (typeof timeoutMs === "number" && timeoutMs > 0) return timeoutMs;
+  throw new RangeError(`Cannot use ${timeoutMs} ms as a time limit: it is not above 0`);
+}
+
 /** No argument means true. */
 export function toggled(parameters: readonly unknown[]): boolean {
   if (parameters.length === 0) return true;

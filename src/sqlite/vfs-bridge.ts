@@ -7,9 +7,11 @@
  *     `sqliteCode` or the method's error code.
  * B2. No hot journal exists, ever: xAccess finds nothing. Rollback journals are in SQLite's memory (journal mode
  *     MEMORY, set by Connection at open and after ATTACH), or in a MemoryFile for the target of VACUUM INTO.
+ * B4. A method that throws NotLocalError has changed nothing: the bytes are fetched and it is called again.
  * B3. A file without a name, or not a database, is temporary: a MemoryFile.
  */
 import { randomFillSync } from "node:crypto";
+import { NotLocalError } from "../storage/not-local.ts";
 import type { ConnectionState } from "./connection-state.ts";
 import {
   SQLITE_CANTOPEN,
@@ -30,6 +32,7 @@ import {
   SQLITE_OPEN_WAL,
 } from "./constants.ts";
 import { MemoryFile } from "./memory-file.ts";
+import { readWaitingFor } from "./page-wait.ts";
 import type { SqliteRuntime } from "./runtime.ts";
 import type { WasmCallback } from "./trampoline.ts";
 import type { Vfs, VfsFile } from "./vfs.ts";
@@ -139,6 +142,38 @@ function keep(state: ConnectionState | null, error: unknown, fallback: number): 
   return fallback;
 }
 
+type FileCall = (entry: OpenFile, argument: number) => number;
+
+const prepareCommit: FileCall = ({ file }) => file.prepareCommit();
+const commitPhaseTwo: FileCall = ({ file }) => file.commitPhaseTwo();
+
+/**
+ * After `error`: waits for what is not local and calls again (B4), else keeps the error (B1). Apart from the callbacks, which
+ * therefore have no closures: V8 would allocate a context for each call.
+ */
+function callAgain(entry: OpenFile, error: unknown, call: FileCall, argument: number): number {
+  if (!(error instanceof NotLocalError)) return keep(entry.state, error, SQLITE_IOERR);
+  try {
+    return readWaitingFor(entry.state, error, () => call(entry, argument));
+  } catch (failure) {
+    return keep(entry.state, failure, SQLITE_IOERR);
+  }
+}
+
+interface FailedRead {
+  readonly entry: OpenFile;
+  readonly error: unknown;
+  readonly target: number;
+  readonly length: number;
+  readonly offset: number;
+}
+
+/** The same for a read. */
+function readAgain({ heap }: SqliteRuntime, read: FailedRead): number {
+  const { entry, error, target, length, offset } = read;
+  return callAgain(entry, error, ({ file }) => file.read(heap.u8, target, length, offset), 0);
+}
+
 function writeIoMethods(runtime: SqliteRuntime, files: FileTable): number {
   const { heap } = runtime;
   const callbacks = fileCallbacks(runtime, files);
@@ -153,15 +188,13 @@ function writeIoMethods(runtime: SqliteRuntime, files: FileTable): number {
 function fileCallbacks(runtime: SqliteRuntime, files: FileTable): Record<FileMethod, WasmCallback> {
   const { heap } = runtime;
   const guarded =
-    (
-      call: (entry: OpenFile, argument: number) => number,
-    ): ((pointer: number, argument: number) => number) =>
+    (call: FileCall): ((pointer: number, argument: number) => number) =>
     (pointer, argument) => {
       const entry = files.get(pointer);
       try {
         return call(entry, argument);
       } catch (error) {
-        return keep(entry.state, error, SQLITE_IOERR);
+        return callAgain(entry, error, call, argument);
       }
     };
   return {
@@ -180,7 +213,7 @@ function fileCallbacks(runtime: SqliteRuntime, files: FileTable): Record<FileMet
       try {
         return entry.file.read(heap.u8, target, length, offset);
       } catch (error) {
-        return keep(entry.state, error, SQLITE_IOERR);
+        return readAgain(runtime, { entry, error, target, length, offset });
       }
     },
     write: (pointer: number, source: number, length: number, offset: number): number => {
@@ -203,21 +236,29 @@ function fileCallbacks(runtime: SqliteRuntime, files: FileTable): Record<FileMet
       heap.i32[result >> 2] = file.isReserved() ? 1 : 0;
       return SQLITE_OK;
     }),
-    fileControl: (pointer: number, operation: number, argument: number): number => {
-      const entry = files.get(pointer);
-      try {
-        if (operation === SQLITE_FCNTL_SYNC) return entry.file.prepareCommit();
-        if (operation === SQLITE_FCNTL_COMMIT_PHASETWO) return entry.file.commitPhaseTwo();
-        if (operation === SQLITE_FCNTL_PRAGMA) return pragma(runtime, entry, argument);
-        return SQLITE_NOTFOUND;
-      } catch (error) {
-        return keep(entry.state, error, SQLITE_IOERR);
-      }
-    },
+    fileControl: (pointer: number, operation: number, argument: number): number =>
+      fileControl(runtime, files.get(pointer), operation, argument),
     sectorSize: (pointer: number): number => files.get(pointer).file.sectorSize,
     deviceCharacteristics: (pointer: number): number =>
       files.get(pointer).file.deviceCharacteristics,
   };
+}
+
+function fileControl(
+  runtime: SqliteRuntime,
+  entry: OpenFile,
+  operation: number,
+  argument: number,
+): number {
+  try {
+    if (operation === SQLITE_FCNTL_SYNC) return entry.file.prepareCommit();
+    if (operation === SQLITE_FCNTL_COMMIT_PHASETWO) return entry.file.commitPhaseTwo();
+    if (operation === SQLITE_FCNTL_PRAGMA) return pragma(runtime, entry, argument);
+    return SQLITE_NOTFOUND;
+  } catch (error) {
+    const call = operation === SQLITE_FCNTL_SYNC ? prepareCommit : commitPhaseTwo;
+    return callAgain(entry, error, call, 0);
+  }
 }
 
 /** `argument` is char*[3]: result or error message (out), name, value. */

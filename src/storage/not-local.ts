@@ -11,6 +11,8 @@
  * M2. After `fetch` the same bytes are there at least until the next read of them, however small the cache is.
  * M3. It is thrown only by reads of files that are known to exist in object storage. What is damaged or gone there comes out
  *     of `fetch` as a StoreError.
+ * M4. Work that cannot be repeated (a slice of a checkpoint, a change of names) runs in `waiting`: in there reads wait
+ *     where they would throw. So readers say what is missing with `requireLocal`, never with `throw`.
  */
 export interface FetchOptions {
   readonly signal?: AbortSignal;
@@ -57,4 +59,24 @@ export async function readFetching<T>(read: () => T, options: FetchOptions = {})
       await error.pending.fetch(options);
     }
   }
+}
+
+/** Set while `waiting` runs: the limits of the waits inside of it. */
+let waitingWith: FetchOptions | null = null;
+
+/** Runs `body`, which does not await: reads inside of it wait for bytes that are not local, and never throw NotLocalError (M4). */
+export function waiting<T>(body: () => T, options: FetchOptions = {}): T {
+  const outer = waitingWith;
+  waitingWith = outer ?? options;
+  try {
+    return body();
+  } finally {
+    waitingWith = outer;
+  }
+}
+
+/** Throws NotLocalError; within `waiting` it returns once the bytes are here, for the reader to look again. */
+export function requireLocal(what: string, pending: PendingFetch): void {
+  if (waitingWith === null) throw new NotLocalError(what, pending);
+  pending.fetchSync(waitingWith);
 }

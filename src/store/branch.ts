@@ -12,6 +12,7 @@ import { currentTimelineId } from "../branch/refs.ts";
 import type { BranchRow, CommitPointer } from "../catalog/rows.ts";
 import { timelineOf } from "../checkpoint/snapshot-at.ts";
 import { invariant, StoreError } from "../errors.ts";
+import { waiting } from "../storage/not-local.ts";
 import type { Snapshot } from "../transaction/snapshot.ts";
 import type { OpenDatabase } from "../transaction/timeline.ts";
 import { type Commit, commitLog, type LogOptions } from "./commit-log.ts";
@@ -102,7 +103,7 @@ export class Branch {
   /** Commits, newest first, also those from before the fork. */
   log(options: LogOptions = {}): Commit[] {
     this.#living();
-    return [...commitLog(this.#engine, this.#database, this.#row, options)];
+    return waiting(() => [...commitLog(this.#engine, this.#database, this.#row, options)]);
   }
 
   rename(to: string): void {

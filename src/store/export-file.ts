@@ -12,6 +12,7 @@ import { basename, dirname } from "node:path";
 import { StoreError } from "../errors.ts";
 import { isInside } from "../storage/is-inside.ts";
 import { openNodeStorage } from "../storage/node-storage.ts";
+import { NotLocalError, readFetching } from "../storage/not-local.ts";
 import type { Storage, StorageFile } from "../storage/storage.ts";
 import { lockPageNumber, type Snapshot } from "../transaction/snapshot.ts";
 import type { ByteProgress } from "./progress.ts";
@@ -104,7 +105,10 @@ async function writePages(
         const page = firstPage + index;
         const start = index * pageSize;
         if (page === lockPage) buffer.fill(0, start, start + pageSize);
-        else buffer.set(snapshot.page(page), start);
+        else {
+          const bytes = readPage(snapshot, page, signal);
+          buffer.set(bytes instanceof Promise ? await bytes : bytes, start);
+        }
       }
       await writing;
       onProgress?.({ bytes: (firstPage - 1) * pageSize, totalBytes });
@@ -114,6 +118,20 @@ async function writePages(
     await writing;
   }
   onProgress?.({ bytes: totalBytes, totalBytes });
+}
+
+/** Without a promise where the page is local, as nearly all are. */
+function readPage(
+  snapshot: Snapshot,
+  page: number,
+  signal: AbortSignal | undefined,
+): Uint8Array | Promise<Uint8Array> {
+  try {
+    return snapshot.page(page);
+  } catch (error) {
+    if (!(error instanceof NotLocalError)) throw error;
+    return readFetching(() => snapshot.page(page), signal === undefined ? {} : { signal });
+  }
 }
 
 function checkDestination(storage: Storage, path: string, overwrite: boolean): void {

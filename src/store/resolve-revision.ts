@@ -11,6 +11,7 @@ import { parseRevision, type Revision, type RevisionPoint } from "../branch/revi
 import type { BranchRow, CommitPointer } from "../catalog/rows.ts";
 import { commitAtTime, snapshotAt, timelineOf } from "../checkpoint/snapshot-at.ts";
 import { invariant, StoreError } from "../errors.ts";
+import { waiting } from "../storage/not-local.ts";
 import type { Snapshot } from "../transaction/snapshot.ts";
 import type { OpenDatabase } from "../transaction/timeline.ts";
 import type { Engine } from "./engine.ts";
@@ -22,8 +23,13 @@ export interface ResolvedRevision {
   readonly snapshot: Snapshot | null;
 }
 
-/** Throws REVISION_INVALID, *_NOT_FOUND, saying what is there. */
+/** Throws REVISION_INVALID, *_NOT_FOUND, saying what is there. Waits for what is not local. */
 export function resolveRevision(engine: Engine, text: string): ResolvedRevision {
+  return waiting(() => findRevision(engine, text));
+}
+
+/** The same for those who can fetch: throws NotLocalError. */
+export function findRevision(engine: Engine, text: string): ResolvedRevision {
   engine.assertOpen();
   const revision = parseRevision(text);
   const database = openDatabaseNamed(engine, revision.database);

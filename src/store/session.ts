@@ -11,6 +11,8 @@ export interface ConnectOptions {
   readonly readonly?: boolean;
   /** What a commit survives when it returns; the store's by default. PRAGMA synchronous changes it. */
   readonly durability?: Durability;
+  /** How long one statement may wait for pages from object storage, in milliseconds; without end by default. */
+  readonly fetchTimeoutMs?: number;
   /** Called with the SQL of each statement before it runs. */
   readonly verbose?: ((...parameters: unknown[]) => unknown) | null;
 }
@@ -51,6 +53,7 @@ export class Session {
       pageSize: options.pageSize,
       synchronous: SYNCHRONOUS[durability],
       owner: this.#context,
+      fetchTimeoutMs: connect.fetchTimeoutMs ?? Infinity,
       verbose: connect.verbose ?? null,
     };
   }

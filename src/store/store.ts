@@ -6,6 +6,7 @@ import { parseRevision } from "../branch/revision.ts";
 import { StoreError } from "../errors.ts";
 import { checkParts } from "../integrity/check.ts";
 import { type CheckOptions, type CheckReport, Findings } from "../integrity/report.ts";
+import { waiting } from "../storage/not-local.ts";
 import { SqliteRuntime } from "../sqlite/runtime.ts";
 import { checkHeads } from "./check-heads.ts";
 import type { Compression } from "./compression-option.ts";
@@ -159,7 +160,7 @@ export class Store {
 
   /** What one database, or all, hold and what they cost; see statistics.ts for the words. */
   stat(database?: string): StoreStatistics {
-    return storeStatistics(this.#engine, database);
+    return waiting(() => storeStatistics(this.#engine, database));
   }
 
   /**
