@@ -7,6 +7,7 @@ const config: ViteUserConfig = defineConfig({
     testTimeout: 60_000,
     hookTimeout: 60_000,
     pool: "forks",
+    globalSetup: ["src/testing/s3-server-setup.ts"],
     // Drizzle's driver imports better-sqlite3 by itself: test/drizzle.test.ts lets it find the drop-in.
     alias: {
       "better-sqlite3": fileURLToPath(new URL("src/better-sqlite3.ts", import.meta.url)),

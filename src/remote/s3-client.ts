@@ -38,6 +38,8 @@ const CONNECTIONS_MAX = 64;
 const CONNECT_MS = 5_000;
 
 export async function loadS3(settings: S3Settings): Promise<LoadedS3> {
+  // The client tells users of Node 20 to upgrade, on stderr: that is for bough to say, not for them to act on.
+  process.env["AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED"] ??= "true";
   const sdk = await import("@aws-sdk/client-s3");
   const { endpoint, region, credentials } = settings;
   const config: S3ClientConfig = {

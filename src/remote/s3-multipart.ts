@@ -107,7 +107,7 @@ async function complete(
   uploadId: string,
   parts: CompletedPart[],
 ): Promise<string> {
-  const { s3, bucket, key, body, withChecksum, action } = upload;
+  const { s3, bucket, key, body, withChecksum } = upload;
   const answer = await request(upload, (abortSignal) =>
     s3.client.send(
       new s3.sdk.CompleteMultipartUploadCommand({
@@ -122,8 +122,17 @@ async function complete(
       { abortSignal },
     ),
   );
-  if (answer.ETag === undefined) throw unavailable(action, "the service answers without an etag");
-  return answer.ETag;
+  return answer.ETag || (await etagOf(upload));
+}
+
+/** Ceph's gateway does not say it at the end of an upload in parts. */
+async function etagOf(upload: MultipartUpload): Promise<string> {
+  const { s3, bucket, key, action } = upload;
+  const head = await request(upload, (abortSignal) =>
+    s3.client.send(new s3.sdk.HeadObjectCommand({ Bucket: bucket, Key: key }), { abortSignal }),
+  );
+  if (!head.ETag) throw unavailable(action, "the service answers without an etag");
+  return head.ETag;
 }
 
 function request<T>(

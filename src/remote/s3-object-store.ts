@@ -45,12 +45,26 @@ export interface S3StoreOptions extends S3Settings {
   readonly retry: RetryLimits;
 }
 
+interface HeadRequest {
+  readonly input: { readonly Bucket: string | undefined; readonly Key: string | undefined };
+  /** "put object ...", for messages. */
+  readonly action: string;
+  readonly signal: AbortSignal | undefined;
+}
+
+interface SinglePut extends HeadRequest {
+  readonly input: PutObjectCommandInput;
+  readonly condition: PutCondition | undefined;
+}
+
 export class S3ObjectStore implements ObjectStore {
   readonly description: string;
   private readonly settings: S3Settings;
   private readonly retry: Retry;
   private loading: Promise<LoadedS3> | null = null;
   private closed = false;
+  /** Whether the service takes etags as it gives them, as the standard says. */
+  private quotesEtags = true;
 
   constructor(options: S3StoreOptions) {
     this.description = options.description;
@@ -74,22 +88,8 @@ export class S3ObjectStore implements ObjectStore {
         Body: body,
         ContentLength: body.byteLength,
         ...(withChecksum ? { ChecksumCRC64NVME: crc64Base64(body) } : {}),
-        ...headersOf(condition),
       };
-      try {
-        const answer = await s3.client.send(new s3.sdk.PutObjectCommand(input), sending(signal));
-        if (answer.ETag === undefined)
-          throw unavailable(action, "the service answers without an etag");
-        return { etag: answer.ETag };
-      } catch (error) {
-        if (
-          condition !== undefined &&
-          "etag" in condition &&
-          isMissingObject(describeS3Failure(error))
-        )
-          throw conditionFailed(action, "it is not there any more");
-        throw error;
-      }
+      return { etag: await this.putOnce(s3, { input, condition, action, signal }) };
     });
   }
 
@@ -122,8 +122,10 @@ export class S3ObjectStore implements ObjectStore {
       } catch (error) {
         const failure = describeS3Failure(error);
         if (isMissingObject(failure)) return null;
-        if (failure.status === 416) return await this.getNothing(key, options);
-        throw error;
+        if (failure.status !== 416) throw error;
+        // A range that begins at the end or after it. The answer says no etag.
+        const etag = await this.head(s3, { input: command.input, action, signal });
+        return etag === null ? null : { body: new Uint8Array(0), etag };
       }
     });
   }
@@ -177,23 +179,44 @@ export class S3ObjectStore implements ObjectStore {
     );
   }
 
-  /** A range that begins at the end or after it: S3 refuses, and says no etag. */
-  private async getNothing(key: string, options: GetOptions): Promise<StoredObject | null> {
-    const whole = { Bucket: this.settings.bucket, Key: this.settings.prefix + key };
-    return this.attempt(`get object "${key}"`, options.signal, async (s3, action) => {
-      try {
-        const head = await s3.client.send(
-          new s3.sdk.HeadObjectCommand(whole),
-          sending(options.signal),
-        );
-        if (head.ETag === undefined)
-          throw unavailable(action, "the service answers without an etag");
-        return { body: new Uint8Array(0), etag: head.ETag };
-      } catch (error) {
-        if (isMissingObject(describeS3Failure(error))) return null;
-        throw error;
-      }
-    });
+  /** Under one condition, in the form that this service understands. */
+  private async putOnce(s3: LoadedS3, put: SinglePut): Promise<string> {
+    const { input, condition, action, signal } = put;
+    const send = async (headers: Partial<PutObjectCommandInput>): Promise<string> => {
+      const command = new s3.sdk.PutObjectCommand({ ...input, ...headers });
+      const answer = await s3.client.send(command, sending(signal));
+      if (!answer.ETag) throw unavailable(action, "the service answers without an etag");
+      return answer.ETag;
+    };
+    if (condition === undefined) return send({});
+    if ("absent" in condition) return send({ IfNoneMatch: "*" });
+    try {
+      return await send({ IfMatch: this.quotesEtags ? condition.etag : unquoted(condition.etag) });
+    } catch (error) {
+      const failure = describeS3Failure(error);
+      if (isMissingObject(failure)) throw conditionFailed(action, "it is not there any more");
+      if (failure.status !== 412 || !this.quotesEtags) throw error;
+      // Ceph's gateway takes etags without their quotes only: then the object is the wanted one all the same.
+      const head = await this.head(s3, put);
+      if (head !== condition.etag || unquoted(head) === head) throw error;
+      const etag = await send({ IfMatch: unquoted(head) });
+      this.quotesEtags = false;
+      return etag;
+    }
+  }
+
+  /** The etag; null when there is no such object. */
+  private async head(s3: LoadedS3, request: HeadRequest): Promise<string | null> {
+    const { Bucket, Key } = request.input;
+    const command = new s3.sdk.HeadObjectCommand({ Bucket, Key });
+    try {
+      const head = await s3.client.send(command, sending(request.signal));
+      if (!head.ETag) throw unavailable(request.action, "the service answers without an etag");
+      return head.ETag;
+    } catch (error) {
+      if (isMissingObject(describeS3Failure(error))) return null;
+      throw error;
+    }
   }
 
   private async attempt<T>(
@@ -216,9 +239,8 @@ function sending(signal: AbortSignal | undefined): { abortSignal?: AbortSignal }
   return signal === undefined ? {} : { abortSignal: signal };
 }
 
-function headersOf(condition: PutCondition | undefined): Partial<PutObjectCommandInput> {
-  if (condition === undefined) return {};
-  return "absent" in condition ? { IfNoneMatch: "*" } : { IfMatch: condition.etag };
+function unquoted(etag: string): string {
+  return etag.replace(/^"(.*)"$/, "$1");
 }
 
 /** Of a batch some may be deleted and others not. All of them again is right. */

@@ -6,8 +6,8 @@ import { Random } from "./random.ts";
 
 export interface ObjectStoreUnderTest {
   /** Opens the same place as another client would. */
-  open(): ObjectStore;
-  cleanUp(): void | Promise<void>;
+  readonly open: () => ObjectStore;
+  readonly cleanUp: () => void | Promise<void>;
 }
 
 export interface ConformanceOptions {
