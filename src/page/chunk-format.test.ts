@@ -83,6 +83,16 @@ describe("chunk", () => {
     expect(chunk.pages).toEqual(somePages(3));
   });
 
+  test("golden bytes, zstd, decode for ever, on every Node", () => {
+    const bytes = Buffer.from(
+      "4243484b0102000903000000000000000700000000000000000600001b00000088e4bd0c28e77046e5931c790c69a6860000000000000000000000000000000028b52ffd6000058d000028000700010203042cfc40f80788ab0f865f7202a4d9f2323b",
+      "hex",
+    );
+    const id = chunkId(somePages(3), 512, null);
+    const chunk = decodeChunk(bytes, { expectedId: id, cipher: null, place, verifyId: true });
+    expect(chunk.pages).toEqual(somePages(3));
+  });
+
   test("round trip, sync and async alike, and the codec is raw where lz4 does not shrink", async () => {
     await fc.assert(
       fc.asyncProperty(
