@@ -41,3 +41,14 @@ export function checkRange(options: RangeOptions): void {
     throw new RangeError(`Range limit ${limit}: a count from 0 up is needed`);
   }
 }
+
+type Operations = WriteBatch["operations"];
+
+/** In key order, one per key: the last of the batch. */
+export function sortedOperations(operations: Readonly<Operations>): Operations {
+  const sorted = operations.toSorted((left, right) => compareKeys(left.key, right.key));
+  return sorted.filter((operation, index) => {
+    const next = sorted[index + 1];
+    return next === undefined || compareKeys(operation.key, next.key) !== 0;
+  });
+}

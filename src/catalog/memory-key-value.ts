@@ -20,7 +20,13 @@ import { invariant, StoreError } from "../errors.ts";
 import { CRC64_SIZE, crc64Into, crc64Matches } from "../storage/crc64.ts";
 import type { Storage } from "../storage/storage.ts";
 import { readFileSync, writeFileAtomicSync } from "../storage/whole-file.ts";
-import { checkBatch, checkRange, compareKeys, KEY_SIZE_MAX } from "./key-order.ts";
+import {
+  checkBatch,
+  checkRange,
+  compareKeys,
+  KEY_SIZE_MAX,
+  sortedOperations,
+} from "./key-order.ts";
 import type { KeyValueEntry, KeyValueStore, RangeOptions, WriteBatch } from "./key-value.ts";
 
 const MAGIC: Uint8Array = Buffer.from("BOUGHKV\0");
@@ -68,7 +74,7 @@ class MemoryKeyValue implements KeyValueStore {
       );
     }
     if (batch.operations.length === 0) return;
-    const entries = merge(this.entries, sortedOperations(batch));
+    const entries = merge(this.entries, sortedOperations(batch.operations));
     const bytes = encode(entries);
     try {
       writeFileAtomicSync(this.storage, this.path, bytes);
@@ -126,15 +132,6 @@ function lowerBound(entries: readonly KeyValueEntry[], key: Uint8Array): number 
 }
 
 type Operation = WriteBatch["operations"][number];
-
-/** Operations in key order, one per key: the last of the batch. */
-function sortedOperations(batch: WriteBatch): Operation[] {
-  const sorted = batch.operations.toSorted((left, right) => compareKeys(left.key, right.key));
-  return sorted.filter((operation, index) => {
-    const next = sorted[index + 1];
-    return next === undefined || compareKeys(operation.key, next.key) !== 0;
-  });
-}
 
 /** Keys and values are copied, since the caller may reuse its buffers; `slice` of a Buffer would be a view. */
 function merge(

@@ -3,7 +3,7 @@ export interface StoreCipher {
   /** The data key that new bytes are sealed with: a number from 1 up, never reused within a store. */
   readonly activeKeyNumber: number;
   /**
-   * AES-256-GCM. Returns ciphertext followed by the 16-byte tag. `context` separates uses ("chunk", "log", "history"):
+   * AES-256-GCM. Returns ciphertext followed by the 16-byte tag. `context` separates uses ("chunk", "log", "history", "catalog"):
    * each has a key of its own, derived with HKDF-SHA256 from the data key, `context` and `salt`.
    */
   seal(options: SealOptions, plaintext: Uint8Array): Uint8Array;
@@ -14,7 +14,7 @@ export interface StoreCipher {
 }
 
 export interface SealOptions {
-  readonly context: "chunk" | "log" | "history";
+  readonly context: "chunk" | "log" | "history" | "catalog";
   /** Separates derived keys: empty for chunks, the segment's random salt for the log. */
   readonly salt: Uint8Array;
   /** 12 bytes, never used twice with the same derived key. */

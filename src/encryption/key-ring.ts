@@ -3,7 +3,8 @@
  * without touching what they sealed.
  *
  *   master key --HKDF "bough/v1/wrap"--> wrapping key --AES-256-GCM--> data keys 1, 2, ... and the address key
- *   data key --HKDF salt, "bough/v1/chunk" | "bough/v1/log" | "bough/v1/history"--> key that seals bytes (AES-256-GCM)
+ *   data key --HKDF salt, "bough/v1/chunk" | "bough/v1/log" | "bough/v1/history" | "bough/v1/catalog"--> key that seals bytes
+ *     (AES-256-GCM)
  *   address key --HMAC-SHA256, first 16 bytes--> ids of chunks, pages and nodes
  *   master key --HKDF "bough/v1/master-key-id", 8 bytes--> master key id, to tell a wrong key from damage
  *
@@ -14,6 +15,7 @@
  *            (1 PiB at 256 KiB each) rotate it: the chance of a repetition is then 2^-33.
  *   log      a random salt per segment gives each segment a key of its own; the nonce is the record's offset.
  *   history  a random salt per segment; the nonce is the block's offset.
+ *   catalog  a random salt per run; the nonce is the block's offset.
  *   wrap     random; a few per rotation.
  *
  * As JSON, in the store's header:
