@@ -149,7 +149,8 @@ function defaultRegion(endpoint: string | null): string | null {
 /** As the user named it, less what may be secret: user, password, parameters. */
 function withoutSecrets(url: URL | null, text: string): string {
   if (url === null) return text.replace(/\/\/[^/@]*@/, "//").replace(/[?#].*$/s, "");
-  return `${url.protocol}//${url.host}${url.pathname.replace(/(?<=.)\/$/, "")}`;
+  const path = url.pathname.replace(/\/$/, "");
+  return `${url.protocol}//${url.host}${path === "" && url.host === "" ? "/" : path}`;
 }
 
 function invalid(description: string, facts: string): StoreError {

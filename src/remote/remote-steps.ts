@@ -55,6 +55,9 @@ export interface SyncObjectStore {
   deleteSync(keys: readonly string[], options?: FetchOptions): void;
 }
 
+/** Both ways to the same objects. */
+export type RemoteAccess = ObjectStore & SyncObjectStore;
+
 /** Requests of one "all" under way at once. */
 const PARALLEL_MAX = 4;
 
@@ -80,21 +83,23 @@ export function* listObjects(
   return (yield { type: "list", ...step }) as readonly ListedObject[];
 }
 
+/** Once `signal` is aborted the procedure is not gone on with, even if the last request was answered. */
 export async function runAsync<T>(
   procedure: RemoteProcedure<T>,
   store: ObjectStore,
-  signal?: AbortSignal,
+  signal: AbortSignal,
 ): Promise<T> {
   let result = procedure.next();
   while (result.done !== true) {
     let answer: unknown;
+    let failure: { readonly error: unknown } | null = null;
     try {
-      answer = await perform(result.value, store, signal === undefined ? {} : { signal });
+      answer = await perform(result.value, store, { signal });
     } catch (error) {
-      result = procedure.throw(error);
-      continue;
+      failure = { error };
     }
-    result = procedure.next(answer);
+    if (signal.aborted) throw signal.reason;
+    result = failure === null ? procedure.next(answer) : procedure.throw(failure.error);
   }
   return result.value;
 }

@@ -68,16 +68,11 @@ export class RetryingObjectStore implements ObjectStore {
         const next: IteratorResult<ListedObject> = await this.run(
           `list objects "${prefix}"`,
           options,
-          async ({ signal }) => {
-            page ??= this.openList(prefix, last);
-            const current = page;
-            try {
-              return await current.next(signal);
-            } catch (error) {
-              page = null;
-              current.end();
-              throw error;
-            }
+          ({ signal, number }) => {
+            // A list that failed is at its end, and would say so.
+            if (number > 1) page?.end();
+            if (page === null || number > 1) page = this.openList(prefix, last);
+            return page.next(signal);
           },
         );
         if (next.done === true) return;

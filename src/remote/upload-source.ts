@@ -50,7 +50,8 @@ export interface UploadSource {
    * stays until `runStored`.
    */
   makeRun(runs: readonly StoredRun[], mark: StoredMark | null): Generator<void, MadeRun | null>;
-  runStored(made: MadeRun): void;
+  /** The manifest names it now, and these runs altogether. */
+  runStored(made: MadeRun, runs: readonly StoredRun[]): void;
   now(): number;
 }
 

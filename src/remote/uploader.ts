@@ -46,8 +46,6 @@ export interface UploaderOptions {
   readonly claim?: Claim;
   /** I5; see RemoteOptions. In milliseconds. */
   readonly graceMs: number;
-  /** Bytes, for names of runs. */
-  readonly randomName: () => string;
 }
 
 export interface UploadStatistics {
@@ -280,7 +278,7 @@ export class Uploader {
         (yield* this.#uploadFiles(source.completePacks())) &&
         (yield* this.#uploadFiles(source.historyFiles()));
       if (!isComplete) continue;
-      const key = `${RUN_PREFIX}${this.#options.randomName()}.run`;
+      const key = `${RUN_PREFIX}${made.run.path.slice(made.run.path.lastIndexOf("/") + 1)}`;
       const body = (): Uint8Array => readFileSync(source.storage, made.run.path);
       yield { type: "put", key, body };
       this.statistics.runs++;
@@ -288,10 +286,9 @@ export class Uploader {
       const { size, isBase, replaces } = made.run;
       const kept = runs.slice(0, runs.length - replaces);
       const replaced = runs.slice(runs.length - replaces);
-      yield* this.#putManifest(
-        this.#nextManifest([...kept, { key, size, isBase }], replaced, made.state),
-      );
-      source.runStored(made);
+      const next = [...kept, { key, size, isBase }];
+      yield* this.#putManifest(this.#nextManifest(next, replaced, made.state));
+      source.runStored(made, next);
       this.#uploadedLsn = Math.max(this.#uploadedLsn, made.state.checkpointLsn);
       return;
     }

@@ -8,6 +8,7 @@
  *     than it can work, they wait for it, so memory stays bounded.
  */
 import { randomBytes } from "node:crypto";
+import { hostname } from "node:os";
 import {
   currentTimelineId,
   emptyRefState,
@@ -15,7 +16,9 @@ import {
   type RefChange,
 } from "../branch/refs.ts";
 import { deleteOtherCatalogs, openBackend } from "../catalog/backends.ts";
+import type { Claim } from "../remote/claim.ts";
 import { Catalog } from "../catalog/catalog.ts";
+import { RecordingKeyValueStore } from "../catalog/recording-key-value.ts";
 import type { BranchRow } from "../catalog/rows.ts";
 import { type CheckpointReport, runCheckpoint } from "../checkpoint/checkpoint.ts";
 import { HistoryFiles } from "../checkpoint/history-files.ts";
@@ -45,7 +48,14 @@ import { CommitPipeline } from "../transaction/commit-pipeline.ts";
 import { encodeRefChange, RecordKind } from "../transaction/commit-record.ts";
 import type { PageStager } from "../transaction/revision-file.ts";
 import { codecOf, type Compression, requireCompression } from "./compression-option.ts";
-import { HEADER_FILE, readHeader, type StoreHeader, writeHeader } from "./store-header.ts";
+import {
+  HEADER_FILE,
+  headerText,
+  readHeader,
+  type StoreHeader,
+  writeHeader,
+} from "./store-header.ts";
+import { type ResolvedRemote, resolveRemote } from "./remote-options.ts";
 import { givenMasterKey, openCipher } from "./store-key.ts";
 import {
   type ResolvedOptions,
@@ -53,6 +63,8 @@ import {
   storeNotFound,
   type StoreOptions,
 } from "./store-options.ts";
+import { UploadFiles } from "./upload-files.ts";
+import { UploadService } from "./upload-service.ts";
 
 /** How long one slice of a checkpoint may take, in milliseconds: after a commit, and when the event loop is free. */
 const COMMIT_SLICE_MS = 0.5;
@@ -73,6 +85,9 @@ export class Engine implements PageStager {
   readonly #lock: StoreLock;
   #header: StoreHeader;
   readonly #cipher: CurrentCipher | null;
+  /** Null when the store is not uploaded. */
+  uploads: UploadService | null = null;
+  #uploadFiles: UploadFiles | null = null;
   #phase: Phase = { name: "open" };
   #retainedBytes = 0;
   #checkpoint: Generator<void, CheckpointReport> | null = null;
@@ -88,6 +103,8 @@ export class Engine implements PageStager {
     lock: StoreLock;
     header: StoreHeader;
     cipher: CurrentCipher | null;
+    backend: RecordingKeyValueStore;
+    claim: Claim | null;
     state: StoreState;
     nextHistorySegment: number;
   }) {
@@ -103,12 +120,17 @@ export class Engine implements PageStager {
       now: parts.options.now,
       onPublished: (databaseIds, bytes) => this.#onPublished(databaseIds, bytes),
       assertWritable: () => this.assertWritable(),
-      syncChunks: () => this.#orFail(() => parts.state.chunks.syncSync()),
+      syncChunks: () => {
+        this.#uploadFiles?.noteStaged();
+        this.#orFail(() => parts.state.chunks.syncSync());
+      },
       barrier: parts.state.barrier,
     });
+    this.#openUploads(parts.backend, parts.claim);
   }
 
-  static open(path: string, options: StoreOptions): Engine {
+  /** `claim`: of the place in object storage that the directory was filled from. */
+  static open(path: string, options: StoreOptions, claim: Claim | null = null): Engine {
     let resolved = resolveOptions(options);
     const storage = options.storage ?? openNodeStorage(path);
     const description = options.storage?.description ?? path;
@@ -130,10 +152,11 @@ export class Engine implements PageStager {
         };
         writeHeader(storage, header);
       }
+      header = withRemote(header, resolved.remote, storage);
       resolved = { ...resolved, compression: resolved.compression ?? header.compression ?? null };
       const cipher = openCipher(header, master, options);
       deleteOtherCatalogs(header.backend, storage);
-      const backend = openBackend(header.backend, storage);
+      const backend = new RecordingKeyValueStore(openBackend(header.backend, storage));
       opened.push(backend);
       const catalog = new Catalog(backend);
       const parts = makeParts({ storage, storeId: header.storeId, cipher, resolved, catalog });
@@ -155,6 +178,8 @@ export class Engine implements PageStager {
         lock,
         header,
         cipher,
+        backend,
+        claim,
         state: { ...parts, log },
         nextHistorySegment: Math.max(
           stored?.nextHistorySegment ?? 1,
@@ -185,12 +210,41 @@ export class Engine implements PageStager {
     this.assertOpen();
     const { failure } = this.state.log;
     if (this.#phase.name === "open" && failure !== null) this.#fail(failure);
+    const { fenced } = this;
+    if (fenced !== null) throw fenced;
     if (this.#phase.name === "failed")
       throw new StoreError(
         "STORE_FAILED",
         `Cannot write to store "${this.description}": an earlier write failed; open the store again`,
         { cause: this.#phase.cause },
       );
+  }
+
+  /** G3 in upload-service.ts. */
+  fenced: StoreError | null = null;
+
+  #openUploads(catalog: RecordingKeyValueStore, claim: Claim | null): void {
+    const { remote } = this.#header;
+    if (remote === undefined) return;
+    const options = this.options.remote ?? resolveRemote(remote.url);
+    const files = new UploadFiles({
+      state: this.state,
+      catalog,
+      replica: remote.replica,
+      header: () => headerText(this.#header),
+      now: this.options.now,
+    });
+    this.#uploadFiles = files;
+    catalog.listener = files;
+    this.uploads = new UploadService({
+      client: options.connect(),
+      files,
+      options,
+      writerName: `process ${process.pid} on "${hostname()}"`,
+      claim,
+      onFenced: (error) => (this.fenced ??= error),
+    });
+    this.uploads.notify();
   }
 
   /** Makes a change of names durable and applies it. */
@@ -207,6 +261,8 @@ export class Engine implements PageStager {
       this.#fail(error);
       throw error;
     }
+    this.uploads?.notify();
+    if (this.options.isRemoteDurable) this.uploads?.waitSync(log.lastLsn);
   }
 
   /** Deletes the branches whose time has come; children keep theirs alive. */
@@ -313,6 +369,7 @@ export class Engine implements PageStager {
       () => {
         if (this.#phase.name === "open") this.#checkpointAtClose();
       },
+      () => this.#uploadAtClose(),
       () => this.state.log.closeSync(),
       () => this.state.history.close(),
       () => this.state.chunks.close(),
@@ -330,6 +387,19 @@ export class Engine implements PageStager {
     this.#checkpoint = null;
     this.#phase = { name: "closed" };
     if (errors.length > 0) throw errors[0];
+  }
+
+  /** What cannot go up in time, or at all, goes up when the store is opened again. */
+  #uploadAtClose(): void {
+    const { uploads } = this;
+    if (uploads === null) return;
+    try {
+      if (this.#phase.name === "open" && this.fenced === null) uploads.flushSync();
+    } catch (error) {
+      if (!(error instanceof StoreError)) throw error;
+    } finally {
+      uploads.close();
+    }
   }
 
   /** So that opening again is quick. When it fails, on a full disk say, nothing is lost: the log has every commit. */
@@ -363,6 +433,7 @@ export class Engine implements PageStager {
   #onPublished(databaseIds: readonly number[], bytes: number): void {
     for (const id of databaseIds) this.state.changedRefs.databases.add(id);
     this.#retainedBytes += bytes;
+    this.uploads?.notify();
     const { checkpointBytes } = this.options;
     if (this.#checkpoint === null) {
       if (this.#retainedBytes < checkpointBytes || this.#phase.name !== "open") return;
@@ -416,6 +487,29 @@ export class Engine implements PageStager {
       this.#isStepping = false;
     }
   }
+}
+
+/** The header with what was asked for, written if it is new. */
+function withRemote(
+  header: StoreHeader,
+  remote: ResolvedRemote | null | undefined,
+  storage: Storage,
+): StoreHeader {
+  if (remote === undefined || remote?.url === header.remote?.url) return header;
+  const { remote: _, ...rest } = header;
+  const replica = randomBytes(8).toString("hex");
+  const changed = remote === null ? rest : { ...rest, remote: { url: remote.url, replica } };
+  writeHeader(storage, changed);
+  return changed;
+}
+
+/** Throws when the store is not uploaded. */
+export function requireUploads({ uploads, description }: Engine): UploadService {
+  if (uploads !== null) return uploads;
+  throw new StoreError(
+    "REMOTE_NOT_FOUND",
+    `Cannot wait for object storage: store "${description}" is not uploaded; open it with "remote", or use "bough remote set"`,
+  );
 }
 
 /** Whether a branch may now expire earlier than was known, or be free of the children that kept it. */

@@ -4,13 +4,13 @@ import type { SqliteRuntime } from "../sqlite/runtime.ts";
 import type { Durability } from "../transaction/commit-pipeline.ts";
 import { ConnectionContext, type RevisionFile } from "../transaction/revision-file.ts";
 import type { Snapshot } from "../transaction/snapshot.ts";
-import type { Engine } from "./engine.ts";
+import { type Engine, requireUploads } from "./engine.ts";
 
 export interface ConnectOptions {
   /** Refuse writes. Revisions with "@" are read-only anyway. */
   readonly readonly?: boolean;
   /** What a commit survives when it returns; the store's by default. PRAGMA synchronous changes it. */
-  readonly durability?: Durability;
+  readonly durability?: Durability | "remote";
   /** How long one statement may wait for pages from object storage, in milliseconds; without end by default. */
   readonly fetchTimeoutMs?: number;
   /** Called with the SQL of each statement before it runs. */
@@ -27,6 +27,7 @@ export class Session {
   readonly #engine: Engine;
   readonly #context: ConnectionContext;
   readonly #onRelease: (session: Session) => void;
+  readonly #isRemote: boolean;
   /** Set by `attach`: what the store closes when it is closed. */
   connection: Connection | null = null;
   /** What else is to be let go of with the connection. */
@@ -44,8 +45,15 @@ export class Session {
     this.runtime = options.runtime;
     this.#engine = engine;
     this.#onRelease = options.onRelease;
-    const durability = connect.durability ?? engine.options.durability;
+    const asked = connect.durability ?? engine.options.durability;
+    this.#isRemote =
+      connect.durability === undefined ? engine.options.isRemoteDurable : asked === "remote";
+    const durability = asked === "remote" ? "full" : asked;
     this.#context = new ConnectionContext(durability);
+    if (this.#isRemote) {
+      const uploads = requireUploads(engine);
+      this.#context.afterCommit = (lsn) => uploads.waitSync(lsn);
+    }
     this.connectionOptions = {
       name: options.revision,
       readonly: connect.readonly ?? false,
@@ -96,6 +104,7 @@ export class Session {
     }
     const { log } = this.#engine.state;
     if (context.lastLsn > log.durableLsn) await log.flush();
+    if (this.#isRemote) await this.#engine.uploads?.wait(context.lastLsn);
     return result;
   }
 

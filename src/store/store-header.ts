@@ -3,7 +3,8 @@
  *
  *   line 1   JSON: { "bough": "store", "formatVersion": 1, "storeId": 32 hex characters, "createdAt": RFC 3339,
  *            "backend": "lmdb" | "leveldb" | "memory", "encryption": null | key ring (src/encryption/key-ring.ts),
- *            "compression": "none" | "lz4" | "zstd" | "zstd:1" to "zstd:22", of new chunks and history; may be missing: lz4 }
+ *            "compression": "none" | "lz4" | "zstd" | "zstd:1" to "zstd:22", of new chunks and history; may be missing: lz4,
+ *            "remote": { "url", "replica": 16 hex characters }, where it uploads to; may be missing: nowhere }
  *   line 2   "crc64nvme " and 16 hex characters: CRC64-NVME of line 1, without its newline, as UTF-8
  *
  * H1. The file is replaced as a whole (whole-file.ts), so it is always one complete version.
@@ -27,9 +28,18 @@ export interface StoreHeader {
   readonly encryption: KeyRingJson | null;
   /** Not there: what stores without the field have, lz4. */
   readonly compression?: Compression;
+  /** Where the store uploads to. */
+  readonly remote?: RemoteHeader;
 }
 
-export function writeHeader(storage: Storage, header: StoreHeader): void {
+export interface RemoteHeader {
+  readonly url: string;
+  /** 16 hex characters, random: this directory among all that were ever opened from there. */
+  readonly replica: string;
+}
+
+/** The contents of the file. */
+export function headerText(header: StoreHeader): string {
   const line = JSON.stringify({
     bough: "store",
     formatVersion: STORE_FORMAT_VERSION,
@@ -39,17 +49,22 @@ export function writeHeader(storage: Storage, header: StoreHeader): void {
     encryption: header.encryption,
     // Left out of the text when undefined.
     compression: header.compression,
+    remote: header.remote,
   });
-  writeFileAtomicSync(
-    storage,
-    HEADER_FILE,
-    new TextEncoder().encode(`${line}\ncrc64nvme ${checksum(line)}\n`),
-  );
+  return `${line}\ncrc64nvme ${checksum(line)}\n`;
+}
+
+export function writeHeader(storage: Storage, header: StoreHeader): void {
+  writeFileAtomicSync(storage, HEADER_FILE, new TextEncoder().encode(headerText(header)));
 }
 
 /** Throws CORRUPT_HEADER or STORE_FORMAT. */
 export function readHeader(storage: Storage): StoreHeader {
-  const text = Buffer.from(readFileSync(storage, HEADER_FILE)).toString();
+  return parseHeader(Buffer.from(readFileSync(storage, HEADER_FILE)).toString());
+}
+
+/** From the contents of the file. */
+export function parseHeader(text: string): StoreHeader {
   const [line = "", ...rest] = text.split("\n");
   if (rest.length !== 2 || rest[0] !== `crc64nvme ${checksum(line)}` || rest[1] !== "")
     throw corrupt("its checksum does not fit");
@@ -59,7 +74,8 @@ export function readHeader(storage: Storage): StoreHeader {
   } catch (cause) {
     throw corrupt("it is not JSON", cause);
   }
-  const { bough, formatVersion, storeId, createdAt, backend, encryption, compression } = json ?? {};
+  const { bough, formatVersion, storeId, createdAt, backend, encryption, compression, remote } =
+    json ?? {};
   if (bough !== "store" || !isFormatVersion(formatVersion)) throw corrupt("it is not a store's");
   if (formatVersion > STORE_FORMAT_VERSION)
     throw new StoreError(
@@ -78,7 +94,15 @@ export function readHeader(storage: Storage): StoreHeader {
     // Checked when the ring is opened.
     encryption: (encryption ?? null) as KeyRingJson | null,
     ...(compression === undefined ? {} : { compression }),
+    ...(remote === undefined ? {} : { remote: requireRemote(remote) }),
   };
+}
+
+function requireRemote(value: unknown): RemoteHeader {
+  const { url, replica } = value as Partial<Record<string, unknown>>;
+  if (typeof url !== "string" || typeof replica !== "string" || !/^[0-9a-f]{16}$/.test(replica))
+    throw corrupt("its place in object storage is not one");
+  return { url, replica };
 }
 
 function isFormatVersion(value: unknown): value is number {

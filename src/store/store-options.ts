@@ -1,4 +1,5 @@
 /** How a store is opened, with the defaults. */
+import { type RemoteOptions, type ResolvedRemote, resolveRemote } from "./remote-options.ts";
 import { type Backend, BACKENDS } from "../catalog/backends.ts";
 import { StoreError } from "../errors.ts";
 import { CHUNK_SLOTS_MAX } from "../page/chunk-format.ts";
@@ -18,7 +19,9 @@ export interface StoreOptions {
   /** Where BOUGH_KEY is looked for; process.env by default. */
   readonly environment?: Readonly<Record<string, string | undefined>>;
   /** What a commit survives when it returns, as in PRAGMA synchronous: full by default. */
-  readonly durability?: Durability;
+  readonly durability?: Durability | "remote";
+  /** Where the store uploads to, now and, as far as the URL goes, whenever it is opened; null ends that. */
+  readonly remote?: string | RemoteOptions | null;
   /**
    * Of new chunks and history: "lz4", "zstd", "zstd:1" to "zstd:22" (needs Node 22.15 or newer to write) or "none". A new
    * store records it. Default: what the store has recorded, else lz4. See `Store.setCompression`.
@@ -44,6 +47,10 @@ export interface ResolvedOptions {
   readonly create: boolean;
   readonly backend: Backend;
   readonly durability: Durability;
+  /** Commits return when object storage has them. */
+  readonly isRemoteDurable: boolean;
+  /** Undefined: what the store has recorded. */
+  readonly remote: ResolvedRemote | null | undefined;
   /** Null: what the store has recorded. */
   readonly compression: Compression | null;
   readonly cacheBytesMax: number;
@@ -55,7 +62,7 @@ export interface ResolvedOptions {
 }
 
 const MIB = 1024 * 1024;
-const DURABILITIES: readonly Durability[] = ["full", "normal", "off"];
+const DURABILITIES: readonly string[] = ["full", "normal", "off", "remote"];
 
 /** Every option, so that the compiler misses none here. */
 const OPTION_NAMES: Readonly<Record<keyof StoreOptions, true>> = {
@@ -65,6 +72,7 @@ const OPTION_NAMES: Readonly<Record<keyof StoreOptions, true>> = {
   keyFile: true,
   environment: true,
   durability: true,
+  remote: true,
   compression: true,
   cacheBytesMax: true,
   checkpointBytes: true,
@@ -99,7 +107,9 @@ export function resolveOptions(options: StoreOptions): ResolvedOptions {
   return {
     create: options.create ?? true,
     backend,
-    durability,
+    durability: durability === "remote" ? "full" : durability,
+    isRemoteDurable: durability === "remote",
+    remote: options.remote == null ? options.remote : resolveRemote(options.remote),
     compression: compression ?? null,
     cacheBytesMax: bytes("cacheBytesMax", options.cacheBytesMax, 64 * MIB),
     checkpointBytes: bytes("checkpointBytes", options.checkpointBytes, 32 * MIB),

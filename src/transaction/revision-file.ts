@@ -76,6 +76,8 @@ export class ConnectionContext {
   isDeferred = false;
   /** The newest commit made with `isDeferred`. */
   lastLsn = 0;
+  /** Called with the LSN of each commit that is visible and not deferred; what it throws is thrown by the COMMIT. */
+  afterCommit: ((lsn: number) => void) | null = null;
   readonly files: Set<RevisionFile> = new Set();
 
   constructor(durability: Durability) {
@@ -250,6 +252,7 @@ export class RevisionFile implements VfsFile, PageHolder {
       );
       pipeline.publish(prepared);
       files.forEach((file, index) => file.#committed(prepared, index));
+      this.#confirm(prepared);
       return SQLITE_OK;
     }
     if (this.#prepared === null) return SQLITE_OK;
@@ -257,7 +260,13 @@ export class RevisionFile implements VfsFile, PageHolder {
     this.#prepared = null;
     pipeline.publish(prepared);
     this.#committed(prepared, 0);
+    this.#confirm(prepared);
     return SQLITE_OK;
+  }
+
+  #confirm({ lsn }: PreparedCommit): void {
+    const { context } = this.#options;
+    if (context.afterCommit !== null && !context.isDeferred) context.afterCommit(lsn);
   }
 
   pragma(name: string, value: string | null): string | null {

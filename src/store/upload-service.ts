@@ -1,0 +1,233 @@
+/**
+ * Uploads an open store in the background, and lets callers wait for it.
+ *
+ *   idle --something is durable here and not there--> pumping --all is there--> idle
+ *   pumping --object storage fails--> waiting, longer each time--> pumping        any --another writer--> fenced
+ *
+ * G1. Commits wait only with durability "remote". A failure of object storage delays uploads, nothing else.
+ * G2. One procedure at a time works on the uploader. A call that waits on its thread ends the one in the background first,
+ *     which loses nothing (I3 in uploader.ts).
+ * G3. A store that another writer has taken over takes no more commits.
+ */
+import { randomBytes } from "node:crypto";
+import type { StoreError } from "../errors.ts";
+import type { Claim } from "../remote/claim.ts";
+import { collectRemote, type RemoteGarbageReport } from "../remote/remote-garbage.ts";
+import {
+  type RemoteAccess,
+  type RemoteProcedure,
+  runAsync,
+  runSync,
+} from "../remote/remote-steps.ts";
+import { Uploader, type UploadStatistics } from "../remote/uploader.ts";
+import type { ResolvedRemote } from "./remote-options.ts";
+import type { UploadFiles } from "./upload-files.ts";
+
+const RETRY_MS_MIN = 500;
+const RETRY_MS_MAX = 30_000;
+
+export interface UploadStatus {
+  readonly url: string;
+  readonly state: "idle" | "uploading" | "failing" | "fenced";
+  /** Records up to this LSN are in object storage, of how many that are durable here. */
+  readonly uploadedLsn: number;
+  readonly durableLsn: number;
+  /** Null: nothing has been stored, or nothing asked yet. */
+  readonly manifestNumber: number | null;
+  readonly lastError: string | null;
+  readonly statistics: Readonly<UploadStatistics>;
+}
+
+export class UploadService {
+  readonly #client: RemoteAccess;
+  readonly #files: UploadFiles;
+  readonly #uploader: Uploader;
+  readonly #options: ResolvedRemote;
+  readonly #onFenced: (error: StoreError) => void;
+  #timer: NodeJS.Timeout | null = null;
+  #running: { readonly promise: Promise<void>; readonly abort: AbortController } | null = null;
+  #lastError: Error | null = null;
+  #retryMs = 0;
+  #lastCheckpointMs = 0;
+  #uploadedCheckpointLsn = 0;
+  #isClosed = false;
+
+  constructor(given: {
+    client: RemoteAccess;
+    files: UploadFiles;
+    options: ResolvedRemote;
+    writerName: string;
+    claim: Claim | null;
+    onFenced: (error: StoreError) => void;
+  }) {
+    const { options, files, claim } = given;
+    this.#client = given.client;
+    this.#files = files;
+    this.#options = options;
+    this.#onFenced = given.onFenced;
+    this.#uploader = new Uploader({
+      source: files,
+      writerName: given.writerName,
+      random: Uint8Array.from(randomBytes(8)),
+      graceMs: options.graceMs,
+      ...(claim === null ? {} : { claim }),
+    });
+  }
+
+  get status(): UploadStatus {
+    const { uploadedLsn, fenced, statistics, manifest } = this.#uploader;
+    const failing = this.#lastError === null ? "idle" : "failing";
+    return {
+      url: this.#options.url,
+      state: fenced !== null ? "fenced" : this.#running !== null ? "uploading" : failing,
+      uploadedLsn,
+      durableLsn: this.#files.durableLsn,
+      manifestNumber: manifest?.number ?? null,
+      lastError: this.#lastError?.message ?? null,
+      statistics,
+    };
+  }
+
+  /** Something may have to go up: within the interval it will. */
+  notify(): void {
+    if (this.#timer !== null || this.#running !== null || this.#isClosed) return;
+    if (this.#uploader.fenced !== null) return;
+    const delay = Math.max(this.#options.flushIntervalMs, this.#retryMs);
+    this.#timer = setTimeout(() => {
+      this.#timer = null;
+      void this.#pump().catch(() => {}); // Kept as `lastError`; tried again.
+    }, delay);
+    this.#timer.unref();
+  }
+
+  /** Resolves when the record is in object storage. */
+  async wait(lsn: number): Promise<void> {
+    const until = performance.now() + this.#options.timeoutMs;
+    while (this.#uploader.uploadedLsn < lsn) {
+      try {
+        await this.#pump();
+      } catch (error) {
+        if (this.#uploader.fenced !== null || performance.now() > until) throw error;
+      }
+    }
+  }
+
+  /** The same while the thread waits. */
+  waitSync(lsn: number): void {
+    if (this.#uploader.uploadedLsn < lsn) this.#runSync(this.#uploader.uploadLog());
+  }
+
+  /** Brings up everything that is durable here. */
+  async flush(): Promise<void> {
+    await this.#take((uploader) => uploader.uploadAll());
+  }
+
+  flushSync(timeoutMs?: number): void {
+    this.#runSync(this.#uploader.uploadAll(), timeoutMs);
+  }
+
+  /** Deletes objects that are not needed any more; see remote-garbage.ts. */
+  async collect(graceMs: number = this.#options.graceMs): Promise<RemoteGarbageReport> {
+    return await this.#take((uploader) => collectRemote(uploader, this.#files, graceMs));
+  }
+
+  collectSync(): RemoteGarbageReport {
+    return this.#runSync(collectRemote(this.#uploader, this.#files, this.#options.graceMs));
+  }
+
+  /** Ends the work in the background. What is not uploaded stays here, and goes up when the store is opened again. */
+  close(): void {
+    this.#isClosed = true;
+    this.#stop();
+    this.#client.close();
+  }
+
+  #isCheckpointDue(): boolean {
+    const state = this.#files.catalogState();
+    if (state === null || !this.#uploader.hasWork) return false;
+    if (state.checkpointLsn !== this.#uploadedCheckpointLsn) return true;
+    return performance.now() - this.#lastCheckpointMs > this.#options.manifestIntervalMs;
+  }
+
+  #pump(): Promise<void> {
+    if (this.#running !== null) return this.#running.promise;
+    const isDue = this.#isCheckpointDue();
+    return this.#start(isDue ? this.#uploadAll() : this.#uploader.uploadLog());
+  }
+
+  *#uploadAll(): RemoteProcedure<void> {
+    const checkpointLsn = this.#files.catalogState()?.checkpointLsn ?? 0;
+    yield* this.#uploader.uploadAll();
+    this.#uploadedCheckpointLsn = checkpointLsn;
+    this.#lastCheckpointMs = performance.now();
+  }
+
+  #start(procedure: RemoteProcedure<void>): Promise<void> {
+    const abort = new AbortController();
+    const promise = runAsync(procedure, this.#client, abort.signal).then(
+      () => this.#ended(abort, null),
+      (error: unknown) => {
+        this.#ended(abort, error);
+        throw error;
+      },
+    );
+    this.#running = { promise, abort };
+    return promise;
+  }
+
+  #ended(abort: AbortController, error: unknown): void {
+    if (this.#running?.abort !== abort) return;
+    this.#running = null;
+    this.#settle(error);
+    if (error !== null || this.#hasNew()) this.notify();
+  }
+
+  /** Whether there is more than what waits for its time. */
+  #hasNew(): boolean {
+    return this.#files.durableLsn > this.#uploader.uploadedLsn || this.#isCheckpointDue();
+  }
+
+  #settle(error: unknown): void {
+    this.#lastError = error instanceof Error ? error : null;
+    this.#retryMs =
+      error === null ? 0 : Math.min(RETRY_MS_MAX, Math.max(RETRY_MS_MIN, this.#retryMs * 2));
+    const { fenced } = this.#uploader;
+    if (fenced !== null) this.#onFenced(fenced);
+  }
+
+  /** Waits for the one at work, then runs another. */
+  async #take<T>(make: (uploader: Uploader) => RemoteProcedure<T>): Promise<T> {
+    while (this.#running !== null) await this.#running.promise.catch(() => {});
+    const results: T[] = [];
+    const procedure = make(this.#uploader);
+    await this.#start(
+      (function* (): RemoteProcedure<void> {
+        results.push(yield* procedure);
+      })(),
+    );
+    return results[0]!;
+  }
+
+  #runSync<T>(procedure: RemoteProcedure<T>, timeoutMs: number = this.#options.timeoutMs): T {
+    this.#stop();
+    try {
+      const result = runSync(procedure, this.#client, { timeoutMs });
+      this.#settle(null);
+      return result;
+    } catch (error) {
+      this.#settle(error);
+      throw error;
+    } finally {
+      if (this.#uploader.fenced === null && this.#hasNew()) this.notify();
+    }
+  }
+
+  #stop(): void {
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = null;
+    const running = this.#running;
+    this.#running = null;
+    running?.promise.catch(() => {});
+    running?.abort.abort(new Error("The upload was given up for another call"));
+  }
+}
