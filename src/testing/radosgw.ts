@@ -17,6 +17,7 @@ const run = promisify(execFile);
 const PACKAGES = ["radosgw", "ceph-mon", "ceph-osd", "ceph-mgr", "ceph-common"];
 const PROGRAMS = ["radosgw", "ceph-mon", "ceph-osd", "ceph-mgr", "ceph"];
 const START_MS_MAX = 120_000;
+const INSTALL_MS_MAX = 300_000;
 const MEMORY_BYTES = 4 * 1024 ** 3;
 
 export interface Radosgw {
@@ -53,6 +54,7 @@ async function install(): Promise<void> {
   const options = {
     env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" },
     maxBuffer: 64 * 1024 * 1024,
+    timeout: INSTALL_MS_MAX,
   };
   const wait = ["-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=3"];
   await run("apt-get", [...wait, "update"], options);

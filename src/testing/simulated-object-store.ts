@@ -22,6 +22,8 @@ import type {
 import { conditionFailed, throwIfAborted, unavailable } from "../remote/remote-error.ts";
 import { Random } from "./random.ts";
 
+const LATE_TURNS_MAX = 50;
+
 /** Shares of calls, 0 to 1. */
 export interface SimulatedFaults {
   /** The call fails and has done nothing. */
@@ -30,6 +32,8 @@ export interface SimulatedFaults {
   readonly loseAnswer?: number;
   /** The call does not answer until its signal is aborted; half of the time it is done nevertheless. */
   readonly hang?: number;
+  /** The call does not answer until its signal is aborted, and is done some turns of the event loop after that. */
+  readonly late?: number;
   /** A get ends early, and the connection shows it: an error worth repeating. */
   readonly cutShort?: number;
   /** A get brings fewer bytes than there are, and nothing shows it. */
@@ -220,17 +224,19 @@ export class SimulatedObjectStore implements ObjectStore {
   ): Promise<T> {
     const { signal } = options;
     throwIfAborted(action, signal);
-    const { failBefore, loseAnswer, hang, turnsMax = 1 } = this.faults;
+    const { failBefore, loseAnswer, hang, late, turnsMax = 1 } = this.faults;
     const fails = this.happens(failBefore);
     const loses = this.happens(loseAnswer);
     const hangs = this.happens(hang);
+    const isLate = this.happens(late);
     const actsFirst = this.random.chance(0.5);
     for (let turns = this.random.integer(1, turnsMax); turns > 0; turns--) await nextTurn();
     throwIfAborted(action, signal);
     if (this.down) throw unavailable(action, "the service is down");
-    if (hangs && signal !== undefined) {
-      if (actsFirst) await effect();
+    if ((hangs || isLate) && signal !== undefined) {
+      if (!isLate && actsFirst) await effect();
       await aborted(signal);
+      if (isLate) void this.actLate(effect);
       throwIfAborted(action, signal);
     }
     if (fails) throw unavailable(action, "the service fails");
@@ -238,6 +244,12 @@ export class SimulatedObjectStore implements ObjectStore {
     if (loses) throw unavailable(action, "the answer was lost");
     throwIfAborted(action, signal);
     return result;
+  }
+
+  /** Nobody hears any more how it went. */
+  private async actLate(effect: () => Promise<unknown>): Promise<void> {
+    for (let turns = this.random.integer(1, LATE_TURNS_MAX); turns > 0; turns--) await nextTurn();
+    await effect().catch(() => undefined);
   }
 
   private checkCondition(action: string, key: string, condition: PutCondition | undefined): void {
