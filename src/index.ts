@@ -24,6 +24,7 @@ export type { StoreOptions } from "./store/store-options.ts";
 export type { ColumnDefinition, RunResult } from "./sqlite/statement.ts";
 export type { Backend } from "./catalog/backends.ts";
 export type { ConvertOptions, ConvertResult } from "./store/convert-store.ts";
+export type { StoreInfo } from "./store/store-info.ts";
 export type { Compression } from "./store/compression-option.ts";
 export type { Durability } from "./transaction/commit-pipeline.ts";
 export type { Revision, RevisionPoint } from "./branch/revision.ts";

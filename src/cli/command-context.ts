@@ -1,5 +1,6 @@
 /** What every command gets: the streams, the options that all commands share, and the store that they name. */
 import type { Store } from "../store/store.ts";
+import type { StoreOptions } from "../store/store-options.ts";
 import { ExitCode } from "./errors.ts";
 import { type Terminal, TextOutput } from "./terminal.ts";
 
@@ -48,11 +49,12 @@ export class CommandContext {
   /** Opens the store, and closes it when `body` has ended, however it ended. */
   async withStore<T>(
     body: (store: Store) => T | Promise<T>,
-    options: { readonly create?: boolean } = {},
+    options: Pick<StoreOptions, "create" | "backend" | "compression"> = {},
   ): Promise<T> {
     const { openStore } = await import("../store/store.ts");
     const store = openStore(this.storePath, {
-      create: options.create ?? false,
+      create: false,
+      ...options,
       ...this.keyOptions(),
     });
     let result: T;

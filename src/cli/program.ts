@@ -10,6 +10,7 @@ import { addRestoreCommand } from "./commands/restore.ts";
 import { addShellCommand } from "./commands/shell.ts";
 import { addSqlCommand } from "./commands/sql.ts";
 import { addStatCommand } from "./commands/stat.ts";
+import { addStoreCommands } from "./commands/store.ts";
 import { addTagCommands } from "./commands/tag.ts";
 import { addTransferCommands } from "./commands/transfer.ts";
 import { UsageError } from "./errors.ts";
@@ -63,6 +64,7 @@ export function makeProgram(context: CommandContext, version: string): Command {
   addRestoreCommand(program, context);
   addStatCommand(program, context);
   addCheckCommand(program, context);
+  addStoreCommands(program, context);
   addKeyCommands(program, context);
   addHelpCommand(program);
   program.addHelpText(

@@ -14,6 +14,7 @@ import type { ChunkHandle } from "../page/chunk-handle.ts";
 import { PACK_DIRECTORY } from "../page/pack-format.ts";
 import type { Storage } from "../storage/storage.ts";
 import type { OpenDatabase } from "../transaction/timeline.ts";
+import type { Compression } from "./compression-option.ts";
 import type { Engine } from "./engine.ts";
 import { PageCensus } from "./page-census.ts";
 import { openDatabaseNamed } from "./resolve-revision.ts";
@@ -62,8 +63,10 @@ export interface DiskStatistics {
   readonly logBytes: number;
   readonly catalogBytes: number;
   readonly totalBytes: number;
-  /** "lmdb" or "memory". */
+  /** Of the catalog: "lmdb", "leveldb" or "memory". */
   readonly backend: string;
+  /** Of new chunks and history; older ones may have another. */
+  readonly compression: Compression;
 }
 
 interface Owner {
@@ -185,7 +188,7 @@ function databaseStatistics(database: OpenDatabase, owners: readonly Owner[]): D
   return { name, pageSize, logicalBytes, branches };
 }
 
-function diskStatistics({ state }: Engine): DiskStatistics {
+function diskStatistics({ state, header }: Engine): DiskStatistics {
   const { storage, catalog } = state;
   const chunkBytes = directorySize(storage, PACK_DIRECTORY);
   const historyBytes = directorySize(storage, HISTORY_DIRECTORY);
@@ -198,6 +201,7 @@ function diskStatistics({ state }: Engine): DiskStatistics {
     catalogBytes,
     totalBytes: chunkBytes + historyBytes + logBytes + catalogBytes,
     backend: catalog.store.name,
+    compression: header.compression ?? "lz4",
   };
 }
 

@@ -46,6 +46,13 @@ describe("store.json", () => {
     expect(read(Buffer.from(`${LINE}\ncrc64nvme 86e4f7edb17a796f\n`))).toEqual(header);
   });
 
+  test("golden text with a compression", () => {
+    const line = LINE.replace("null}", 'null,"compression":"zstd:3"}');
+    const value: StoreHeader = { ...header, compression: "zstd:3" };
+    expect(Buffer.from(written(value))).toEqual(withLine(line));
+    expect(read(withLine(line))).toEqual(value);
+  });
+
   test("every single-bit flip is CORRUPT_HEADER", () => {
     const encryption = KeyRing.create(parseMasterKey("05".repeat(32), "key")).toJSON();
     for (const bytes of [written(header), written({ ...header, encryption })]) {
@@ -73,7 +80,7 @@ describe("store.json", () => {
     fc.assert(
       fc.property(
         fc.uint8Array({ minLength: 16, maxLength: 16 }),
-        fc.constantFrom("lmdb" as const, "memory" as const),
+        fc.constantFrom("lmdb" as const, "leveldb" as const, "memory" as const),
         fc.date({ noInvalidDate: true }),
         (id, backend, created) => {
           const value = { ...header, storeId: id, backend, createdAt: created.toISOString() };
@@ -102,6 +109,7 @@ describe("store.json", () => {
     ["format version 0", LINE.replace('"formatVersion":1', '"formatVersion":0')],
     ["a broken format version", LINE.replace('"formatVersion":1', '"formatVersion":1.5')],
     ["a short store id", LINE.replace("0001", "")],
+    ["an unknown compression", LINE.replace("null}", 'null,"compression":"zstd:0"}')],
     ["an unknown backend", LINE.replace("lmdb", "rocks")],
   ])("%s under a good checksum is CORRUPT_HEADER", (_what, line) => {
     expect(() => read(withLine(line))).toThrow(expect.objectContaining({ code: "CORRUPT_HEADER" }));

@@ -23,6 +23,7 @@ import { headOf, openDatabaseNamed, resolveRevision } from "./resolve-revision.t
 import { type ConnectOptions, Session } from "./session.ts";
 import { storeStatistics, type StoreStatistics } from "./statistics.ts";
 import { StoreConnection } from "./store-connection.ts";
+import { storeInfo, type StoreInfo } from "./store-info.ts";
 import type { StoreOptions } from "./store-options.ts";
 import { StoreVfs } from "./store-vfs.ts";
 
@@ -188,6 +189,20 @@ export class Store {
   /** Seals everything written from now on with a new key, and lets only the new master key open the store. */
   rotateKey(key: Uint8Array | string): void {
     this.#engine.rotateKey(key);
+  }
+
+  /** The store's id, backend and compression. */
+  info(): StoreInfo {
+    return storeInfo(this.#engine);
+  }
+
+  /** Gives unused space of the catalog back to the system, where the backend can. Sizes in bytes. */
+  compactCatalog(): { readonly bytesBefore: number; readonly bytesAfter: number } {
+    this.#engine.assertWritable();
+    const catalog = this.#engine.state.catalog.store;
+    const bytesBefore = catalog.estimatedSize();
+    catalog.compact();
+    return { bytesBefore, bytesAfter: catalog.estimatedSize() };
   }
 
   /** What chunks and history are compressed with from now on; see `StoreOptions.compression`. The store records it. */

@@ -2,21 +2,26 @@ import type { Command } from "commander";
 import type { CommandContext } from "../command-context.ts";
 import { UsageError } from "../errors.ts";
 import { examples } from "../examples.ts";
+import { addStoreOptions, readStoreOptions, type StoreWords } from "../store-options.ts";
 import { showTime } from "../time.ts";
 
 export function addDatabaseCommands(program: Command, context: CommandContext): void {
   const group = program
     .command("database")
     .description("create, list, rename and delete databases");
-  group
-    .command("create <database>")
-    .description("make an empty database, and the store when there is none")
-    .option("--page-size <bytes>", "512 to 65536, a power of two (default: 4096)")
+  addStoreOptions(
+    group
+      .command("create <database>")
+      .description("make an empty database, and the store when there is none")
+      .option("--page-size <bytes>", "512 to 65536, a power of two (default: 4096)"),
+  )
     .addHelpText(
       "after",
       examples([["bough database create shop"], ["bough database create logs --page-size 16384"]]),
     )
-    .action((name: string, options: { pageSize?: string }) => create(context, name, options));
+    .action((name: string, options: { pageSize?: string } & StoreWords) =>
+      create(context, name, options),
+    );
   group
     .command("list")
     .description("list the databases of the store")
@@ -42,7 +47,7 @@ export function addDatabaseCommands(program: Command, context: CommandContext): 
 async function create(
   context: CommandContext,
   name: string,
-  options: { pageSize?: string },
+  options: { pageSize?: string } & StoreWords,
 ): Promise<void> {
   const pageSize = options.pageSize === undefined ? undefined : Number(options.pageSize);
   if (Number.isNaN(pageSize))
@@ -52,12 +57,13 @@ async function create(
   // Before a store is made for it.
   checkName("database", name);
   if (pageSize !== undefined) checkPageSize(pageSize);
+  const storeOptions = await readStoreOptions(options);
   await context.withStore(
     (store) => {
       const database = store.createDatabase(name, pageSize === undefined ? {} : { pageSize });
       return context.printDone(`Created database "${name}"`, database);
     },
-    { create: true },
+    { create: true, ...storeOptions },
   );
 }
 

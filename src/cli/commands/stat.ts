@@ -49,7 +49,7 @@ async function printStatistics(
     [
       "Store on disk",
       disk.totalBytes,
-      `chunks ${showBytes(disk.chunkBytes)}, history ${showBytes(disk.historyBytes)}, log ${showBytes(disk.logBytes)}, catalog ${showBytes(disk.catalogBytes)} (${disk.backend})`,
+      `chunks ${showBytes(disk.chunkBytes)} (${disk.compression}), history ${showBytes(disk.historyBytes)}, log ${showBytes(disk.logBytes)}, catalog ${showBytes(disk.catalogBytes)} (${disk.backend})`,
     ],
   ];
   for (const [title, bytes, remark] of lines)

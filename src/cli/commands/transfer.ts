@@ -4,11 +4,16 @@ import type { CommandContext } from "../command-context.ts";
 import { examples } from "../examples.ts";
 import { showBytes } from "../numbers.ts";
 import { ProgressBar } from "../progress.ts";
+import { addStoreOptions, readStoreOptions, type StoreWords } from "../store-options.ts";
 
 export function addTransferCommands(program: Command, context: CommandContext): void {
-  program
-    .command("import <file> <database[/branch]>")
-    .description("make a SQLite file the content of a branch; makes what is missing, the store too")
+  addStoreOptions(
+    program
+      .command("import <file> <database[/branch]>")
+      .description(
+        "make a SQLite file the content of a branch; makes what is missing, the store too",
+      ),
+  )
     .addHelpText(
       "after",
       `
@@ -19,7 +24,9 @@ ${examples([
   ["bough import shop.db shop/from-production", "as a branch"],
 ])}`,
     )
-    .action((file: string, target: string) => importFile(context, file, target));
+    .action((file: string, target: string, words: StoreWords) =>
+      importFile(context, file, target, words),
+    );
   program
     .command("export <revision> <file>")
     .description("write a revision as a plain SQLite file")
@@ -37,10 +44,16 @@ ${examples([
     );
 }
 
-async function importFile(context: CommandContext, file: string, target: string): Promise<void> {
+async function importFile(
+  context: CommandContext,
+  file: string,
+  target: string,
+  words: StoreWords,
+): Promise<void> {
   const { parseRevision } = await import("../../branch/revision.ts");
   const { SqliteSource } = await import("../../store/sqlite-source.ts");
   parseRevision(target);
+  const storeOptions = await readStoreOptions(words);
   // A file that cannot be imported must not leave an empty store behind.
   (await SqliteSource.open(file)).close();
   await context.withStore(
@@ -55,7 +68,7 @@ async function importFile(context: CommandContext, file: string, target: string)
       const sentence = `Imported "${file}" as "${database}/${branch}", version ${version}: ${speed(bytes, startedMs)}${log}`;
       await context.printDone(sentence, { ...result, bytes });
     },
-    { create: true },
+    { create: true, ...storeOptions },
   );
 }
 
