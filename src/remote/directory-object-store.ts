@@ -156,13 +156,15 @@ const UNAVAILABLE: ReadonlySet<StoreErrorCode> = new Set([
   "IO",
   "DISK_FULL",
   "FILE_NOT_FOUND",
-  "FILE_EXISTS",
   "STORE_LOCKED",
 ]);
+const DENIED: ReadonlySet<StoreErrorCode> = new Set(["PERMISSION", "FILE_EXISTS"]);
+/** What the disk will say again: a name stands for a file where a directory should be, or the other way around. */
+const LASTING: ReadonlySet<unknown> = new Set(["ENOTDIR", "EISDIR", "ENAMETOOLONG", "EINVAL"]);
 
 function explain(action: string, error: unknown): unknown {
   if (!(error instanceof StoreError)) return error;
-  if (UNAVAILABLE.has(error.code)) return unavailable(action, error.message, error);
-  if (error.code !== "PERMISSION") return error;
-  return new StoreError("REMOTE_DENIED", `Cannot ${action}: ${error.message}`, { cause: error });
+  if (DENIED.has(error.code) || LASTING.has(error.details["systemCode"]))
+    return new StoreError("REMOTE_DENIED", `Cannot ${action}: ${error.message}`, { cause: error });
+  return UNAVAILABLE.has(error.code) ? unavailable(action, error.message, error) : error;
 }

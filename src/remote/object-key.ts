@@ -3,13 +3,16 @@
  * own files under such names, and ".." would leave it), none has a backslash or a control character.
  */
 const KEY_BYTES_MAX = 900;
+/** What file systems take. */
+const NAME_BYTES_MAX = 255;
 
 const NAME = /^(?!\.)[^/\\\p{Cc}\p{Cs}]+$/u;
 
 /** Throws TypeError for a key that some store would refuse. Keys are bough's own, so that this is a bug. */
 export function checkObjectKey(key: string): void {
   const good =
-    key.split("/").every((name) => NAME.test(name)) && Buffer.byteLength(key) <= KEY_BYTES_MAX;
+    key.split("/").every((name) => NAME.test(name) && Buffer.byteLength(name) <= NAME_BYTES_MAX) &&
+    Buffer.byteLength(key) <= KEY_BYTES_MAX;
   if (!good) throw new TypeError(`Key of an object ${JSON.stringify(key)}: it is not allowed`);
 }
 

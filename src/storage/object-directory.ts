@@ -117,7 +117,12 @@ export class ObjectDirectory {
   }
 
   async discard(temporary: string): Promise<void> {
-    await fs.rm(temporary, { force: true });
+    try {
+      await fs.rm(temporary, { force: true });
+    } catch (error) {
+      // Swept when it is a day old.
+      if (systemErrorName(error) === null) throw error;
+    }
   }
 
   /** Gives a written file the name of an object; false when it is taken. */
