@@ -1,7 +1,7 @@
 /**
  * Every row of a catalog, one by one: for `check`, which goes on where the catalog itself stops at the first damage.
  *
- * S1. A damaged row is reported with its key, and passed over. Only a backend that cannot be read on ends the scan.
+ * S1. A damaged row is reported with its key, and passed over; the mark of the newest batch is checked and then not reported. Only a backend that cannot be read on ends the scan.
  */
 import { StoreError } from "../errors.ts";
 import {
@@ -15,7 +15,9 @@ import {
   type RootRow,
   Table,
 } from "./catalog.ts";
+import { compareKeys } from "./key-order.ts";
 import type { KeyValueStore } from "./key-value.ts";
+import { decodeMark, MARK_KEY } from "./recording-key-value.ts";
 import { ByteReader, openValue } from "./record-codec.ts";
 import type { BranchRow, DatabaseRow, TagRow } from "./rows.ts";
 
@@ -62,11 +64,11 @@ export interface RowKey {
 
 /** The bytes of nodes and ids are valid until the next row is asked for. */
 export function* scanCatalog(store: KeyValueStore): Generator<ScannedRow, void, undefined> {
-  const start = Uint8Array.of(Table.state);
   const end = Uint8Array.of(0xff);
-  for (const { key, value } of store.range({ start, end })) {
+  for (const { key, value } of store.range({ start: MARK_KEY, end })) {
     try {
-      yield decodeRow(key, value);
+      if (compareKeys(key, MARK_KEY) === 0) decodeMark(key, value);
+      else yield decodeRow(key, value);
     } catch (error) {
       if (error instanceof StoreError) yield { kind: "damaged", key: rowKey(key), error };
       else if (error instanceof SyntaxError || error instanceof RangeError)
@@ -116,6 +118,7 @@ function decodeRow(key: Uint8Array, sealed: Uint8Array): ScannedRow {
 }
 
 const NAMES: ReadonlyMap<number, string> = new Map([
+  [0, "the mark of the newest batch"],
   [Table.state, "the store state"],
   [Table.database, "a database"],
   [Table.branch, "a branch"],

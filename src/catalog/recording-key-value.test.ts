@@ -5,6 +5,8 @@ import { expect, test } from "vitest";
 import { openNodeStorage } from "../storage/node-storage.ts";
 import { describeKeyValue } from "../testing/key-value-conformance.ts";
 import { SimulatedStorage } from "../testing/simulated-storage.ts";
+import { CatalogBatch } from "./catalog.ts";
+import { scanCatalog } from "./catalog-scan.ts";
 import { KEY_SIZE_MAX } from "./key-order.ts";
 import { WriteBatch } from "./key-value.ts";
 import { openLmdb } from "./lmdb-key-value.ts";
@@ -151,4 +153,23 @@ test("N2: after a commit that failed, the mark is the one that the store has", (
     expect(reopened.mark()?.sequence).toBe(2);
     expect(reopened.mark()).not.toEqual(lost);
   }
+});
+
+test("a scan of the catalog checks the mark, and reports it when it is damaged", () => {
+  const inner = openMemoryKeyValue(new SimulatedStorage(), "catalog");
+  const store = new RecordingKeyValueStore(inner);
+  const batch = new CatalogBatch();
+  batch.putTag({
+    databaseId: 1,
+    name: "v1",
+    target: { timeline: 1, version: 3 },
+    createdAtMs: 0,
+  });
+  batch.commit(store);
+  const kinds = (): string[] => Array.from(scanCatalog(store), (row) => row.kind);
+  expect(kinds()).toEqual(["tag"]);
+  const damaged = new WriteBatch();
+  damaged.put(MARK_KEY, new Uint8Array(24));
+  inner.commit(damaged);
+  expect(kinds()).toEqual(["damaged", "tag"]);
 });

@@ -22,7 +22,6 @@ import { RunBlockCache } from "./run-block-cache.ts";
 import { mergeRuns, writeBaseRun, writeBatchRun } from "./run-compaction.ts";
 import { RunsKeyValueStore } from "./run-key-value.ts";
 import { loadRuns } from "./run-load.ts";
-import { planRuns } from "./run-plan.ts";
 import { RunReader } from "./run-reader.ts";
 
 const storeId = new Uint8Array(16).fill(7);
@@ -41,8 +40,6 @@ class Uploaded {
   readonly cipher: StoreCipher | null;
   readonly lazy: { localChance: number; random: Random } | null;
   runs: RunReader[] = [];
-  /** Bytes that were written. */
-  written = 0;
   #count = 0;
 
   constructor(
@@ -92,7 +89,6 @@ class Uploaded {
   }
 
   #open(file: StorageFile): RunReader {
-    this.written += file.sizeSync();
     const seen = this.lazy === null ? file : new LazyFile(file, this.lazy);
     const { cache } = this;
     return readWaiting(() => RunReader.open(seen, { ...this.#options, cache }));
@@ -434,47 +430,6 @@ test("loading runs into another backend gives the same catalog, with its mark la
     expect(seen.indexOf(true)).toBe(seen.length - 1);
     expect(new RecordingKeyValueStore(target).mark()).toEqual(uploaded.catalog.mark());
     await expect(loadRuns(uploaded.runs, target).next()).rejects.toThrow(InvariantError);
-  }
-});
-
-test("V1: as planned, runs stay few, and what is written stays near what changed", () => {
-  const random = new Random(3);
-  const loads: Record<
-    string,
-    { base: number; batches: number; rows: number; size: number; isNew: boolean }
-  > = {
-    "updates of the same rows": { base: 2000, batches: 150, rows: 40, size: 100, isNew: false },
-    "new rows only": { base: 2000, batches: 150, rows: 40, size: 100, isNew: true },
-  };
-  for (const [name, load] of Object.entries(loads)) {
-    const uploaded = new Uploaded();
-    const key = (number: number): Uint8Array => Uint8Array.of(2, number >> 16, number >> 8, number);
-    const put = (numbers: readonly number[]): void =>
-      uploaded.catalog.commit(
-        batchOf(numbers.map((number) => [key(number), random.bytes(load.size)] as const)),
-      );
-    put(Array.from({ length: load.base }, (_, index) => index));
-    uploaded.base();
-    uploaded.written = 0;
-    let next = load.base;
-    let changed = 0;
-    for (let count = 0; count < load.batches; count++) {
-      put(
-        Array.from({ length: load.rows }, () =>
-          load.isNew ? next++ : random.integer(0, load.base - 1),
-        ),
-      );
-      changed += uploaded.runs.at(-1)!.size;
-      for (;;) {
-        const runs = uploaded.runs.map(({ size, scope }) => ({ size, isBase: scope.isBase }));
-        const plan = planRuns(runs);
-        if (plan === null) break;
-        uploaded.merge(plan.from, plan.to);
-      }
-      expect(uploaded.runs.length, name).toBeLessThanOrEqual(12);
-    }
-    expect(uploaded.written / changed, name).toBeLessThan(4);
-    expect(shown(uploaded.store().range(ALL))).toEqual(shown(uploaded.catalog.range(ALL)));
   }
 });
 
