@@ -37,7 +37,7 @@ export type Settle = (answer: FromWorker) => void;
 
 interface Pending {
   readonly settle: Settle;
-  readonly keepAlive: boolean;
+  keepsAlive: boolean;
 }
 
 /** One worker and the calls that it has not answered; see remote-client.ts for the rules. */
@@ -73,16 +73,19 @@ export class WorkerConnection {
     return this.ended;
   }
 
-  start(
-    call: ObjectCall,
-    settle: Settle,
-    options: { readonly keepAlive: boolean; readonly transfer?: readonly ArrayBuffer[] },
-  ): number {
+  start(call: ObjectCall, settle: Settle, transfer: readonly ArrayBuffer[] = []): number {
     const id = this.nextId++;
-    this.pending.set(id, { settle, keepAlive: options.keepAlive });
-    if (options.keepAlive && this.keepAliveCount++ === 0) this.port.ref();
-    this.post({ kind: "call", id, call }, options.transfer);
+    this.pending.set(id, { settle, keepsAlive: false });
+    this.post({ kind: "call", id, call }, transfer);
     return id;
+  }
+
+  /** The process goes on until the call is settled. */
+  keepAlive(id: number): void {
+    const pending = this.pending.get(id);
+    if (pending === undefined || pending.keepsAlive) return;
+    pending.keepsAlive = true;
+    if (this.keepAliveCount++ === 0) this.port.ref();
   }
 
   cancel(id: number): void {
@@ -135,7 +138,7 @@ export class WorkerConnection {
     const pending = this.pending.get(id);
     if (pending === undefined) return null;
     this.pending.delete(id);
-    if (pending.keepAlive && --this.keepAliveCount === 0) this.port.unref();
+    if (pending.keepsAlive && --this.keepAliveCount === 0) this.port.unref();
     return pending;
   }
 

@@ -55,6 +55,8 @@ export interface GetSyncOptions extends FetchOptions {
 export interface StartedRequest {
   /** Its callback is not called any more, and the request is cancelled. */
   cancel(): void;
+  /** Somebody waits for it: until it is answered, the process goes on. */
+  keepAlive(): void;
 }
 
 export class RemoteClient implements ObjectStore {
@@ -132,23 +134,20 @@ export class RemoteClient implements ObjectStore {
 
   /**
    * A get with a callback, called once from the event loop or from any call that waits (C3); it must not throw. It does not
-   * keep the process alive unless `keepAlive`.
+   * keep the process alive by itself.
    */
   startGet(
     key: string,
     range: GetOptions["range"],
     settled: (error: Error | null, object: StoredObject | null) => void,
-    options: { readonly keepAlive?: boolean } = {},
   ): StartedRequest {
     const settle: Settle = (answer) => {
       if ("error" in answer) settled(fromPlainError(answer.error), null);
       else settled(null, objectOf(answer.result));
     };
     const connection = this.connected();
-    const id = connection.start(getCall(key, range), settle, {
-      keepAlive: options.keepAlive === true,
-    });
-    return { cancel: () => connection.cancel(id) };
+    const id = connection.start(getCall(key, range), settle);
+    return { cancel: () => connection.cancel(id), keepAlive: () => connection.keepAlive(id) };
   }
 
   /** Waits until `isDone`, settling what is answered meanwhile. False: `timeoutMs` have passed first. */
@@ -203,7 +202,8 @@ export class RemoteClient implements ObjectStore {
         if ("error" in answer) reject(fromPlainError(answer.error));
         else resolve(answer.result);
       };
-      const id = connection.start(call, settle, { keepAlive: true, transfer });
+      const id = connection.start(call, settle, transfer);
+      connection.keepAlive(id);
       signal?.addEventListener("abort", abort, { once: true });
     });
   }
@@ -219,7 +219,7 @@ export class RemoteClient implements ObjectStore {
     const take: Settle = (given) => {
       answer = given;
     };
-    const id = connection.start(call, take, { keepAlive: false, transfer });
+    const id = connection.start(call, take, transfer);
     const taken = (): Parameters<Settle>[0] | null => answer;
     connection.waitSync(() => taken() !== null, timeoutMs ?? Infinity);
     const settled = taken();

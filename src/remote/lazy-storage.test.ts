@@ -1,0 +1,425 @@
+import fs from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+
+import { NotLocalError, readFetching, readWaiting } from "../storage/not-local.ts";
+import { openNodeStorage } from "../storage/node-storage.ts";
+import type { Storage, StorageFile } from "../storage/storage.ts";
+import { ObjectStoreControl } from "../testing/held-object-store-thread.ts";
+import { Random } from "../testing/random.ts";
+import { BLOCK_SIZE, BlockCache } from "./block-cache.ts";
+import { type LazyObjects, LazyStorage, type LazyStorageOptions } from "./lazy-storage.ts";
+import { RemoteClient } from "./remote-client.ts";
+
+const KIB = 1024;
+/** Of other blocks than those that a test fetches first. */
+const NO_READ_AHEAD = { readAheadBytesMax: 0 };
+
+let directory: string;
+let client: RemoteClient;
+const control = new ObjectStoreControl();
+const random = new Random(7);
+let fileCount = 0;
+let caches: BlockCache[] = [];
+
+beforeAll(() => {
+  directory = fs.mkdtempSync(join(tmpdir(), "bough-lazy-"));
+  const url = pathToFileURL(join(directory, "objects")).href;
+  client = new RemoteClient(url, { url, ...control.program });
+});
+
+beforeEach(() => {
+  for (const counter of ["requests", "cancelled", "bytes"] as const) control.set(counter, 0);
+});
+
+afterEach(() => {
+  control.release();
+  for (const counter of ["failures", "truncations", "deaths"] as const) control.set(counter, 0);
+  for (const cache of caches) cache.close();
+  caches = [];
+});
+
+afterAll(() => {
+  client.close();
+  fs.rmSync(directory, { recursive: true });
+});
+
+class Objects implements LazyObjects {
+  readonly contents = new Map<string, { key: string; bytes: Uint8Array }>();
+
+  /** Stores an object and names it. */
+  add(path: string, bytes: Uint8Array): Uint8Array {
+    const key = `${path}-${fileCount++}`;
+    client.putSync(key, bytes);
+    this.contents.set(path, { key, bytes });
+    control.set("requests", 0);
+    return bytes;
+  }
+
+  objectFor(path: string): { key: string; size: number } | null {
+    const known = this.contents.get(path);
+    return known === undefined ? null : { key: known.key, size: known.bytes.byteLength };
+  }
+
+  *namesIn(directoryPath: string): Iterable<string> {
+    const prefix = directoryPath === "" ? "" : `${directoryPath}/`;
+    const names = new Set<string>();
+    for (const path of this.contents.keys()) {
+      if (path.startsWith(prefix)) names.add(path.slice(prefix.length).split("/")[0] ?? "");
+    }
+    yield* names;
+  }
+}
+
+interface Bench {
+  readonly objects: Objects;
+  readonly storage: LazyStorage;
+  readonly local: Storage;
+  readonly cache: BlockCache;
+  readonly cacheDirectory: string;
+}
+
+function openCache(cacheDirectory: string, bytesMax = 1e9, memoryBytesMax = 1e6): BlockCache {
+  const cache = new BlockCache(openNodeStorage(cacheDirectory), { bytesMax, memoryBytesMax });
+  caches.push(cache);
+  return cache;
+}
+
+function open(
+  options: Partial<LazyStorageOptions> & { bytesMax?: number; memoryBytesMax?: number } = {},
+): Bench {
+  const place = join(directory, `store-${fileCount++}`);
+  const local = openNodeStorage(place);
+  local.makeDirectorySync("");
+  const objects = new Objects();
+  const cacheDirectory = `${place}-cache`;
+  const cache = openCache(cacheDirectory, options.bytesMax, options.memoryBytesMax);
+  const storage = new LazyStorage({ local, source: client, cache, objects, ...options });
+  return { objects, storage, local, cache, cacheDirectory };
+}
+
+function read(file: StorageFile, offset: number, length: number): Buffer {
+  const target = Buffer.alloc(length);
+  return target.subarray(0, file.readSync(offset, target));
+}
+
+function pendingOf(action: () => unknown): NotLocalError["pending"] {
+  try {
+    action();
+  } catch (error) {
+    if (error instanceof NotLocalError) return error.pending;
+    throw error;
+  }
+  throw new Error("Everything was there");
+}
+
+describe("files", () => {
+  test("a local file is the local storage's own, an object is read block by block", async () => {
+    const { objects, storage, local } = open(NO_READ_AHEAD);
+    const bytes = objects.add("d/remote", random.bytes(300 * KIB + 5));
+    const written = local.openFileSync("here", { mode: "create" });
+    const opened = storage.openFileSync("here", { mode: "read" });
+    expect(Object.getPrototypeOf(opened)).toBe(Object.getPrototypeOf(written));
+
+    const file = storage.openFileSync("d/remote", { mode: "read" });
+    expect(file.sizeSync()).toBe(bytes.byteLength);
+    const offset = 64 * KIB - 3;
+    const target = new Uint8Array(10);
+    await pendingOf(() => file.readSync(offset, target)).fetch();
+    expect(target).toEqual(new Uint8Array(10));
+    expect(file.readSync(offset, target)).toBe(10);
+    expect(target).toEqual(bytes.slice(offset, offset + 10));
+    // Two neighbouring blocks were missing: one request, of those alone.
+    expect(control.get("requests")).toBe(1);
+    expect(control.get("bytes")).toBe(2 * BLOCK_SIZE);
+    const tail = await readFetching(() => read(file, bytes.byteLength - 4, 100));
+    expect(new Uint8Array(tail)).toEqual(bytes.slice(-4));
+    expect(read(file, bytes.byteLength, 10).byteLength).toBe(0);
+    const whole = Buffer.alloc(bytes.byteLength);
+    expect(await file.read(0, whole)).toBe(bytes.byteLength);
+    expect(whole.equals(bytes)).toBe(true);
+    expect(storage.statistics()).toMatchObject({ requests: 3, bytes: bytes.byteLength });
+  });
+
+  test("names are the local ones and the objects'; what is deleted is hidden, and can be made anew", () => {
+    const { objects, storage, local } = open();
+    objects.add("d/remote", random.bytes(10));
+    objects.add("d/both", random.bytes(10));
+    local.makeDirectorySync("d");
+    for (const path of ["d/both", "d/local"]) {
+      local.openFileSync(path, { mode: "create" }).closeSync();
+    }
+    expect(storage.listSync("d")).toEqual(["both", "local", "remote"]);
+    expect(storage.listSync("")).toEqual(["d"]);
+    expect(() => storage.openFileSync("d/remote", { mode: "create" })).toThrow(/already taken/);
+    expect(() => storage.openFileSync("d/remote", { mode: "write" })).toThrow(/only/);
+    expect(() => storage.openFileSync("d/none", { mode: "read" })).toThrow(
+      expect.objectContaining({ code: "FILE_NOT_FOUND" }),
+    );
+    storage.deleteSync("d/remote");
+    storage.deleteSync("d/both");
+    expect(storage.listSync("d")).toEqual(["local"]);
+    expect(storage.existsSync("d/remote")).toBe(false);
+    expect(() => storage.deleteSync("d/remote")).toThrow(/no such file/);
+    storage.renameSync("d/local", "d/remote");
+    expect(storage.listSync("d")).toEqual(["remote"]);
+    storage.setObjects({ objectFor: () => null, namesIn: () => [] });
+    storage.setObjects(objects);
+    expect(storage.listSync("d")).toEqual(["both", "remote"]);
+    expect(control.get("requests")).toBe(0);
+  });
+
+  test("a file of an object refuses writes, and everything once closed", async () => {
+    const { objects, storage } = open();
+    objects.add("a", random.bytes(10));
+    const file = storage.openFileSync("a", { mode: "read" });
+    expect(() => file.writeSync(0, new Uint8Array(1))).toThrow(/for reading only/);
+    await expect(file.write(0, new Uint8Array(1))).rejects.toThrow(/for reading only/);
+    expect(() => file.truncateSync(0)).toThrow(/for reading only/);
+    file.closeSync();
+    expect(() => file.readSync(0, new Uint8Array(1))).toThrow(/is closed/);
+    await expect(file.read(0, new Uint8Array(1))).rejects.toThrow(/is closed/);
+  });
+
+  test("an open file goes on reading its object after the objects are replaced", async () => {
+    const { objects, storage } = open();
+    const old = objects.add("a", random.bytes(100));
+    const file = storage.openFileSync("a", { mode: "read" });
+    const other = new Objects();
+    const next = other.add("a", random.bytes(120));
+    storage.setObjects(other);
+    expect(new Uint8Array(await readFetching(() => read(file, 0, 200)))).toEqual(old);
+    const again = storage.openFileSync("a", { mode: "read" });
+    expect(new Uint8Array(readWaiting(() => read(again, 0, 200)))).toEqual(next);
+  });
+});
+
+describe("fetching", () => {
+  test("a hundred readers of a block make one request, waiting in either way", async () => {
+    const { objects, storage } = open(NO_READ_AHEAD);
+    const bytes = objects.add("a", random.bytes(100 * KIB));
+    control.hold();
+    const file = storage.openFileSync("a", { mode: "read" });
+    const readings = Array.from({ length: 100 }, () => readFetching(() => read(file, 5, 100)));
+    await control.reached("requests", 1);
+    // While this one waits on the thread, the others' answer comes.
+    const sync = pendingOf(() => read(file, 5, 100));
+    control.release();
+    sync.fetchSync();
+    expect(read(file, 5, 100).equals(bytes.subarray(5, 105))).toBe(true);
+    for (const reading of await Promise.all(readings)) {
+      expect(reading.equals(bytes.subarray(5, 105))).toBe(true);
+    }
+    expect(control.get("requests")).toBe(1);
+  });
+
+  test("a request is shared by those who want parts of it, and each waits for all of its own", async () => {
+    const { objects, storage } = open(NO_READ_AHEAD);
+    const bytes = objects.add("a", random.bytes(8 * BLOCK_SIZE));
+    const file = storage.openFileSync("a", { mode: "read" });
+    control.hold();
+    const length = 3 * BLOCK_SIZE;
+    const readings = [0, 2, 4].map((block) => ({
+      block,
+      done: readFetching(() => read(file, block * BLOCK_SIZE, length)),
+    }));
+    await control.reached("requests", 3);
+    control.release();
+    for (const { block, done } of readings) {
+      const start = block * BLOCK_SIZE;
+      expect((await done).equals(bytes.subarray(start, start + length))).toBe(true);
+    }
+    // Blocks 0-2, 3-4, 5-6: none twice.
+    expect(control.get("requests")).toBe(3);
+    expect(control.get("bytes")).toBe(7 * BLOCK_SIZE);
+  });
+
+  test("a request goes on while anybody waits for it, and is cancelled when the last gives up", async () => {
+    const { objects, storage } = open(NO_READ_AHEAD);
+    objects.add("a", random.bytes(10));
+    const file = storage.openFileSync("a", { mode: "read" });
+    control.hold();
+    const pending = pendingOf(() => read(file, 0, 10));
+    const first = new AbortController();
+    const second = new AbortController();
+    const waiting = [
+      pending.fetch({ signal: first.signal }),
+      pending.fetch({ signal: second.signal }),
+      pending.fetch({ timeoutMs: 10 }),
+    ];
+    const outcomes = Promise.allSettled(waiting);
+    await control.reached("requests", 1);
+    await expect(waiting[2]).rejects.toMatchObject({ code: "TIMEOUT", retryable: true });
+    first.abort(new Error("first"));
+    await expect(waiting[0]).rejects.toThrow("first");
+    expect(() => pending.fetchSync({ timeoutMs: 5 })).toThrow(
+      expect.objectContaining({ code: "TIMEOUT" }),
+    );
+    expect(control.get("cancelled")).toBe(0);
+    second.abort(new Error("second"));
+    await expect(waiting[1]).rejects.toThrow("second");
+    await outcomes;
+    await control.reached("cancelled", 1);
+    expect(() => pending.fetchSync({ signal: second.signal })).toThrow("second");
+    control.release();
+    await pending.fetch();
+    expect(read(file, 0, 10).byteLength).toBe(10);
+  });
+
+  test("failures reach all who wait, and the next attempt asks again", async () => {
+    const { objects, storage } = open(NO_READ_AHEAD);
+    objects.add("a", random.bytes(10));
+    const file = storage.openFileSync("a", { mode: "read" });
+    control.failNext(1);
+    const pending = pendingOf(() => read(file, 0, 10));
+    const outcomes = await Promise.allSettled([pending.fetch(), pending.fetch()]);
+    for (const outcome of outcomes) {
+      expect(outcome).toMatchObject({ status: "rejected", reason: { code: "REMOTE_UNAVAILABLE" } });
+    }
+    control.failNext(1);
+    expect(() => pending.fetchSync()).toThrow(
+      expect.objectContaining({ code: "REMOTE_UNAVAILABLE" }),
+    );
+    control.dieNext();
+    expect(() => pending.fetchSync()).toThrow(
+      expect.objectContaining({ code: "REMOTE_UNAVAILABLE", retryable: true }),
+    );
+    pending.fetchSync();
+    expect(read(file, 0, 10).byteLength).toBe(10);
+  });
+
+  test("a truncated answer is asked for again, an object that stays short or is gone is CORRUPT_REMOTE", async () => {
+    const { objects, storage } = open(NO_READ_AHEAD);
+    const bytes = objects.add("a", random.bytes(70 * KIB));
+    const file = storage.openFileSync("a", { mode: "read" });
+    control.truncateNext(1);
+    expect((await readFetching(() => read(file, 0, 100 * KIB))).equals(bytes)).toBe(true);
+    expect(control.get("requests")).toBe(2);
+
+    objects.add("b", random.bytes(10));
+    control.truncateNext(2);
+    const short = storage.openFileSync("b", { mode: "read" });
+    await expect(readFetching(() => read(short, 0, 1))).rejects.toMatchObject({
+      code: "CORRUPT_REMOTE",
+      message: expect.stringContaining("9 bytes came from offset 0, 10 should be there"),
+    });
+
+    objects.contents.set("c", { key: "gone", bytes: new Uint8Array(10) });
+    const gone = storage.openFileSync("c", { mode: "read" });
+    expect(() => readWaiting(() => read(gone, 0, 1))).toThrow(
+      expect.objectContaining({
+        code: "CORRUPT_REMOTE",
+        message: expect.stringContaining('object "gone" in'),
+      }),
+    );
+  });
+});
+
+describe("ahead of readers", () => {
+  test("reads that go on are run ahead of, with ever larger requests; a single read is not", async () => {
+    const { objects, storage } = open();
+    const bytes = objects.add("a", random.bytes(64 * BLOCK_SIZE));
+    const file = storage.openFileSync("a", { mode: "read" });
+    for (const block of [40, 7, 55]) {
+      await readFetching(() => read(file, block * BLOCK_SIZE, 10));
+    }
+    expect(storage.statistics()).toMatchObject({ requests: 3, prefetchedBlocks: 0 });
+    for (let offset = 0; offset < bytes.byteLength; offset += 4 * KIB) {
+      const page = await readFetching(() => read(file, offset, 4 * KIB));
+      expect(page.equals(bytes.subarray(offset, offset + 4 * KIB))).toBe(true);
+    }
+    const { requests, prefetchedBlocks, usedPrefetchedBlocks } = storage.statistics();
+    expect(requests).toBeLessThan(20);
+    expect(prefetchedBlocks).toBeGreaterThan(50);
+    expect(usedPrefetchedBlocks).toBe(prefetchedBlocks);
+    expect(control.get("bytes")).toBe(bytes.byteLength);
+  });
+
+  test("a reader joins a prefetch, and gives up without cancelling it", async () => {
+    const { objects, storage } = open(NO_READ_AHEAD);
+    objects.add("a", random.bytes(4 * BLOCK_SIZE));
+    control.hold();
+    storage.prefetch("a", [{ offset: 0, length: 2 * BLOCK_SIZE }]);
+    const file = storage.openFileSync("a", { mode: "read" });
+    const pending = pendingOf(() => read(file, 0, 10));
+    await expect(pending.fetch({ timeoutMs: 1 })).rejects.toMatchObject({ code: "TIMEOUT" });
+    control.release();
+    pending.fetchSync();
+    expect(read(file, BLOCK_SIZE, 10).byteLength).toBe(10);
+    expect(control.get("requests")).toBe(1);
+    expect(storage.statistics()).toMatchObject({ prefetchedBlocks: 2, usedPrefetchedBlocks: 1 });
+  });
+
+  test("prefetches are bounded in flight, behind what readers wait for, and their failures are nobody's", async () => {
+    const { objects, storage } = open({ prefetchBytesMax: 2 * BLOCK_SIZE, readAheadBytesMax: 0 });
+    const bytes = objects.add("a", random.bytes(20 * BLOCK_SIZE));
+    const file = storage.openFileSync("a", { mode: "read" });
+    control.hold();
+    const ranges = [0, 2, 4, 6, 8].map((block) => ({ offset: block * BLOCK_SIZE, length: 1 }));
+    storage.prefetch("a", [...ranges, { offset: 1e9, length: 5 }]);
+    storage.prefetch("none", ranges);
+    await control.reached("requests", 2);
+    // Not fetched ahead yet: fetched at once, though the prefetches are full.
+    const reading = readFetching(() => read(file, 8 * BLOCK_SIZE, 10));
+    await control.reached("requests", 3);
+    expect(control.get("requests")).toBe(3);
+    control.failNext(2);
+    control.release();
+    await reading;
+    for (let block = 0; block < 10; block++) {
+      const page = await readFetching(() => read(file, block * BLOCK_SIZE, 10));
+      expect(page.equals(bytes.subarray(block * BLOCK_SIZE, block * BLOCK_SIZE + 10))).toBe(true);
+    }
+  }, 10_000);
+});
+
+describe("the cache under a storage", () => {
+  test("what was read is there after a restart: no request", async () => {
+    const { objects, storage, local, cache, cacheDirectory } = open();
+    const bytes = objects.add("a", random.bytes(1000 * KIB));
+    const file = storage.openFileSync("a", { mode: "read" });
+    await readFetching(() => read(file, 0, bytes.byteLength));
+    cache.close();
+    control.set("requests", 0);
+    const again = new LazyStorage({
+      local,
+      source: client,
+      cache: openCache(cacheDirectory),
+      objects,
+    });
+    const reopened = again.openFileSync("a", { mode: "read" });
+    expect(read(reopened, 0, bytes.byteLength).equals(bytes)).toBe(true);
+    expect(control.get("requests")).toBe(0);
+    expect(again.statistics()).toMatchObject({ requests: 0, hits: 1, misses: 0 });
+  });
+
+  test("a cache too small for one read serves it, whoever else reads meanwhile", async () => {
+    const { objects, storage, cache } = open({ bytesMax: 100 * KIB, memoryBytesMax: 0 });
+    const bytes = objects.add("a", random.bytes(40 * BLOCK_SIZE));
+    const file = storage.openFileSync("a", { mode: "read" });
+    const length = 10 * BLOCK_SIZE;
+    const readings = Array.from({ length: 30 }, (_, block) =>
+      readFetching(() => read(file, block * BLOCK_SIZE, length)),
+    );
+    for (const [block, reading] of readings.entries()) {
+      const start = block * BLOCK_SIZE;
+      expect((await reading).equals(bytes.subarray(start, start + length))).toBe(true);
+    }
+    expect(readWaiting(() => read(file, 0, bytes.byteLength)).equals(bytes)).toBe(true);
+    cache.flush();
+    expect(cache.statistics()).toMatchObject({ pinnedBlocks: 0, memoryBytes: 0 });
+    expect(cache.statistics().diskBytes).toBeLessThanOrEqual(100 * KIB);
+  });
+
+  test("dropped blocks are fetched again, and nothing else", async () => {
+    const { objects, storage } = open(NO_READ_AHEAD);
+    const bytes = objects.add("a", random.bytes(3 * BLOCK_SIZE));
+    const file = storage.openFileSync("a", { mode: "read" });
+    await readFetching(() => read(file, 0, bytes.byteLength));
+    storage.dropCached("a", { offset: BLOCK_SIZE + 5, length: 1 });
+    await readFetching(() => read(file, 0, bytes.byteLength));
+    expect(control.get("bytes")).toBe(4 * BLOCK_SIZE);
+  });
+});
