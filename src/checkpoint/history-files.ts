@@ -18,6 +18,12 @@ export function historyPath(segment: number): string {
   return `${HISTORY_DIRECTORY}/${String(segment).padStart(8, "0")}.hist`;
 }
 
+/** Of a name in the directory; null for what is no segment. */
+export function historySegmentNumber(name: string): number | null {
+  const match = /^(\d{8})\.hist$/.exec(name);
+  return match === null ? null : Number(match[1]);
+}
+
 /** Throws CORRUPT_HISTORY when the file is missing: the catalog names it. */
 export function openHistoryFile(storage: Storage, segment: number): StorageFile {
   const path = historyPath(segment);
@@ -56,8 +62,8 @@ export class HistoryFiles {
   nextSegmentNumber(): number {
     let next = 1;
     for (const name of this.#options.storage.listSync(HISTORY_DIRECTORY)) {
-      const match = /^(\d{8})\.hist$/.exec(name);
-      if (match !== null) next = Math.max(next, Number(match[1]) + 1);
+      const segment = historySegmentNumber(name);
+      if (segment !== null) next = Math.max(next, segment + 1);
     }
     return next;
   }
@@ -95,6 +101,19 @@ export class HistoryFiles {
     }
     this.#open.set(segment, { file, reader });
     return reader;
+  }
+
+  /** Deletes the file of a segment that nothing names and nobody reads. Returns its size. */
+  remove(segment: number): number {
+    const known = this.#open.get(segment);
+    const { storage } = this.#options;
+    const file = known?.file ?? openHistoryFile(storage, segment);
+    const size = file.sizeSync();
+    file.closeSync();
+    this.#open.delete(segment);
+    storage.deleteSync(historyPath(segment));
+    storage.syncDirectorySync(HISTORY_DIRECTORY);
+    return size;
   }
 
   close(): void {

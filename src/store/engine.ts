@@ -4,8 +4,7 @@
  *   open --failed write, sync or checkpoint--> failed (reads go on, writes are refused)      open, failed --close--> closed
  *
  * E1. Every change, of data or of names, is one log record, and visible only after the record is in the log.
- * E2. One checkpoint runs at a time, in slices: after commits, and when the event loop is free. When commits come faster
- *     than it can work, they wait for it, so memory stays bounded.
+ * E2. Checkpoints run when checkpoint-schedule.ts says.
  */
 import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
@@ -20,7 +19,6 @@ import type { Claim } from "../remote/claim.ts";
 import { Catalog } from "../catalog/catalog.ts";
 import { RecordingKeyValueStore } from "../catalog/recording-key-value.ts";
 import type { BranchRow } from "../catalog/rows.ts";
-import { type CheckpointReport, runCheckpoint } from "../checkpoint/checkpoint.ts";
 import { HistoryFiles } from "../checkpoint/history-files.ts";
 import { applyChange, applyRecord, loadCatalog } from "../checkpoint/recovery.ts";
 import {
@@ -57,6 +55,7 @@ import {
 } from "./store-header.ts";
 import { type ResolvedRemote, resolveRemote } from "./remote-options.ts";
 import { givenMasterKey, openCipher } from "./store-key.ts";
+import { CheckpointSchedule } from "./checkpoint-schedule.ts";
 import {
   type ResolvedOptions,
   resolveOptions,
@@ -66,9 +65,6 @@ import {
 import { UploadFiles } from "./upload-files.ts";
 import { UploadService } from "./upload-service.ts";
 
-/** How long one slice of a checkpoint may take, in milliseconds: after a commit, and when the event loop is free. */
-const COMMIT_SLICE_MS = 0.5;
-const IDLE_SLICE_MS = 4;
 /** When a full disk or the like has kept an expired branch from being deleted. */
 const EXPIRY_RETRY_MS = 1000;
 
@@ -89,13 +85,9 @@ export class Engine implements PageStager {
   uploads: UploadService | null = null;
   #uploadFiles: UploadFiles | null = null;
   #phase: Phase = { name: "open" };
-  #retainedBytes = 0;
-  #checkpoint: Generator<void, CheckpointReport> | null = null;
-  #isStepping = false;
-  #isScheduled = false;
   /** No branch expires before this time. */
   #nextExpiryMs = 0;
-  readonly #progress: { nextHistorySegment: number };
+  readonly #checkpoints: CheckpointSchedule;
 
   private constructor(parts: {
     description: string;
@@ -114,7 +106,14 @@ export class Engine implements PageStager {
     this.#lock = parts.lock;
     this.#header = parts.header;
     this.#cipher = parts.cipher;
-    this.#progress = { nextHistorySegment: parts.nextHistorySegment };
+    this.#checkpoints = new CheckpointSchedule({
+      state: parts.state,
+      checkpointBytes: parts.options.checkpointBytes,
+      checkpointIntervalMs: parts.options.checkpointIntervalMs,
+      nextHistorySegment: parts.nextHistorySegment,
+      isOpen: () => this.#phase.name === "open",
+      onFailure: (cause) => this.#fail(cause),
+    });
     this.pipeline = new CommitPipeline({
       log: parts.state.log,
       now: parts.options.now,
@@ -317,23 +316,23 @@ export class Engine implements PageStager {
   /** Moves all commits so far out of the log; returns when done. */
   checkpoint(): void {
     this.assertWritable();
-    this.#runCheckpoint(Infinity); // one that runs already does not cover the newest commits
-    if (this.#hasWork()) {
-      this.#checkpoint = runCheckpoint(this.state, this.#progress);
-      this.#runCheckpoint(Infinity);
-    }
+    this.#checkpoints.run();
   }
 
   /** Like `checkpoint`, in slices between which the event loop runs. */
   async checkpointAsync(): Promise<void> {
     this.assertWritable();
-    const lsn = this.state.log.lastLsn;
-    while ((this.state.catalog.state()?.checkpointLsn ?? 0) < lsn) {
-      this.#checkpoint ??= runCheckpoint(this.state, this.#progress);
-      this.#runCheckpoint(IDLE_SLICE_MS);
-      await new Promise((resolve) => setImmediate(resolve));
-      this.assertWritable();
-    }
+    await this.#checkpoints.runAsync(() => this.assertWritable());
+  }
+
+  /**
+   * A step of background work on what checkpoints leave: none is under way meanwhile. Failing leaves the store failed. Reads wait
+   * for what is not local.
+   */
+  maintain<T>(step: () => T): T {
+    this.assertWritable();
+    this.#checkpoints.finish();
+    return this.#orFail(step);
   }
 
   /** New data is sealed with a new data key from now on, all keys are wrapped with the new master key. */
@@ -384,7 +383,7 @@ export class Engine implements PageStager {
         errors.push(error);
       }
     }
-    this.#checkpoint = null;
+    this.#checkpoints.stop();
     this.#phase = { name: "closed" };
     if (errors.length > 0) throw errors[0];
   }
@@ -417,75 +416,24 @@ export class Engine implements PageStager {
   }
 
   /** Chunks are not written any more after a failure, so nothing else is either. */
-  #orFail(write: () => void): void {
+  #orFail<T>(write: () => T): T {
     try {
-      waiting(write);
+      return waiting(write);
     } catch (error) {
       this.#fail(error);
       throw error;
     }
-  }
-
-  #hasWork(): boolean {
-    return this.state.log.lastLsn > (this.state.catalog.state()?.checkpointLsn ?? 0);
   }
 
   #onPublished(databaseIds: readonly number[], bytes: number): void {
-    for (const id of databaseIds) this.state.changedRefs.databases.add(id);
-    this.#retainedBytes += bytes;
+    const { changedRefs, refs } = this.state;
+    let timestampMs = 0;
+    for (const id of databaseIds) {
+      changedRefs.databases.add(id);
+      timestampMs = Math.max(timestampMs, refs.databases.get(id)?.row.lastTimestampMs ?? 0);
+    }
     this.uploads?.notify();
-    const { checkpointBytes } = this.options;
-    if (this.#checkpoint === null) {
-      if (this.#retainedBytes < checkpointBytes || this.#phase.name !== "open") return;
-      this.#checkpoint = runCheckpoint(this.state, this.#progress);
-      this.#retainedBytes = 0;
-      this.#schedule();
-      return;
-    }
-    // The commit is durable whatever becomes of the checkpoint; if that fails, the next write says so.
-    this.#tryCheckpoint(this.#retainedBytes > checkpointBytes ? Infinity : COMMIT_SLICE_MS);
-  }
-
-  #schedule(): void {
-    if (this.#isScheduled || this.#checkpoint === null) return;
-    this.#isScheduled = true;
-    setImmediate(() => {
-      this.#isScheduled = false;
-      if (this.#phase.name !== "open") return;
-      if (this.#tryCheckpoint(IDLE_SLICE_MS)) this.#schedule();
-    });
-  }
-
-  /** False: it failed, and with it the store. */
-  #tryCheckpoint(sliceMs: number): boolean {
-    try {
-      this.#runCheckpoint(sliceMs);
-      return true;
-    } catch {
-      return false;
-    }
-  }
-
-  /** Goes on with the running checkpoint for about this long. */
-  #runCheckpoint(sliceMs: number): void {
-    const checkpoint = this.#checkpoint;
-    if (checkpoint === null || this.#isStepping) return;
-    const until = performance.now() + sliceMs;
-    this.#isStepping = true;
-    try {
-      do {
-        if (waiting(() => checkpoint.next()).done === true) {
-          this.#checkpoint = null;
-          return;
-        }
-      } while (performance.now() < until);
-    } catch (error) {
-      this.#checkpoint = null;
-      this.#fail(error);
-      throw error;
-    } finally {
-      this.#isStepping = false;
-    }
+    this.#checkpoints.onCommitted(bytes, timestampMs);
   }
 }
 

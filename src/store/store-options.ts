@@ -31,6 +31,8 @@ export interface StoreOptions {
   readonly cacheBytesMax?: number;
   /** A checkpoint begins when commits hold this much memory, in bytes: 32 MiB by default. */
   readonly checkpointBytes?: number;
+  /** A checkpoint also begins when the oldest commit in the log is this old, in milliseconds: 1 hour by default. */
+  readonly checkpointIntervalMs?: number;
   /** A transaction with more changed pages than this, in bytes, moves them to chunks before it commits: 16 MiB. */
   readonly transactionBytesMax?: number;
   /** Size of a log segment in bytes, a multiple of 4096: 16 MiB by default. */
@@ -55,6 +57,7 @@ export interface ResolvedOptions {
   readonly compression: Compression | null;
   readonly cacheBytesMax: number;
   readonly checkpointBytes: number;
+  readonly checkpointIntervalMs: number;
   readonly transactionBytesMax: number;
   readonly logSegmentBytes: number;
   readonly chunkPages: number;
@@ -62,6 +65,7 @@ export interface ResolvedOptions {
 }
 
 const MIB = 1024 * 1024;
+const HOUR_MS = 3_600_000;
 const DURABILITIES: readonly string[] = ["full", "normal", "off", "remote"];
 
 /** Every option, so that the compiler misses none here. */
@@ -76,6 +80,7 @@ const OPTION_NAMES: Readonly<Record<keyof StoreOptions, true>> = {
   compression: true,
   cacheBytesMax: true,
   checkpointBytes: true,
+  checkpointIntervalMs: true,
   transactionBytesMax: true,
   logSegmentBytes: true,
   chunkPages: true,
@@ -113,6 +118,7 @@ export function resolveOptions(options: StoreOptions): ResolvedOptions {
     compression: compression ?? null,
     cacheBytesMax: bytes("cacheBytesMax", options.cacheBytesMax, 64 * MIB),
     checkpointBytes: bytes("checkpointBytes", options.checkpointBytes, 32 * MIB),
+    checkpointIntervalMs: checkInterval(options.checkpointIntervalMs),
     transactionBytesMax: bytes("transactionBytesMax", options.transactionBytesMax, 16 * MIB),
     logSegmentBytes: bytes("logSegmentBytes", options.logSegmentBytes, 16 * MIB),
     chunkPages,
@@ -127,6 +133,11 @@ function wholeMilliseconds(now: () => number): () => number {
     if (Number.isSafeInteger(timestampMs) && timestampMs >= 0) return timestampMs;
     throw new RangeError(`Option "now": ${timestampMs} is not a time in milliseconds since 1970`);
   };
+}
+
+function checkInterval(value: number = HOUR_MS): number {
+  if (Number.isSafeInteger(value) && value > 0) return value;
+  throw new RangeError(`Option "checkpointIntervalMs": ${value} is not a number of milliseconds`);
 }
 
 function bytes(name: string, value: number | undefined, fallback: number): number {
