@@ -118,26 +118,20 @@ class LevelFiles {
         offset += left;
         continue;
       }
-      const end = offset + FRAGMENT_HEADER_SIZE + view.getUint16(offset + 4, true);
-      const type = bytes[offset + 6]!;
-      const isWhole =
-        end - offset <= left &&
-        end <= bytes.length &&
-        type >= Fragment.whole &&
-        type <= Fragment.last &&
-        matchesMaskedCrc32c(view.getUint32(offset, true), bytes, offset + 6, end);
-      const begins = type === Fragment.whole || type === Fragment.first;
-      if (!isWhole || (begins ? parts !== null : parts === null && tornAt === null)) {
-        if (isWhole && begins)
-          throw this.damaged(name, `a record before byte ${offset} has no end`);
+      const fragment = fragmentAt(view, offset);
+      if (fragment === null) {
         tornAt ??= offset;
         parts = null;
-        // leveldb goes on with the next block.
-        offset += left;
+        // leveldb goes on with the next block. A record that begins before that shows that this one was whole once.
+        for (const blockEnd = offset + left; offset < blockEnd; offset++) {
+          if (fragmentAt(view, offset)?.begins === true) throw this.doesNotMatch(name, tornAt);
+        }
         continue;
       }
-      if (begins && tornAt !== null)
-        throw this.damaged(name, `the record at byte ${tornAt} does not match its checksum`);
+      const { type, end, begins } = fragment;
+      if (begins && tornAt !== null) throw this.doesNotMatch(name, tornAt);
+      if (begins === (parts !== null) && tornAt === null)
+        throw this.damaged(name, `the fragment at byte ${offset} does not follow the one before`);
       if (begins) parts = [];
       parts?.push(bytes.subarray(offset + FRAGMENT_HEADER_SIZE, end));
       if (parts !== null && (type === Fragment.whole || type === Fragment.last)) {
@@ -185,12 +179,35 @@ class LevelFiles {
     return readFileSync(this.storage, `${this.directory}/${name}`);
   }
 
+  private doesNotMatch(name: string, offset: number): StoreError {
+    return this.damaged(name, `the record at byte ${offset} does not match its checksum`);
+  }
+
   private damaged(name: string, what: string): StoreError {
     const path = `${this.directory}/${name}`;
     return new StoreError("CORRUPT_CATALOG", `Cannot open the catalog "${path}": ${what}`, {
       details: { path },
     });
   }
+}
+
+interface FragmentPlace {
+  readonly type: number;
+  readonly end: number;
+  /** Whether a record begins with it. */
+  readonly begins: boolean;
+}
+
+/** Null where no fragment is that fits its checksum. */
+function fragmentAt(view: DataView, offset: number): FragmentPlace | null {
+  const left = Math.min(BLOCK_SIZE - (offset % BLOCK_SIZE), view.byteLength - offset);
+  if (left < FRAGMENT_HEADER_SIZE) return null;
+  const end = offset + FRAGMENT_HEADER_SIZE + view.getUint16(offset + 4, true);
+  const type = view.getUint8(offset + 6);
+  if (end > offset + left || type < Fragment.whole || type > Fragment.last) return null;
+  const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+  if (!matchesMaskedCrc32c(view.getUint32(offset, true), bytes, offset + 6, end)) return null;
+  return { type, end, begins: type === Fragment.whole || type === Fragment.first };
 }
 
 interface Place {

@@ -1,20 +1,14 @@
-import { spawn } from "node:child_process";
 import fs from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, expect, test } from "vitest";
 
 import { InvariantError } from "../errors.ts";
 import { openNodeStorage } from "../storage/node-storage.ts";
 import { describeKeyValue } from "../testing/key-value-conformance.ts";
-import { Random } from "../testing/random.ts";
 import { SimulatedStorage } from "../testing/simulated-storage.ts";
 import { type KeyValueStore, WriteBatch } from "./key-value.ts";
 import { openLmdb } from "./lmdb-key-value.ts";
-
-const WRITER = fileURLToPath(new URL("../testing/catalog-writer-process.ts", import.meta.url));
 
 describeKeyValue("lmdb", () => {
   const directory = fs.mkdtempSync(join(tmpdir(), "bough-lmdb-"));
@@ -37,44 +31,6 @@ afterEach(() => {
 function open(): KeyValueStore {
   return openLmdb(openNodeStorage(directory), "catalog");
 }
-
-function textOf(store: KeyValueStore, key: string): string {
-  return Buffer.from(store.get(Buffer.from(key)) ?? []).toString();
-}
-
-/** Runs the writer, kills it after `milliseconds`, and returns the last batch that it acknowledged. */
-async function writeUntilKilled(first: number, milliseconds: number): Promise<number> {
-  const child = spawn(process.execPath, ["--import", "tsx", WRITER, directory, String(first)], {
-    stdio: ["ignore", "pipe", "inherit"],
-  });
-  let acknowledged = first - 1;
-  for await (const line of createInterface({ input: child.stdout })) {
-    if (acknowledged === first - 1) setTimeout(() => child.kill("SIGKILL"), milliseconds);
-    acknowledged = Number(line);
-  }
-  return acknowledged;
-}
-
-test("K1: killed at any moment, every acknowledged batch is there and every batch is whole", async () => {
-  const random = new Random(9);
-  let first = 1;
-  for (let round = 0; round < 6; round++) {
-    const acknowledged = await writeUntilKilled(first, random.integer(5, 150));
-    expect(acknowledged).toBeGreaterThanOrEqual(first);
-    const store = open();
-    const last = Number(textOf(store, "same0"));
-    expect(last).toBeGreaterThanOrEqual(acknowledged);
-    for (let key = 0; key < 20; key++) expect(textOf(store, `same${key}`)).toBe(String(last));
-    for (let number = 1; number <= last; number++) {
-      expect(store.get(Buffer.from(`own${number}`))?.byteLength, `batch ${number}`).toBe(
-        number % 5000,
-      );
-    }
-    expect(store.get(Buffer.from(`own${last + 1}`))).toBeUndefined();
-    store.close();
-    first = last + 1;
-  }
-});
 
 /** A catalog of several hundred pages, closed. */
 function writeSome(): void {
