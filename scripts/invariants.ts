@@ -13,6 +13,7 @@ const FOLDERS = [
   "log",
   "page",
   "branch",
+  "remote",
   "sqlite",
   "transaction",
   "checkpoint",

@@ -12,7 +12,8 @@
  * B4. Bodies are checked on their way: a put carries its CRC-64/NVME where the service can verify it, a get that comes short or
  *     does not match fails and is repeated. What was stored wrongly is found by the formats' own checksums.
  * B5. A failure that may pass is repeated within the call, with growing pauses and jitter, as long as its limits allow; then
- *     it is a StoreError, `retryable`. It ends at once when `signal` is aborted (the signal's reason is thrown).
+ *     it is a StoreError, `retryable`. It ends at once when `signal` is aborted: the signal's reason is thrown, as CANCELLED or
+ *     TIMEOUT where the platform made it up.
  */
 export interface ObjectStore {
   /** As the user named it: "s3://bucket/prefix", "file:///path". For messages; never holds credentials. */
@@ -41,7 +42,7 @@ export interface PutOptions extends RequestOptions {
 }
 
 export interface GetOptions extends RequestOptions {
-  /** Bytes. */
+  /** Bytes. The etag of a part may not do as a condition. */
   readonly range?: { readonly offset: number; readonly length: number };
 }
 

@@ -15,16 +15,18 @@ import { randomBytes } from "node:crypto";
 import type { Dirent } from "node:fs";
 import fs from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
 
 import { StoreError } from "../errors.ts";
 import { openNodeStorage } from "./node-storage.ts";
-import { acquireStoreLock, type StoreLock } from "./store-lock.ts";
+import { acquireStoreLock, LOCK_FILE, type StoreLock } from "./store-lock.ts";
 import { fromSystemError, systemErrorName } from "./system-error.ts";
 
 const WRITING = ".writing";
 const LOCK = `${WRITING}/lock`;
 const LEFTOVER_AGE_MS = 24 * 60 * 60 * 1000;
 const LOCK_PAUSE_MS = 5;
+const LOOKS_MAX = 50;
 /** A directory that others delete again and again while one is being written into it. */
 const ROUNDS_MAX = 100;
 const LINKS_UNSUPPORTED: ReadonlySet<string | null> = new Set([
@@ -294,7 +296,11 @@ export class ObjectDirectory {
       } catch (error) {
         if (!(error instanceof StoreError && error.code === "STORE_LOCKED")) throw error;
       }
-      await new Promise((resolvePause) => setTimeout(resolvePause, LOCK_PAUSE_MS));
+      // Trying costs a sync; looking does not. Now and then it must be tried: its holder may be dead.
+      for (let looks = 0; looks < LOOKS_MAX; looks++) {
+        await pause(LOCK_PAUSE_MS);
+        if ((await this.status(`${LOCK}/${LOCK_FILE}`)) === null) break;
+      }
       signal?.throwIfAborted();
     }
   }
