@@ -2,6 +2,7 @@
 export { openStore, openStoreAsync, Store } from "./store/store.ts";
 export { convertStore } from "./store/convert-store.ts";
 export { checkStore } from "./store/check-store.ts";
+export { repairStore } from "./store/repair-store.ts";
 export { Database } from "./store/database.ts";
 export { Branch } from "./store/branch.ts";
 export { StoreConnection } from "./store/store-connection.ts";
@@ -20,6 +21,8 @@ export type { ImportOptions, ImportResult } from "./store/import-file.ts";
 export type { ExportOptions, ExportResult } from "./store/export-file.ts";
 export type { StoreStatistics } from "./store/statistics.ts";
 export type { CheckOptions, CheckReport } from "./integrity/report.ts";
+export type { RepairSource } from "./integrity/repair-source.ts";
+export type { RepairOptions, RepairReport } from "./store/repair-store.ts";
 export type { StoreOptions } from "./store/store-options.ts";
 export type { ColumnDefinition, RunResult } from "./sqlite/statement.ts";
 export type { Backend } from "./catalog/backends.ts";

@@ -9,7 +9,7 @@
  */
 import type { Storage } from "../storage/storage.ts";
 import { directoryOf } from "../storage/whole-file.ts";
-import type { KeyValueStore } from "./key-value.ts";
+import type { KeyValueStore, WriteBatch } from "./key-value.ts";
 import { checkLevelFiles } from "./leveldb-files.ts";
 import { openLevel } from "./leveldb-key-value.ts";
 import { checkLmdbFile } from "./lmdb-file.ts";
@@ -29,8 +29,11 @@ const PATHS: Readonly<Record<Backend, string>> = {
 
 /** Opens the catalog, or makes an empty one. */
 export function openBackend(backend: Backend, storage: Storage): KeyValueStore {
+  return openAt(backend, storage, PATHS[backend]);
+}
+
+function openAt(backend: Backend, storage: Storage, path: string): KeyValueStore {
   storage.makeDirectorySync(CATALOG_DIRECTORY);
-  const path = PATHS[backend];
   switch (backend) {
     case "lmdb":
       return openLmdb(storage, path);
@@ -45,6 +48,43 @@ export function openBackend(backend: Backend, storage: Storage): KeyValueStore {
 export function checkCatalogFiles(backend: Backend, storage: Storage): void {
   if (backend === "lmdb") checkLmdbFile(storage, PATHS.lmdb);
   if (backend === "leveldb") checkLevelFiles(storage, PATHS.leveldb);
+}
+
+/**
+ * Puts a catalog with these entries in place of one that is not open. It is made beside the old one, so that what a crash
+ * leaves is the old one or the new one (leveldb, which has many files: or none, which is reported as damage).
+ */
+export function replaceCatalog(backend: Backend, storage: Storage, entries: WriteBatch): void {
+  const made = `${CATALOG_DIRECTORY}/replacement`;
+  const files = (): string[] =>
+    backend === "leveldb"
+      ? storage.listSync(made)
+      : storage.listSync(CATALOG_DIRECTORY).filter((name) => name.startsWith("replacement"));
+  const directory = backend === "leveldb" ? made : CATALOG_DIRECTORY;
+  for (const name of files()) storage.deleteSync(`${directory}/${name}`);
+  const store = openAt(backend, storage, made);
+  try {
+    store.commit(entries);
+  } finally {
+    store.close();
+  }
+  if (backend === "leveldb") {
+    deleteCatalog(backend, storage);
+    storage.makeDirectorySync(PATHS.leveldb);
+    // The file "CURRENT" makes the others count.
+    const names = files().sort((name) => (name === "CURRENT" ? 1 : -1));
+    for (const name of names) storage.renameSync(`${made}/${name}`, `${PATHS.leveldb}/${name}`);
+    storage.syncDirectorySync(PATHS.leveldb);
+    return;
+  }
+  storage.renameSync(made, PATHS[backend]);
+  for (const name of files()) storage.deleteSync(`${CATALOG_DIRECTORY}/${name}`);
+  storage.syncDirectorySync(CATALOG_DIRECTORY);
+}
+
+/** The files of a catalog, by their paths in the store. */
+export function catalogFiles(backend: Backend, storage: Storage): string[] {
+  return ownedPaths(backend, storage);
 }
 
 /** Whether the backend has any file there. */

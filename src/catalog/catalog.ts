@@ -368,6 +368,15 @@ export class CatalogBatch {
     this.#put(idKey(Table.chunk, id), writer.bytes);
   }
 
+  /** A row as it is stored, with its check: for repairs. */
+  putStored(key: Uint8Array, sealed: Uint8Array): void {
+    this.#batch.put(Uint8Array.from(key), Uint8Array.from(sealed));
+  }
+
+  deleteStored(key: Uint8Array): void {
+    this.#batch.delete(Uint8Array.from(key));
+  }
+
   deleteNode(id: Uint8Array): void {
     this.#batch.delete(idKey(Table.node, id));
   }

@@ -120,6 +120,8 @@ class PageChain {
 
   /** Throws CORRUPT_HISTORY when the change does not apply, CORRUPT_* when the page below cannot be read. */
   apply({ timeline, page, version, kind, payload }: HistoryEntry): void {
+    // The row of the checkpoint that the segment belongs to is damaged, and reported: nothing says what is below.
+    if (!this.#starts.has(timeline)) return;
     if (timeline !== this.#timeline || page !== this.#pageNumber) {
       this.#timeline = timeline;
       this.#pageNumber = page;

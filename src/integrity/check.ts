@@ -21,12 +21,18 @@ import { range, RevisionIndex, type RootUse } from "./revision-index.ts";
 
 const NODES_PER_TURN = 16;
 
+/** What a repair needs to know beside the problems. */
+export interface CheckedParts {
+  /** Where chunks are, or were, that the log names and the catalog does not know whole, by id. */
+  readonly places: ReadonlyMap<string, ChunkPlace>;
+}
+
 /** `isOpen`: the parts are those of an open store; otherwise nothing has been loaded into them. */
 export async function checkParts(
   parts: StoreParts,
   findings: Findings,
   options: CheckOptions & { readonly isOpen: boolean },
-): Promise<void> {
+): Promise<CheckedParts> {
   const onProgress = (progress: CheckProgress): void => options.onProgress?.(progress);
   const deep = options.deep ?? false;
   const contents = await scanRows(parts, findings, onProgress);
@@ -69,6 +75,7 @@ export async function checkParts(
     );
     await nextTurn();
   }
+  return { places: log.places };
 }
 
 interface CheckRun {

@@ -5,14 +5,15 @@
 import { checkCatalogFiles, openBackend } from "../catalog/backends.ts";
 import { Catalog } from "../catalog/catalog.ts";
 import { checkPacks } from "../integrity/check-chunks.ts";
-import { checkParts } from "../integrity/check.ts";
+import { type CheckedParts, checkParts } from "../integrity/check.ts";
 import { type CheckOptions, type CheckReport, Findings } from "../integrity/report.ts";
 import type { KeyValueStore } from "../catalog/key-value.ts";
+import type { StoreParts } from "../checkpoint/store-state.ts";
 import { StoreError } from "../errors.ts";
 import { PACK_DIRECTORY } from "../page/pack-format.ts";
 import { openNodeStorage } from "../storage/node-storage.ts";
 import type { Storage } from "../storage/storage.ts";
-import { acquireStoreLock } from "../storage/store-lock.ts";
+import { acquireStoreLock, type StoreLock } from "../storage/store-lock.ts";
 import { checkHeads } from "./check-heads.ts";
 import { makeParts } from "./engine.ts";
 import { openStore } from "./store.ts";
@@ -26,52 +27,62 @@ export async function checkStore(
 ): Promise<CheckReport> {
   const storage = options.storage ?? openNodeStorage(path);
   const findings = new Findings();
-  const isReadable = await checkFiles(storage, findings, { ...options, path });
+  const lock = lockStore(storage, path);
+  let isReadable: boolean;
+  try {
+    isReadable = await checkFiles(storage, findings, options);
+  } finally {
+    lock.release();
+  }
   if (isReadable && options.deep === true) await checkBySql(path, findings, options);
   return findings.report();
 }
 
-/** False when too little is whole for the store to open. */
-async function checkFiles(
-  storage: Storage,
-  findings: Findings,
-  options: StoreOptions & CheckOptions & { readonly path: string },
-): Promise<boolean> {
-  const { path } = options;
+/** Throws STORE_NOT_FOUND, STORE_LOCKED. */
+export function lockStore(storage: Storage, path: string): StoreLock {
   const names = storage.listSync("");
   const isStore = names.includes(HEADER_FILE) || names.includes(PACK_DIRECTORY);
   if (!isStore) throw storeNotFound(path);
-  const lock = acquireStoreLock(storage, { description: path });
-  try {
-    const header = damageTo(findings, "header", () => {
-      if (names.includes(HEADER_FILE)) return readHeader(storage);
-      throw new StoreError("CORRUPT_HEADER", `Cannot read "${HEADER_FILE}": it is missing`);
-    });
-    if (header === null) return false;
-    const master = header.encryption === null ? null : givenMasterKey(options);
-    const cipher = openCipher(header, master, options);
-    const backend = openCatalog(storage, header, findings);
-    if (backend === null) {
-      checkPacks(storage, header.storeId, findings);
-      return false;
-    }
-    try {
-      const catalog = new Catalog(backend);
-      const resolved = resolveOptions(options);
-      const parts = makeParts({ storage, storeId: header.storeId, cipher, resolved, catalog });
-      try {
-        await checkParts(parts, findings, { ...options, isOpen: false });
-      } finally {
-        parts.history.close();
-        parts.chunks.close();
-      }
-    } finally {
-      backend.close();
-    }
-    return true;
-  } finally {
-    lock.release();
+  return acquireStoreLock(storage, { description: path });
+}
+
+/**
+ * False when too little is whole for the store to open. The caller holds the lock. `then` is called with what was checked before
+ * it is closed again.
+ */
+export async function checkFiles(
+  storage: Storage,
+  findings: Findings,
+  options: StoreOptions & CheckOptions,
+  then?: (parts: StoreParts, checked: CheckedParts) => Promise<void>,
+): Promise<boolean> {
+  const header = damageTo(findings, "header", () => {
+    if (storage.existsSync(HEADER_FILE)) return readHeader(storage);
+    throw new StoreError("CORRUPT_HEADER", `Cannot read "${HEADER_FILE}": it is missing`);
+  });
+  if (header === null) return false;
+  const master = header.encryption === null ? null : givenMasterKey(options);
+  const cipher = openCipher(header, master, options);
+  const backend = openCatalog(storage, header, findings);
+  if (backend === null) {
+    checkPacks(storage, header.storeId, findings);
+    return false;
   }
+  try {
+    const catalog = new Catalog(backend);
+    const resolved = resolveOptions(options);
+    const parts = makeParts({ storage, storeId: header.storeId, cipher, resolved, catalog });
+    try {
+      const checked = await checkParts(parts, findings, { ...options, isOpen: false });
+      await then?.(parts, checked);
+    } finally {
+      parts.history.close();
+      parts.chunks.close();
+    }
+  } finally {
+    backend.close();
+  }
+  return true;
 }
 
 /** Null when there is none to read; never makes one. */
@@ -103,7 +114,8 @@ function damageTo<T>(findings: Findings, kind: "header" | "catalog", read: () =>
 /** The disk or the rights around the store: opening it writes, looking at it does not. */
 const NO_DAMAGE: ReadonlySet<string> = new Set(["DISK_FULL", "PERMISSION", "STORE_LOCKED"]);
 
-async function checkBySql(
+/** The last part of a deep check; nobody has the store open. */
+export async function checkBySql(
   path: string,
   findings: Findings,
   options: StoreOptions & CheckOptions,
