@@ -5,7 +5,7 @@
  * I2. Entries are counted where they are read (each run has what its footer says) and where they have gone.
  */
 import { invariant, StoreError } from "../errors.ts";
-import { type FetchOptions, NotLocalError } from "../storage/not-local.ts";
+import { NotLocalError, type PendingFetch } from "../storage/not-local.ts";
 import { compareKeys, KEY_SIZE_MAX } from "./key-order.ts";
 import {
   type KeyValueEntry,
@@ -26,7 +26,7 @@ export interface LoadProgress {
   readonly entriesPut: number;
 }
 
-export interface LoadOptions extends FetchOptions {
+export interface LoadOptions {
   /** What a batch takes at most, about. */
   readonly batchBytes?: number;
 }
@@ -40,13 +40,13 @@ const ALL: RangeOptions = {
 
 /**
  * Puts all entries of `runs`, from old to new, into `target`, which is empty and not a recording one. Yields after each
- * batch.
+ * batch, and what must be fetched before the next step.
  */
-export async function* loadRuns(
+export function* loadRuns(
   runs: readonly RunReader[],
   target: KeyValueStore,
   options: LoadOptions = {},
-): AsyncGenerator<LoadProgress, LoadProgress> {
+): Generator<LoadProgress | PendingFetch, LoadProgress> {
   for (const { key } of target.range({ ...ALL, limit: 1 }))
     invariant(false, `an empty catalog to load into: it has 0x${Buffer.from(key).toString("hex")}`);
   const { batchBytes = BATCH_BYTES_DEFAULT } = options;
@@ -69,7 +69,7 @@ export async function* loadRuns(
       entry = merge.next();
     } catch (error) {
       if (!(error instanceof NotLocalError)) throw error;
-      await error.pending.fetch(options);
+      yield error.pending;
       continue;
     }
     if (entry === null) break;

@@ -29,8 +29,8 @@ export function* positionAfter(
 ): RemoteProcedure<{ readonly position: LogPosition | null; readonly lsn: number }> {
   const state = source.catalogState();
   if (manifest !== null && manifest.manifest.checkpointLsn > source.lastLsn) throw isOlder();
-  const stored = manifest?.manifest.mark;
-  if (stored !== undefined) {
+  const stored = manifest?.manifest.mark ?? null;
+  if (stored !== null) {
     const isBehind = state === null || state.mark.sequence < stored.sequence;
     const isOther = state?.mark.sequence === stored.sequence && state.mark.nonce !== stored.nonce;
     if (isBehind || isOther) throw isOlder();

@@ -59,7 +59,8 @@ export interface Manifest {
   /** The contents of the file store.json. */
   readonly header: string;
   readonly checkpointLsn: number;
-  readonly mark: StoredMark;
+  /** Null before the first checkpoint: the log is all there is. */
+  readonly mark: StoredMark | null;
   /** Oldest first; the first one is the base. */
   readonly runs: readonly StoredRun[];
   /** The first slice that is needed after the checkpoint. */

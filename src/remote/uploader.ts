@@ -101,12 +101,14 @@ export class Uploader {
   /** Brings up the log as far as it is durable here. */
   *uploadLog(): RemoteProcedure<void> {
     yield* this.#connect();
+    yield* this.#putFirstManifest();
     yield* this.#uploadSlices();
   }
 
   /** Brings up everything. */
   *uploadAll(): RemoteProcedure<void> {
     yield* this.#connect();
+    yield* this.#putFirstManifest();
     yield* this.#uploadSlices();
     yield* this.#uploadCheckpoint();
     yield* this.#uploadSlices();
@@ -180,6 +182,13 @@ export class Uploader {
     if (stored === null || stored.manifest.writer.epoch !== writer.epoch)
       throw this.#fence(stored?.manifest.writer ?? { name: "somebody else", epoch: 0 });
     this.#confirmedMs = now;
+  }
+
+  /** Without one nobody could read the slices. */
+  *#putFirstManifest(): RemoteProcedure<void> {
+    if (this.#stored !== null) return;
+    if (this.#options.source.catalogState() !== null) yield* this.#uploadCheckpoint();
+    else yield* this.#putManifest(this.#nextManifest([], [], { mark: null, checkpointLsn: 0 }));
   }
 
   *#uploadSlices(): RemoteProcedure<void> {

@@ -16,6 +16,7 @@ import {
 } from "../branch/refs.ts";
 import { deleteOtherCatalogs, openBackend } from "../catalog/backends.ts";
 import type { Claim } from "../remote/claim.ts";
+import type { RemoteClient } from "../remote/remote-client.ts";
 import { Catalog } from "../catalog/catalog.ts";
 import { RecordingKeyValueStore } from "../catalog/recording-key-value.ts";
 import type { BranchRow } from "../catalog/rows.ts";
@@ -38,6 +39,8 @@ import { ChunkStore } from "../page/chunk-store.ts";
 import { PageMap } from "../page/page-map.ts";
 import { PendingPages } from "../page/page-writer.ts";
 import { WriteBarrier } from "../page/write-barrier.ts";
+import { type BeginOptions, GarbageCollector } from "../retention/garbage-collector.ts";
+import type { GarbageCycle, GarbageReport } from "../retention/garbage-cycle.ts";
 import { openNodeStorage } from "../storage/node-storage.ts";
 import { waiting } from "../storage/not-local.ts";
 import type { Storage } from "../storage/storage.ts";
@@ -53,6 +56,8 @@ import {
   type StoreHeader,
   writeHeader,
 } from "./store-header.ts";
+import { openLazyStorage } from "./lazy-store.ts";
+import { readRemoteObjects } from "./remote-objects.ts";
 import { type ResolvedRemote, resolveRemote } from "./remote-options.ts";
 import { givenMasterKey, openCipher } from "./store-key.ts";
 import { CheckpointSchedule } from "./checkpoint-schedule.ts";
@@ -78,12 +83,15 @@ export class Engine implements PageStager {
   readonly options: ResolvedOptions;
   readonly state: StoreState;
   readonly pipeline: CommitPipeline;
+  readonly collector: GarbageCollector;
   readonly #lock: StoreLock;
   #header: StoreHeader;
   readonly #cipher: CurrentCipher | null;
   /** Null when the store is not uploaded. */
   uploads: UploadService | null = null;
   #uploadFiles: UploadFiles | null = null;
+  /** To be closed in the reverse order. */
+  readonly #opened: readonly { close(): void }[];
   #phase: Phase = { name: "open" };
   /** No branch expires before this time. */
   #nextExpiryMs = 0;
@@ -97,6 +105,8 @@ export class Engine implements PageStager {
     cipher: CurrentCipher | null;
     backend: RecordingKeyValueStore;
     claim: Claim | null;
+    remote: OpenRemote | null;
+    opened: readonly { close(): void }[];
     state: StoreState;
     nextHistorySegment: number;
   }) {
@@ -113,6 +123,16 @@ export class Engine implements PageStager {
       nextHistorySegment: parts.nextHistorySegment,
       isOpen: () => this.#phase.name === "open",
       onFailure: (cause) => this.#fail(cause),
+      background: {
+        needsTime: () => this.collector.needsTime,
+        run: (sliceMs) => this.#tryCollect(sliceMs),
+        checkpointed: () => this.collector.checkpointed(),
+      },
+    });
+    this.collector = new GarbageCollector({
+      state: parts.state,
+      nextHistorySegment: () => this.#checkpoints.nextHistorySegment,
+      ratio: parts.options.gcRatio,
     });
     this.pipeline = new CommitPipeline({
       log: parts.state.log,
@@ -125,13 +145,15 @@ export class Engine implements PageStager {
       },
       barrier: parts.state.barrier,
     });
-    this.#openUploads(parts.backend, parts.claim);
+    this.#opened = parts.opened;
+    if (parts.remote !== null) this.#openUploads(parts.backend, parts.remote, parts.claim);
   }
 
   /** `claim`: of the place in object storage that the directory was filled from. */
   static open(path: string, options: StoreOptions, claim: Claim | null = null): Engine {
     let resolved = resolveOptions(options);
-    const storage = options.storage ?? openNodeStorage(path);
+    const local = options.storage ?? openNodeStorage(path);
+    let storage = local;
     const description = options.storage?.description ?? path;
     prepareDirectory(storage, description, resolved.create);
     const lock = acquireStoreLock(storage, { description });
@@ -152,6 +174,15 @@ export class Engine implements PageStager {
         writeHeader(storage, header);
       }
       header = withRemote(header, resolved.remote, storage);
+      const remote = openRemote(header, resolved);
+      if (remote !== null) opened.push(remote.client);
+      const objects = remote === null ? null : readRemoteObjects(local);
+      if (remote !== null && objects !== null) {
+        const cacheBytesMax = resolved.diskCacheBytesMax;
+        const lazy = openLazyStorage(local, remote.client, { objects, cacheBytesMax });
+        opened.push(lazy);
+        ({ storage } = lazy);
+      }
       resolved = { ...resolved, compression: resolved.compression ?? header.compression ?? null };
       const cipher = openCipher(header, master, options);
       deleteOtherCatalogs(header.backend, storage);
@@ -179,6 +210,8 @@ export class Engine implements PageStager {
         cipher,
         backend,
         claim,
+        remote,
+        opened,
         state: { ...parts, log },
         nextHistorySegment: Math.max(
           stored?.nextHistorySegment ?? 1,
@@ -222,21 +255,22 @@ export class Engine implements PageStager {
   /** G3 in upload-service.ts. */
   fenced: StoreError | null = null;
 
-  #openUploads(catalog: RecordingKeyValueStore, claim: Claim | null): void {
-    const { remote } = this.#header;
-    if (remote === undefined) return;
-    const options = this.options.remote ?? resolveRemote(remote.url);
+  #openUploads(
+    catalog: RecordingKeyValueStore,
+    { client, options, replica }: OpenRemote,
+    claim: Claim | null,
+  ): void {
     const files = new UploadFiles({
       state: this.state,
       catalog,
-      replica: remote.replica,
+      replica,
       header: () => headerText(this.#header),
       now: this.options.now,
     });
     this.#uploadFiles = files;
     catalog.listener = files;
     this.uploads = new UploadService({
-      client: options.connect(),
+      client,
       files,
       options,
       writerName: `process ${process.pid} on "${hostname()}"`,
@@ -335,6 +369,32 @@ export class Engine implements PageStager {
     return this.#orFail(step);
   }
 
+  /** Begins a cycle of garbage collection; `collect` goes on with it. A checkpoint that runs is ended first. */
+  beginCollection(options: BeginOptions): GarbageCycle {
+    this.assertWritable();
+    this.#checkpoints.finish();
+    return this.collector.begin(options);
+  }
+
+  /** The report when the cycle is done. Damage that it meets ends it, and nothing else; a failed write fails the store. */
+  collect(sliceMs: number): GarbageReport | null {
+    try {
+      return waiting(() => this.collector.step(sliceMs));
+    } catch (error) {
+      if (!(error instanceof StoreError && error.code.startsWith("CORRUPT"))) this.#fail(error);
+      throw error;
+    }
+  }
+
+  /** Of a cycle that nobody waits for. */
+  #tryCollect(sliceMs: number): void {
+    try {
+      this.collect(sliceMs);
+    } catch {
+      // What is damaged the next read reports, or a check; a store that failed says so at the next write.
+    }
+  }
+
   /** New data is sealed with a new data key from now on, all keys are wrapped with the new master key. */
   rotateKey(key: Uint8Array | string): void {
     this.assertWritable();
@@ -368,11 +428,11 @@ export class Engine implements PageStager {
       () => {
         if (this.#phase.name === "open") this.#checkpointAtClose();
       },
+      () => this.collector.abandon(),
       () => this.#uploadAtClose(),
       () => this.state.log.closeSync(),
       () => this.state.history.close(),
-      () => this.state.chunks.close(),
-      () => this.state.catalog.store.close(),
+      ...this.#opened.toReversed().map((part) => () => part.close()),
       () => this.#lock.release(),
     ];
     const errors: unknown[] = [];
@@ -435,6 +495,19 @@ export class Engine implements PageStager {
     this.uploads?.notify();
     this.#checkpoints.onCommitted(bytes, timestampMs);
   }
+}
+
+interface OpenRemote {
+  readonly client: RemoteClient;
+  readonly options: ResolvedRemote;
+  readonly replica: string;
+}
+
+/** Null when the store is not uploaded. Nothing is asked yet. */
+function openRemote({ remote }: StoreHeader, resolved: ResolvedOptions): OpenRemote | null {
+  if (remote === undefined) return null;
+  const options = resolved.remote ?? resolveRemote(remote.url);
+  return { client: options.connect(), options, replica: remote.replica };
 }
 
 /** The header with what was asked for, written if it is new. */

@@ -1,7 +1,6 @@
 /** Where a store uploads to, and how it waits. */
 import type { ObjectStoreOptions } from "../remote/open-object-store.ts";
 import { RemoteClient } from "../remote/remote-client.ts";
-import type { RemoteAccess } from "../remote/remote-steps.ts";
 
 export interface RemoteOptions extends ObjectStoreOptions {
   /** "s3://bucket/prefix" or "file:///path". Recorded in the store; the other options are not. */
@@ -13,13 +12,13 @@ export interface RemoteOptions extends ObjectStoreOptions {
   /** Objects that are not needed any more stay this long for readers elsewhere, in milliseconds: an hour. */
   readonly graceMs?: number;
   /** Instead of what the URL names: for tests. */
-  readonly client?: RemoteAccess;
+  readonly client?: RemoteClient;
 }
 
 export interface ResolvedRemote {
   readonly url: string;
   /** Opens nothing before its first request. */
-  readonly connect: () => RemoteAccess;
+  readonly connect: () => RemoteClient;
   readonly flushIntervalMs: number;
   readonly timeoutMs: number;
   readonly graceMs: number;

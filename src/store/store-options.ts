@@ -22,6 +22,8 @@ export interface StoreOptions {
   readonly durability?: Durability | "remote";
   /** Where the store uploads to, now and, as far as the URL goes, whenever it is opened; null ends that. */
   readonly remote?: string | RemoteOptions | null;
+  /** Of a store that is in object storage: what is kept of it on disk, in bytes; 1 GiB by default. */
+  readonly diskCacheBytesMax?: number;
   /**
    * Of new chunks and history: "lz4", "zstd", "zstd:1" to "zstd:22" (needs Node 22.15 or newer to write) or "none". A new
    * store records it. Default: what the store has recorded, else lz4. See `Store.setCompression`.
@@ -39,6 +41,10 @@ export interface StoreOptions {
   readonly logSegmentBytes?: number;
   /** Pages in a chunk, 1 to 64: 64 by default. */
   readonly chunkPages?: number;
+  /** Whether garbage is collected by itself, in the background: "auto" by default. */
+  readonly gc?: "auto" | "off";
+  /** With gc "auto": how much is written before a cycle begins, as a share of what is stored; 0.5 by default. */
+  readonly gcRatio?: number;
   /** The clock, in milliseconds since 1970. */
   readonly now?: () => number;
   /** Instead of a directory: for tests on a simulated disk. */
@@ -51,6 +57,7 @@ export interface ResolvedOptions {
   readonly durability: Durability;
   /** Commits return when object storage has them. */
   readonly isRemoteDurable: boolean;
+  readonly diskCacheBytesMax: number;
   /** Undefined: what the store has recorded. */
   readonly remote: ResolvedRemote | null | undefined;
   /** Null: what the store has recorded. */
@@ -61,6 +68,8 @@ export interface ResolvedOptions {
   readonly transactionBytesMax: number;
   readonly logSegmentBytes: number;
   readonly chunkPages: number;
+  /** Null: garbage is collected only on request. */
+  readonly gcRatio: number | null;
   readonly now: () => number;
 }
 
@@ -77,6 +86,7 @@ const OPTION_NAMES: Readonly<Record<keyof StoreOptions, true>> = {
   environment: true,
   durability: true,
   remote: true,
+  diskCacheBytesMax: true,
   compression: true,
   cacheBytesMax: true,
   checkpointBytes: true,
@@ -84,6 +94,8 @@ const OPTION_NAMES: Readonly<Record<keyof StoreOptions, true>> = {
   transactionBytesMax: true,
   logSegmentBytes: true,
   chunkPages: true,
+  gc: true,
+  gcRatio: true,
   now: true,
   storage: true,
 };
@@ -106,6 +118,10 @@ export function resolveOptions(options: StoreOptions): ResolvedOptions {
   requireOneOf("backend", backend, BACKENDS);
   requireOneOf("durability", durability, DURABILITIES);
   if (compression !== undefined) requireCompression('Option "compression"', compression);
+  const { gc = "auto", gcRatio = 0.5 } = options;
+  requireOneOf("gc", gc, ["auto", "off"]);
+  if (!(gcRatio > 0 && gcRatio <= 10))
+    throw new RangeError(`Option "gcRatio": ${gcRatio} is not above 0 and at most 10`);
   const chunkPages = options.chunkPages ?? CHUNK_SLOTS_MAX;
   if (!Number.isInteger(chunkPages) || chunkPages < 1 || chunkPages > CHUNK_SLOTS_MAX)
     throw new RangeError(`Option "chunkPages": ${chunkPages} is not from 1 to ${CHUNK_SLOTS_MAX}`);
@@ -114,6 +130,7 @@ export function resolveOptions(options: StoreOptions): ResolvedOptions {
     backend,
     durability: durability === "remote" ? "full" : durability,
     isRemoteDurable: durability === "remote",
+    diskCacheBytesMax: bytes("diskCacheBytesMax", options.diskCacheBytesMax, 1024 * MIB),
     remote: options.remote == null ? options.remote : resolveRemote(options.remote),
     compression: compression ?? null,
     cacheBytesMax: bytes("cacheBytesMax", options.cacheBytesMax, 64 * MIB),
@@ -122,6 +139,7 @@ export function resolveOptions(options: StoreOptions): ResolvedOptions {
     transactionBytesMax: bytes("transactionBytesMax", options.transactionBytesMax, 16 * MIB),
     logSegmentBytes: bytes("logSegmentBytes", options.logSegmentBytes, 16 * MIB),
     chunkPages,
+    gcRatio: gc === "off" ? null : gcRatio,
     now: options.now === undefined ? Date.now : wholeMilliseconds(options.now),
   };
 }

@@ -139,7 +139,6 @@ export class UploadService {
   close(): void {
     this.#isClosed = true;
     this.#stop();
-    this.#client.close();
   }
 
   #isCheckpointDue(): boolean {

@@ -1,0 +1,34 @@
+/** The storage of a store that has part of its files in object storage only. */
+import { BlockCache } from "../remote/block-cache.ts";
+import { type LazyObjects, LazyStorage } from "../remote/lazy-storage.ts";
+import type { RemoteClient } from "../remote/remote-client.ts";
+import { openNodeStorage } from "../storage/node-storage.ts";
+import type { Storage } from "../storage/storage.ts";
+
+/** Blocks of objects, in a directory of the store's own. */
+const CACHE_DIRECTORY = "cache";
+
+export interface LazyStoreStorage {
+  readonly storage: LazyStorage;
+  close(): void;
+}
+
+export function openLazyStorage(
+  local: Storage,
+  client: RemoteClient,
+  options: { readonly objects: LazyObjects; readonly cacheBytesMax: number },
+): LazyStoreStorage {
+  local.makeDirectorySync(CACHE_DIRECTORY);
+  const cache = new BlockCache(openNodeStorage(`${local.directory}/${CACHE_DIRECTORY}`), {
+    bytesMax: options.cacheBytesMax,
+  });
+  const { objects } = options;
+  const storage = new LazyStorage({ local, source: client, cache, objects });
+  return {
+    storage,
+    close() {
+      storage.close();
+      cache.close();
+    },
+  };
+}
