@@ -91,7 +91,8 @@ export class BlockFiles {
       this.store(directory, id, bytes);
     } catch (error) {
       if (!(error instanceof StoreError)) throw error;
-      this.writeAgainAtMs = this.nowMs() + WRITE_PAUSE_MS;
+      // A file that is not known here (a listing or a deletion has failed) just goes.
+      if (error.code !== "FILE_EXISTS") this.writeAgainAtMs = this.nowMs() + WRITE_PAUSE_MS;
       this.drop(id);
     }
   }

@@ -14,6 +14,8 @@ import { type LazyObjects, LazyStorage, type LazyStorageOptions } from "./lazy-s
 import { RemoteClient } from "./remote-client.ts";
 
 const KIB = 1024;
+const SEED = Number(process.env["BOUGH_TEST_SEED"] ?? 0);
+const ROUNDS = process.env["BOUGH_TEST_LONG"] === "1" ? 300 : 12;
 /** Of other blocks than those that a test fetches first. */
 const NO_READ_AHEAD = { readAheadBytesMax: 0 };
 
@@ -365,14 +367,16 @@ describe("ahead of readers", () => {
     const reading = readFetching(() => read(file, 8 * BLOCK_SIZE, 10));
     await control.reached("requests", 3);
     expect(control.get("requests")).toBe(3);
-    control.failNext(2);
     control.release();
     await reading;
-    for (let block = 0; block < 10; block++) {
+    control.failNext(1);
+    storage.prefetch("a", [{ offset: 15 * BLOCK_SIZE, length: 1 }]);
+    await control.fallen("failures", 0);
+    for (let block = 0; block < 20; block++) {
       const page = await readFetching(() => read(file, block * BLOCK_SIZE, 10));
       expect(page.equals(bytes.subarray(block * BLOCK_SIZE, block * BLOCK_SIZE + 10))).toBe(true);
     }
-  }, 10_000);
+  });
 });
 
 describe("the cache under a storage", () => {
@@ -421,5 +425,82 @@ describe("the cache under a storage", () => {
     storage.dropCached("a", { offset: BLOCK_SIZE + 5, length: 1 });
     await readFetching(() => read(file, 0, bytes.byteLength));
     expect(control.get("bytes")).toBe(4 * BLOCK_SIZE);
+  });
+});
+
+describe("under faults", () => {
+  test("model: random reads of random files equal the true bytes, whatever fails on the way", async () => {
+    for (let seed = 1; seed <= ROUNDS; seed++) {
+      await readAtRandom(new Random(seed + SEED), `seed ${seed + SEED}`);
+    }
+  });
+
+  async function readAtRandom(dice: Random, label: string): Promise<void> {
+    const { objects, storage, cache } = open({
+      bytesMax: dice.integer(0, 12) * BLOCK_SIZE,
+      memoryBytesMax: dice.integer(0, 6) * BLOCK_SIZE,
+      readAheadBytesMax: dice.integer(0, 8) * BLOCK_SIZE,
+      prefetchBytesMax: dice.integer(1, 8) * BLOCK_SIZE,
+    });
+    const files = Array.from({ length: 3 }, (_, number) => {
+      const path = `f${number}`;
+      const bytes = objects.add(path, dice.bytes(dice.integer(1, 12 * BLOCK_SIZE)));
+      return { path, bytes, file: storage.openFileSync(path, { mode: "read" }) };
+    });
+    let succeeded = 0;
+    let failed = 0;
+    const readOne = async (): Promise<void> => {
+      const { path, bytes, file } = dice.pick(files);
+      const offset = dice.integer(0, bytes.byteLength);
+      const length = dice.integer(0, dice.chance(0.2) ? bytes.byteLength : 8192);
+      const isWaiting = dice.chance(0.4);
+      const limits = dice.chance(0.2) ? { timeoutMs: dice.integer(0, 3) } : {};
+      if (dice.chance(0.1)) control.failNext(dice.integer(1, 2));
+      if (dice.chance(0.1)) control.truncateNext(1);
+      if (dice.chance(0.005)) control.dieNext();
+      if (dice.chance(0.1)) storage.prefetch(path, [{ offset, length }]);
+      if (dice.chance(0.1)) storage.dropCached(path, { offset, length });
+      try {
+        const get = (): Buffer => read(file, offset, length);
+        const result = isWaiting ? readWaiting(get, limits) : await readFetching(get, limits);
+        expect(result.equals(bytes.subarray(offset, offset + length)), label).toBe(true);
+        succeeded++;
+      } catch (error) {
+        expect(error, label).toMatchObject({
+          code: expect.stringMatching(/^(REMOTE_UNAVAILABLE|TIMEOUT|CORRUPT_REMOTE)$/),
+        });
+        failed++;
+      }
+    };
+    for (let batch = 0; batch < 12; batch++) {
+      await Promise.all(Array.from({ length: dice.integer(1, 8) }, readOne));
+    }
+    expect(succeeded, label).toBeGreaterThan(failed);
+    for (const counter of ["failures", "truncations", "deaths"] as const) control.set(counter, 0);
+    for (const { bytes, file } of files) {
+      const whole = await readFetching(() => read(file, 0, bytes.byteLength));
+      expect(whole.equals(bytes), label).toBe(true);
+    }
+    cache.close();
+  }
+
+  test("the worker killed with many waiting: all fail, whoever repeats has the bytes", async () => {
+    const { objects, storage } = open(NO_READ_AHEAD);
+    const bytes = objects.add("a", random.bytes(10 * BLOCK_SIZE));
+    const file = storage.openFileSync("a", { mode: "read" });
+    control.hold();
+    const pendings = Array.from({ length: 10 }, (_, block) =>
+      pendingOf(() => read(file, block * BLOCK_SIZE, 10)),
+    );
+    const outcomes = Promise.allSettled(pendings.map((pending) => pending.fetch()));
+    await control.reached("requests", 10);
+    control.dieNext();
+    control.release();
+    const rejected = (await outcomes).filter(({ status }) => status === "rejected");
+    expect(rejected.length).toBeGreaterThan(0);
+    for (const outcome of rejected) {
+      expect(outcome).toMatchObject({ reason: { code: "REMOTE_UNAVAILABLE", retryable: true } });
+    }
+    expect(readWaiting(() => read(file, 0, bytes.byteLength)).equals(bytes)).toBe(true);
   });
 });

@@ -76,6 +76,11 @@ export class ObjectStoreControl {
     return Atomics.add(this.counters, COUNTERS[counter], value);
   }
 
+  /** Resolves once the counter is down to `value`. */
+  async fallen(counter: keyof typeof COUNTERS, value: number): Promise<void> {
+    while (this.get(counter) > value) await turn();
+  }
+
   /** Resolves once the counter has reached `value`. */
   async reached(counter: keyof typeof COUNTERS, value: number): Promise<void> {
     while (this.get(counter) < value) await turn();
