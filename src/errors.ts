@@ -9,6 +9,7 @@ export type StoreErrorCode =
   | "STORE_LOCKED"
   | "STORE_CLOSED"
   | "STORE_FAILED"
+  | "STORE_BUSY"
   | "STORE_IS_FILE"
   | "STORE_FORMAT"
   | "KEY_REQUIRED"

@@ -103,6 +103,16 @@ export class HistoryFiles {
     return reader;
   }
 
+  /** Of the file, in bytes. */
+  size(segment: number): number {
+    const file = openHistoryFile(this.#options.storage, segment);
+    try {
+      return file.sizeSync();
+    } finally {
+      file.closeSync();
+    }
+  }
+
   /** Deletes the file of a segment that nothing names and nobody reads. Returns its size. */
   remove(segment: number): number {
     const known = this.#open.get(segment);

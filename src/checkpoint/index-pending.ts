@@ -36,6 +36,17 @@ export async function indexPendingPages(parts: StoreParts): Promise<void> {
   }
 }
 
+/** All at once: for garbage collection, which frees what the catalog knows and nobody needs. */
+export function settlePending(parts: StoreParts): void {
+  const { pending, chunks, catalog } = parts;
+  if (pending.chunks.size === 0 && pending.pages.size === 0) return;
+  chunks.syncSync();
+  const batch = new CatalogBatch();
+  putPending(parts, batch);
+  batch.commit(catalog.store);
+  pending.clear();
+}
+
 /** For a batch that is committed in the same turn: the chunks are durable, and `pending` is cleared after it. */
 export function putPending(parts: StoreParts, batch: CatalogBatch): void {
   for (const key of parts.pending.chunks.keys()) putChunk(parts, batch, key);

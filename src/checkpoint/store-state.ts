@@ -72,6 +72,7 @@ export function viewContext(parts: StoreParts, pageSize: number): ViewContext {
   return {
     pageSize,
     readChunkPage: (reference) => parts.chunks.readPage(reference, pageSize),
+    holders: parts.holders,
   };
 }
 

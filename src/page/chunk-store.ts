@@ -75,6 +75,11 @@ export class ChunkStore {
     return this.#writer.nextPackNumber;
   }
 
+  /** Bytes of all chunks written since the store was opened. */
+  get appendedBytes(): number {
+    return this.#writer.appendedBytes;
+  }
+
   /** Writes a chunk without making it durable; see Q2. */
   append(chunk: EncodedChunk): ChunkLocation {
     return this.#writer.append(chunk);

@@ -53,6 +53,7 @@ export class PackWriter {
   #hasNewName = false;
   #writable: WritablePack | null = null;
   #nextPackNumber: number;
+  #appendedBytes = 0;
   #failure: unknown = null;
   #closed = false;
 
@@ -79,6 +80,11 @@ export class PackWriter {
   /** The number that the next new pack gets. */
   get nextPackNumber(): number {
     return this.#nextPackNumber;
+  }
+
+  /** Bytes of all chunks since it was opened. */
+  get appendedBytes(): number {
+    return this.#appendedBytes;
   }
 
   /** Writes a chunk without making it durable; see Q2. */
@@ -123,6 +129,7 @@ export class PackWriter {
     }
     const location = { pack: pack.number, offset: pack.end, length };
     pack.end = alignUp(pack.end + length);
+    this.#appendedBytes += length;
     this.#dirty.add(pack);
     return { pack, location };
   }

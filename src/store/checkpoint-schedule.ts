@@ -16,8 +16,20 @@ import { waiting } from "../storage/not-local.ts";
 /** How long one slice of a checkpoint may take, in milliseconds: after a commit, and when the event loop is free. */
 const COMMIT_SLICE_MS = 0.5;
 const IDLE_SLICE_MS = 4;
+/** The same for background work, which is in no hurry. */
+const BACKGROUND_COMMIT_SLICE_MS = 0.2;
+const BACKGROUND_IDLE_SLICE_MS = 1;
 /** What a timer can wait for. */
 const TIMER_MS_MAX = 2 ** 31 - 1;
+
+/** What gets time between queries while no checkpoint is under way. */
+export interface BackgroundWork {
+  readonly needsTime: () => boolean;
+  /** Goes on for about so long; never throws. */
+  readonly run: (sliceMs: number) => void;
+  /** A checkpoint has ended. True: there is work now. */
+  readonly checkpointed: () => boolean;
+}
 
 export interface CheckpointScheduleOptions {
   readonly state: StoreState;
@@ -27,6 +39,7 @@ export interface CheckpointScheduleOptions {
   /** False: nothing new begins. */
   readonly isOpen: () => boolean;
   readonly onFailure: (cause: unknown) => void;
+  readonly background: BackgroundWork;
 }
 
 export class CheckpointSchedule {
@@ -46,6 +59,10 @@ export class CheckpointSchedule {
     this.#progress = { nextHistorySegment: options.nextHistorySegment };
   }
 
+  get nextHistorySegment(): number {
+    return this.#progress.nextHistorySegment;
+  }
+
   /** A commit was published that holds so much memory. */
   onCommitted(bytes: number, timestampMs: number): void {
     const { checkpointBytes, checkpointIntervalMs, isOpen } = this.#options;
@@ -54,8 +71,10 @@ export class CheckpointSchedule {
       if (!isOpen()) return;
       this.#oldestMs ??= timestampMs;
       const isOld = timestampMs - this.#oldestMs >= checkpointIntervalMs;
-      if (this.#retainedBytes < checkpointBytes && !isOld) this.#startTimer();
-      else this.#begin();
+      if (this.#retainedBytes < checkpointBytes && !isOld) {
+        this.#startTimer();
+        this.#runBackground(BACKGROUND_COMMIT_SLICE_MS);
+      } else this.#begin();
       return;
     }
     // The commit is durable whatever becomes of the checkpoint; if that fails, the next write says so.
@@ -122,13 +141,21 @@ export class CheckpointSchedule {
   }
 
   #schedule(): void {
-    if (this.#isScheduled || this.#running === null) return;
+    if (this.#isScheduled) return;
+    if (this.#running === null && !this.#options.background.needsTime()) return;
     this.#isScheduled = true;
     setImmediate(() => {
       this.#isScheduled = false;
       if (!this.#options.isOpen()) return;
-      if (this.#try(IDLE_SLICE_MS)) this.#schedule();
+      if (this.#running === null) this.#runBackground(BACKGROUND_IDLE_SLICE_MS);
+      else if (!this.#try(IDLE_SLICE_MS)) return;
+      this.#schedule();
     });
+  }
+
+  #runBackground(sliceMs: number): void {
+    const { background } = this.#options;
+    if (background.needsTime()) background.run(sliceMs);
   }
 
   /** False: it failed, and with it the store. */
@@ -151,6 +178,7 @@ export class CheckpointSchedule {
       do {
         if (waiting(() => running.next()).done === true) {
           this.#running = null;
+          if (this.#options.background.checkpointed()) this.#schedule();
           return;
         }
       } while (performance.now() < until);

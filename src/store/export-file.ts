@@ -65,7 +65,8 @@ export async function exportSnapshot(
   const file = storage.openFileSync(temporary, { mode: "create" });
   try {
     try {
-      await writePages(snapshot, file, options);
+      const release = snapshot.hold();
+      await writePages(snapshot, file, options).finally(release);
       await file.sync();
     } finally {
       file.closeSync();

@@ -7,6 +7,7 @@ import { StoreError } from "../errors.ts";
 import { checkParts } from "../integrity/check.ts";
 import { type CheckOptions, type CheckReport, Findings } from "../integrity/report.ts";
 import { waiting } from "../storage/not-local.ts";
+import type { GarbageReport } from "../retention/garbage-cycle.ts";
 import { SqliteRuntime } from "../sqlite/runtime.ts";
 import { checkHeads } from "./check-heads.ts";
 import type { Compression } from "./compression-option.ts";
@@ -19,6 +20,12 @@ import {
   refuseInsideStore,
 } from "./export-file.ts";
 import { importFile, type ImportOptions, type ImportResult } from "./import-file.ts";
+import {
+  collectGarbage,
+  collectGarbageAsync,
+  type GarbageAsyncOptions,
+  type GarbageOptions,
+} from "./garbage.ts";
 import { headOf, openDatabaseNamed, resolveRevision } from "./resolve-revision.ts";
 import { type ConnectOptions, Session } from "./session.ts";
 import { storeStatistics, type StoreStatistics } from "./statistics.ts";
@@ -171,9 +178,22 @@ export class Store {
   async check(options: CheckOptions = {}): Promise<CheckReport> {
     this.#engine.assertOpen();
     const findings = new Findings();
+    using _ = this.#engine.collector.hold();
     await checkParts(this.#engine.state, findings, { ...options, isOpen: true });
     if (options.deep === true) await checkHeads(this, findings, options);
     return findings.report();
+  }
+
+  /** Frees what no branch, tag or kept version leads to any more; returns when done. See docs/garbage-collection.md. */
+  gc(options: GarbageOptions = {}): GarbageReport {
+    this.#engine.assertOpen();
+    return collectGarbage(this.#engine, options);
+  }
+
+  /** The twin of `gc` for callers that await: the event loop goes on meanwhile. */
+  async gcAsync(options: GarbageAsyncOptions = {}): Promise<GarbageReport> {
+    this.#engine.assertOpen();
+    return await collectGarbageAsync(this.#engine, options);
   }
 
   /** Moves every commit so far from the log into chunks. Happens by itself; for tests and before a copy. */

@@ -7,6 +7,7 @@ import { Random } from "../testing/random.ts";
 import { PageBuffers } from "./page-buffers.ts";
 import { Frame, FrameKind, Layer } from "./page-versions.ts";
 import { emptySource, lockPageNumber, type PageSource, Snapshot, View } from "./snapshot.ts";
+import type { PageHolder } from "./tracer.ts";
 
 const PAGE_SIZE = 512;
 const chunk = new ChunkHandles().intern(new Uint8Array(16));
@@ -46,6 +47,7 @@ function chunkPage(slot: number): Uint8Array {
 const base: PageSource = { ...emptySource, page: basePage, cachedPage: () => null };
 const context = {
   pageSize: PAGE_SIZE,
+  holders: new Set<PageHolder>(),
   readChunkPage: ({ slot }: { slot: number }): Uint8Array => chunkPage(slot),
 };
 const floor = { version: 0, pageCount: 3, timestampMs: 0 };

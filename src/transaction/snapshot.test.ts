@@ -2,6 +2,7 @@ import { expect, test } from "vitest";
 import { Frame, Layer } from "./page-versions.ts";
 import { PageBuffers } from "./page-buffers.ts";
 import { type BoundLayer, emptySource, Snapshot, View } from "./snapshot.ts";
+import type { PageHolder } from "./tracer.ts";
 
 const PAGE_SIZE = 512;
 
@@ -12,6 +13,7 @@ function page(fill: number): Uint8Array {
 function viewOf(layers: readonly BoundLayer[]): View {
   const context = {
     pageSize: PAGE_SIZE,
+    holders: new Set<PageHolder>(),
     readChunkPage: (): Uint8Array => {
       throw new Error("There are no chunks here");
     },

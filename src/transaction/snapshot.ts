@@ -11,7 +11,7 @@
 import type { ChunkReference } from "../page/chunk-handle.ts";
 import { EMPTY_ROOT, type PageMapRoot } from "../page/page-map.ts";
 import type { Layer } from "./page-versions.ts";
-import type { Tracer } from "./tracer.ts";
+import type { PageHolder, Tracer } from "./tracer.ts";
 
 /** Pages of a fixed state. */
 export interface PageSource {
@@ -35,6 +35,8 @@ export interface BoundLayer {
 export interface ViewContext {
   readonly pageSize: number;
   readChunkPage(reference: ChunkReference): Uint8Array;
+  /** Who reads for longer than a turn, and so keeps what it reads from garbage collection. */
+  readonly holders: Set<PageHolder>;
 }
 
 /** A commit without its pages. */
@@ -173,6 +175,14 @@ export class Snapshot {
   /** The page, valid only until the caller gives control to anything that commits. */
   peek(pageNumber: number): Uint8Array {
     return this.view.peek(pageNumber, this.version);
+  }
+
+  /** Keeps what the snapshot reads from garbage collection until the function that is returned is called. */
+  hold(): () => void {
+    const { holders } = this.view.context;
+    const holder: PageHolder = { trace: (tracer) => this.view.trace(tracer) };
+    holders.add(holder);
+    return () => void holders.delete(holder);
   }
 
   /** This snapshot as the base of a view. */
