@@ -5,20 +5,19 @@
  */
 import { startRadosgw } from "../src/testing/radosgw.ts";
 
-const server = await startRadosgw();
+const interrupted = new AbortController();
+process.on("SIGINT", () => interrupted.abort());
+process.on("SIGTERM", () => interrupted.abort());
+// Whoever started this with a pipe has ended, in whatever way.
+if (!process.stdin.isTTY) process.stdin.on("end", () => interrupted.abort()).resume();
+
+const server = await startRadosgw(interrupted.signal);
 const { endpoint, accessKeyId, secretAccessKey } = server;
 const url = new URL(endpoint);
 url.username = accessKeyId;
 url.password = secretAccessKey;
 process.stdout.write(`BOUGH_TEST_S3=${url.href}\n`);
 
-let stopping = false;
-function stop(): void {
-  if (stopping) return;
-  stopping = true;
-  void server.stop().then(() => process.exit(0));
-}
-process.on("SIGINT", stop);
-process.on("SIGTERM", stop);
-// Whoever started this with a pipe has ended, in whatever way.
-if (!process.stdin.isTTY) process.stdin.on("end", stop).resume();
+const stop = (): void => void server.stop().then(() => process.exit(0));
+if (interrupted.signal.aborted) stop();
+else interrupted.signal.addEventListener("abort", stop);

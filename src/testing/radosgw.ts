@@ -61,11 +61,15 @@ async function install(): Promise<void> {
   await run("apt-get", [...wait, "install", "-y", "--no-install-recommends", ...PACKAGES], options);
 }
 
-/** Installs what is missing, where it may. Throws what stands in the way. */
-export async function startRadosgw(): Promise<Radosgw> {
-  const reason = await obstacle();
+/** Installs what is missing, where it may. Throws what stands in the way, and when `signal` is aborted. */
+export async function startRadosgw(signal: AbortSignal): Promise<Radosgw> {
+  const aborted = new Promise<string>((resolve) => {
+    signal.addEventListener("abort", () => resolve("it was interrupted"), { once: true });
+  });
+  // An installation is never broken off in the middle: it ends by itself.
+  const reason = await Promise.race([obstacle(), aborted]);
   if (reason !== null) throw new Error(`Cannot start radosgw: ${reason}`);
-  const cluster = new Cluster(await mkdtemp(join(tmpdir(), "bough-radosgw-")));
+  const cluster = new Cluster(await mkdtemp(join(tmpdir(), "bough-radosgw-")), signal);
   try {
     return await cluster.start();
   } catch (error) {
@@ -82,7 +86,8 @@ class Cluster {
   private ended: string | null = null;
   private readonly deadlineMs = Date.now() + START_MS_MAX;
 
-  constructor(directory: string) {
+  constructor(directory: string, signal: AbortSignal) {
+    signal.addEventListener("abort", () => (this.ended ??= "it was interrupted"), { once: true });
     this.directory = directory;
     this.configuration = join(directory, "ceph.conf");
   }
@@ -239,6 +244,7 @@ class Cluster {
   }
 
   private async call(program: string, parameters: readonly string[]): Promise<string> {
+    if (this.ended !== null) throw new Error(this.ended);
     const { stdout } = await run(program, ["-c", this.configuration, ...parameters], {
       timeout: Math.max(1, this.deadlineMs - Date.now()),
     });

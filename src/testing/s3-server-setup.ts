@@ -76,7 +76,7 @@ function start(report: (state: S3ServerState) => void): void {
   });
   child.once("error", (error) => once({ obstacle: error.message }));
   child.once("exit", () => {
-    const line = /^Error: (.*)$/m.exec(errors)?.[1] ?? errors.trim();
-    if (directory !== null) once({ obstacle: line });
+    const line = /^Error: ([^]*?)\n {4}at /m.exec(errors)?.[1] ?? errors;
+    if (directory !== null) once({ obstacle: line.trim().replaceAll(/\s*\n\s*/g, "; ") });
   });
 }
