@@ -6,6 +6,7 @@
  *
  * | table | key after the table byte             | value                                                        |
  * |-------|--------------------------------------|--------------------------------------------------------------|
+ * | 0x00  | -                                    | mark of the newest batch: recording-key-value.ts              |
  * | 0x01  | -                                    | store state, JSON: format version, checkpoint LSN, counters   |
  * | 0x02  | database u32                         | database row, JSON                                            |
  * | 0x03  | database u32, branch u32             | branch row, JSON                                              |

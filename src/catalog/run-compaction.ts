@@ -14,8 +14,9 @@ import type { StorageFile } from "../storage/storage.ts";
 import { compareKeys, KEY_SIZE_MAX, sortedOperations } from "./key-order.ts";
 import type { KeyValueStore, WriteBatch } from "./key-value.ts";
 import { decodeMark, MARK_KEY } from "./recording-key-value.ts";
-import { type CatalogMark, isSameMark, NO_MARK } from "./run-format.ts";
+import { type CatalogMark, NO_MARK } from "./run-format.ts";
 import { type MergedEntry, RunMerge, WHOLE_RUN } from "./run-merge.ts";
+import { checkRunsFollow } from "./run-order.ts";
 import type { RunReader } from "./run-reader.ts";
 import { type RunSize, RunWriter, type RunWriterOptions } from "./run-writer.ts";
 
@@ -74,7 +75,7 @@ export function* writeBaseRun(
 
 /**
  * Several runs that follow each other, from old to new, as one, into an empty file: a base when the first of them is one,
- * otherwise a run with their tombstones.
+ * otherwise a run with their tombstones. Throws CORRUPT_CATALOG when one of them does not follow the one before.
  */
 export function* mergeRuns(
   runs: readonly RunReader[],
@@ -84,11 +85,7 @@ export function* mergeRuns(
   const first = runs[0];
   const last = runs.at(-1);
   invariant(first !== undefined && last !== undefined, "runs to merge: there are none");
-  for (const [index, run] of runs.entries()) {
-    const before = runs[index - 1];
-    const follows = before === undefined || isSameMark(run.scope.previous, before.scope.mark);
-    invariant(follows, `runs to merge follow each other: "${run.path}" does not`);
-  }
+  checkRunsFollow(runs);
   const { isBase, previous, storeId } = first.scope;
   const scope = { storeId, isBase, previous, mark: last.scope.mark };
   const writer = new RunWriter(file, scope, options);

@@ -424,23 +424,29 @@ test("I1: after a crash at any operation of loading, a catalog with a mark is wh
   expect([...outcomes].sort()).toEqual(["nothing", "part", "whole"]);
 });
 
-test("R2: runs that do not follow each other are CORRUPT_CATALOG", () => {
+test("R2, H1, H2: runs that do not follow each other are CORRUPT_CATALOG", () => {
   const uploaded = new Uploaded();
   for (let count = 0; count < 4; count++)
     uploaded.catalog.commit(batchOf([[text("k"), text("v")]]));
   const { runs } = uploaded;
+  // The same numbers, of another catalog.
+  const other = new Uploaded();
+  for (let count = 0; count < 4; count++) other.catalog.commit(batchOf([[text("k"), text("v")]]));
   const corrupt = expect.objectContaining({ code: "CORRUPT_CATALOG" });
   for (const wrong of [
     runs.slice(1),
     [...runs.slice(0, 2), ...runs.slice(3)],
     [runs[0]!, runs[2]!, runs[1]!],
     [runs[0]!, runs[0]!],
-  ])
+    [...runs.slice(0, 3), other.runs[3]!],
+  ]) {
     expect(() => new RunsKeyValueStore(wrong)).toThrow(corrupt);
-  // The same numbers, of another catalog.
-  const other = new Uploaded();
-  for (let count = 0; count < 4; count++) other.catalog.commit(batchOf([[text("k"), text("v")]]));
-  expect(() => new RunsKeyValueStore([...runs.slice(0, 3), other.runs[3]!])).toThrow(corrupt);
+    const target = openMemoryKeyValue(new SimulatedStorage(), "catalog");
+    expect(() => loadRuns(wrong, target).next()).toThrow(corrupt);
+  }
+  const file = uploaded.storage.openFileSync("merged", { mode: "create" });
+  const gap = [runs[1]!, runs[3]!];
+  expect(() => mergeRuns(gap, file, { cipher: null }).next()).toThrow(corrupt);
   const store = new RunsKeyValueStore(runs);
   expect(() => store.replaceRuns(runs.slice(1))).toThrow(corrupt);
   expect(store.get(text("k"))).toEqual(text("v"));

@@ -2,20 +2,20 @@
  * A list of catalog runs as a key-value store that is only read: what another machine sees of the catalog in object storage.
  *
  * R1. Of a key that several runs have, the newest decides; a tombstone hides what is older.
- * R2. The list begins with a base, and each run follows the state that the one before it leaves (F3, marks compared).
+ * R2. The runs are whole and in order, as run-order.ts says.
  * R3. `replaceRuns` takes effect for calls that come after it; an iterator keeps the runs that it began with (K3).
  * R4. Where a read throws NotLocalError it has changed nothing. An iterator stays where it was: calling its `next` again
  *     after the fetch goes on, so that a long range takes no more memory than a short one.
  * R5. Who repeats a whole read instead gets to its end however small the cache is: from its second try on, the blocks of that read
- *     are held until it ends. Held blocks of reads that were given up are dropped from HELD_BYTES_MAX on, oldest first.
+ *     are held until it ends. Held blocks of reads that were left or given up are dropped from HELD_BYTES_MAX on, oldest first.
  */
 import { invariant, StoreError } from "../errors.ts";
 import { NotLocalError } from "../storage/not-local.ts";
 import { checkRange } from "./key-order.ts";
 import type { KeyValueEntry, KeyValueStore, RangeOptions } from "./key-value.ts";
 import type { RunBlock } from "./run-block.ts";
-import { corruptRun, isSameMark } from "./run-format.ts";
 import { type ReadRunBlock, RunMerge } from "./run-merge.ts";
+import { checkRunOrder } from "./run-order.ts";
 import type { RunReader } from "./run-reader.ts";
 
 const HELD_BYTES_MAX = 64 * 1024 * 1024;
@@ -97,7 +97,6 @@ export class RunsKeyValueStore implements KeyValueStore {
     let left = limit;
     const finish = (): IteratorReturnResult<undefined> => {
       left = 0;
-      this.#held.delete(name);
       return { done: true, value: undefined };
     };
     return {
@@ -109,7 +108,7 @@ export class RunsKeyValueStore implements KeyValueStore {
         try {
           while (left > 0) {
             const entry = merge.next();
-            if (entry === null) return finish();
+            if (entry === null) break;
             const { key, value } = entry;
             if (value === null) continue;
             left--;
@@ -119,8 +118,10 @@ export class RunsKeyValueStore implements KeyValueStore {
           if (error instanceof NotLocalError) this.#hold(name, held);
           throw error;
         }
+        this.#held.delete(name);
         return finish();
       },
+      // Perhaps because a read within the loop misses its bytes, and all is repeated: what is held stays so.
       return: finish,
     };
   }
@@ -186,21 +187,6 @@ function find(
     if (index < block.count && block.compareAt(index, key) === 0) return block.valueAt(index);
   }
   return null;
-}
-
-function checkRunOrder(runs: readonly RunReader[]): void {
-  let last: RunReader | null = null;
-  for (const reader of runs) {
-    const { isBase, previous } = reader.scope;
-    if (last === null ? !isBase : isBase || !isSameMark(previous, last.scope.mark)) {
-      const before =
-        last === null
-          ? "no run comes before it and it is not a base"
-          : `it follows batch ${previous.sequence}, the run before it, "${last.path}", ends with ${last.scope.mark.sequence}, or with another batch of that number`;
-      throw corruptRun(reader.path, 0, before);
-    }
-    last = reader;
-  }
 }
 
 function nameOfKey(key: Uint8Array): string {

@@ -16,6 +16,7 @@ import {
 import { MARK_KEY } from "./recording-key-value.ts";
 import { corruptRun } from "./run-format.ts";
 import { type MergedEntry, RunMerge, WHOLE_RUN } from "./run-merge.ts";
+import { checkRunOrder } from "./run-order.ts";
 import type { RunReader } from "./run-reader.ts";
 
 export interface LoadProgress {
@@ -39,7 +40,7 @@ const ALL: RangeOptions = {
 };
 
 /**
- * Puts all entries of `runs`, from old to new, into `target`, which is empty and not a recording one. Yields after each
+ * Puts all entries of `runs`, a whole catalog from old to new, into `target`, which is empty and not a recording one. Yields after each
  * batch, and what must be fetched before the next step.
  */
 export function* loadRuns(
@@ -47,6 +48,7 @@ export function* loadRuns(
   target: KeyValueStore,
   options: LoadOptions = {},
 ): Generator<LoadProgress | PendingFetch, LoadProgress> {
+  checkRunOrder(runs);
   for (const { key } of target.range({ ...ALL, limit: 1 }))
     invariant(false, `an empty catalog to load into: it has 0x${Buffer.from(key).toString("hex")}`);
   const { batchBytes = BATCH_BYTES_DEFAULT } = options;
