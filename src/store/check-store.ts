@@ -15,7 +15,7 @@ import { openNodeStorage } from "../storage/node-storage.ts";
 import type { Storage } from "../storage/storage.ts";
 import { acquireStoreLock, type StoreLock } from "../storage/store-lock.ts";
 import { checkHeads } from "./check-heads.ts";
-import { makeParts } from "./engine.ts";
+import { makeParts } from "./open-state.ts";
 import { openStore } from "./store.ts";
 import { HEADER_FILE, readHeader, type StoreHeader } from "./store-header.ts";
 import { givenMasterKey, openCipher } from "./store-key.ts";

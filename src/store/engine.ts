@@ -6,67 +6,29 @@
  * E1. Every change, of data or of names, is one log record, and visible only after the record is in the log.
  * E2. Checkpoints run when checkpoint-schedule.ts says.
  */
-import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
-import {
-  currentTimelineId,
-  emptyRefState,
-  livingBranches,
-  type RefChange,
-} from "../branch/refs.ts";
-import { deleteOtherCatalogs, openBackend } from "../catalog/backends.ts";
+import { currentTimelineId, livingBranches, type RefChange } from "../branch/refs.ts";
 import type { Claim } from "../remote/claim.ts";
-import type { RemoteClient } from "../remote/remote-client.ts";
-import { Catalog } from "../catalog/catalog.ts";
 import { RecordingKeyValueStore } from "../catalog/recording-key-value.ts";
 import type { BranchRow } from "../catalog/rows.ts";
-import { HistoryFiles } from "../checkpoint/history-files.ts";
-import { applyChange, applyRecord, loadCatalog } from "../checkpoint/recovery.ts";
-import {
-  ChangedRefs,
-  locateChunk,
-  newPageWriter,
-  type StoreParts,
-  type StoreState,
-} from "../checkpoint/store-state.ts";
+import { applyChange } from "../checkpoint/recovery.ts";
+import { newPageWriter, type StoreState } from "../checkpoint/store-state.ts";
 import type { CurrentCipher } from "../encryption/current-cipher.ts";
-import { KeyRing } from "../encryption/key-ring.ts";
 import { parseMasterKey } from "../encryption/master-key.ts";
 import { StoreError } from "../errors.ts";
-import { Log } from "../log/log.ts";
-import { ChunkHandles, type ChunkReference } from "../page/chunk-handle.ts";
-import { ChunkStore } from "../page/chunk-store.ts";
-import { PageMap } from "../page/page-map.ts";
-import { PendingPages } from "../page/page-writer.ts";
-import { WriteBarrier } from "../page/write-barrier.ts";
+import { type ChunkReference } from "../page/chunk-handle.ts";
 import { type BeginOptions, GarbageCollector } from "../retention/garbage-collector.ts";
 import type { GarbageCycle, GarbageReport } from "../retention/garbage-cycle.ts";
-import { openNodeStorage } from "../storage/node-storage.ts";
 import { waiting } from "../storage/not-local.ts";
-import type { Storage } from "../storage/storage.ts";
-import { acquireStoreLock, type StoreLock } from "../storage/store-lock.ts";
+import { type StoreLock } from "../storage/store-lock.ts";
 import { CommitPipeline } from "../transaction/commit-pipeline.ts";
 import { encodeRefChange, RecordKind } from "../transaction/commit-record.ts";
 import type { PageStager } from "../transaction/revision-file.ts";
 import { codecOf, type Compression, requireCompression } from "./compression-option.ts";
-import {
-  HEADER_FILE,
-  headerText,
-  readHeader,
-  type StoreHeader,
-  writeHeader,
-} from "./store-header.ts";
-import { openLazyStorage } from "./lazy-store.ts";
-import { readRemoteObjects } from "./remote-objects.ts";
-import { type ResolvedRemote, resolveRemote } from "./remote-options.ts";
-import { givenMasterKey, openCipher } from "./store-key.ts";
+import { headerText, type StoreHeader, writeHeader } from "./store-header.ts";
 import { CheckpointSchedule } from "./checkpoint-schedule.ts";
-import {
-  type ResolvedOptions,
-  resolveOptions,
-  storeNotFound,
-  type StoreOptions,
-} from "./store-options.ts";
+import { openDirectory, type OpenedStore, type OpenRemote } from "./open-directory.ts";
+import { type ResolvedOptions, type StoreOptions } from "./store-options.ts";
 import { UploadFiles } from "./upload-files.ts";
 import { UploadService } from "./upload-service.ts";
 
@@ -97,19 +59,8 @@ export class Engine implements PageStager {
   #nextExpiryMs = 0;
   readonly #checkpoints: CheckpointSchedule;
 
-  private constructor(parts: {
-    description: string;
-    options: ResolvedOptions;
-    lock: StoreLock;
-    header: StoreHeader;
-    cipher: CurrentCipher | null;
-    backend: RecordingKeyValueStore;
-    claim: Claim | null;
-    remote: OpenRemote | null;
-    opened: readonly { close(): void }[];
-    state: StoreState;
-    nextHistorySegment: number;
-  }) {
+  /** Takes over everything that was opened. */
+  constructor(parts: OpenedStore) {
     this.description = parts.description;
     this.options = parts.options;
     this.state = parts.state;
@@ -151,78 +102,7 @@ export class Engine implements PageStager {
 
   /** `claim`: of the place in object storage that the directory was filled from. */
   static open(path: string, options: StoreOptions, claim: Claim | null = null): Engine {
-    let resolved = resolveOptions(options);
-    const local = options.storage ?? openNodeStorage(path);
-    let storage = local;
-    const description = options.storage?.description ?? path;
-    prepareDirectory(storage, description, resolved.create);
-    const lock = acquireStoreLock(storage, { description });
-    const opened: { close(): void }[] = [];
-    try {
-      const master = givenMasterKey(options);
-      let header: StoreHeader;
-      // Asked under the lock: another process may have made the store meanwhile.
-      if (storage.listSync("").includes(HEADER_FILE)) header = readHeader(storage);
-      else {
-        header = {
-          storeId: Uint8Array.from(randomBytes(16)),
-          createdAt: new Date(resolved.now()).toISOString(),
-          backend: resolved.backend,
-          encryption: master === null ? null : KeyRing.create(master).toJSON(),
-          ...(resolved.compression === null ? {} : { compression: resolved.compression }),
-        };
-        writeHeader(storage, header);
-      }
-      header = withRemote(header, resolved.remote, storage);
-      const remote = openRemote(header, resolved);
-      if (remote !== null) opened.push(remote.client);
-      const objects = remote === null ? null : readRemoteObjects(local);
-      if (remote !== null && objects !== null) {
-        const cacheBytesMax = resolved.diskCacheBytesMax;
-        const lazy = openLazyStorage(local, remote.client, { objects, cacheBytesMax });
-        opened.push(lazy);
-        ({ storage } = lazy);
-      }
-      resolved = { ...resolved, compression: resolved.compression ?? header.compression ?? null };
-      const cipher = openCipher(header, master, options);
-      deleteOtherCatalogs(header.backend, storage);
-      const backend = new RecordingKeyValueStore(openBackend(header.backend, storage));
-      opened.push(backend);
-      const catalog = new Catalog(backend);
-      const parts = makeParts({ storage, storeId: header.storeId, cipher, resolved, catalog });
-      opened.push(parts.chunks);
-      const stored = catalog.state();
-      if (stored !== null) parts.refs.nextDatabaseId = stored.nextDatabaseId;
-      loadCatalog(parts);
-      const log = Log.open({
-        storage,
-        storeId: header.storeId,
-        cipher,
-        afterLsn: stored?.checkpointLsn ?? 0,
-        segmentSize: resolved.logSegmentBytes,
-        onRecord: (lsn, kind, payload) => applyRecord(parts, lsn, kind, payload),
-      });
-      return new Engine({
-        description,
-        options: resolved,
-        lock,
-        header,
-        cipher,
-        backend,
-        claim,
-        remote,
-        opened,
-        state: { ...parts, log },
-        nextHistorySegment: Math.max(
-          stored?.nextHistorySegment ?? 1,
-          parts.history.nextSegmentNumber(),
-        ),
-      });
-    } catch (error) {
-      for (const part of opened.reverse()) part.close();
-      lock.release();
-      throw error;
-    }
+    return new Engine(openDirectory(path, options, claim));
   }
 
   get isOpen(): boolean {
@@ -432,6 +312,7 @@ export class Engine implements PageStager {
       () => this.#uploadAtClose(),
       () => this.state.log.closeSync(),
       () => this.state.history.close(),
+      () => this.state.chunks.close(),
       ...this.#opened.toReversed().map((part) => () => part.close()),
       () => this.#lock.release(),
     ];
@@ -497,33 +378,6 @@ export class Engine implements PageStager {
   }
 }
 
-interface OpenRemote {
-  readonly client: RemoteClient;
-  readonly options: ResolvedRemote;
-  readonly replica: string;
-}
-
-/** Null when the store is not uploaded. Nothing is asked yet. */
-function openRemote({ remote }: StoreHeader, resolved: ResolvedOptions): OpenRemote | null {
-  if (remote === undefined) return null;
-  const options = resolved.remote ?? resolveRemote(remote.url);
-  return { client: options.connect(), options, replica: remote.replica };
-}
-
-/** The header with what was asked for, written if it is new. */
-function withRemote(
-  header: StoreHeader,
-  remote: ResolvedRemote | null | undefined,
-  storage: Storage,
-): StoreHeader {
-  if (remote === undefined || remote?.url === header.remote?.url) return header;
-  const { remote: _, ...rest } = header;
-  const replica = randomBytes(8).toString("hex");
-  const changed = remote === null ? rest : { ...rest, remote: { url: remote.url, replica } };
-  writeHeader(storage, changed);
-  return changed;
-}
-
 /** Throws when the store is not uploaded. */
 export function requireUploads({ uploads, description }: Engine): UploadService {
   if (uploads !== null) return uploads;
@@ -537,78 +391,4 @@ export function requireUploads({ uploads, description }: Engine): UploadService 
 function mayChangeExpiry(change: RefChange): boolean {
   if (change.type === "create-branch") return change.expiresAtMs !== null;
   return change.type.endsWith("-branch") && change.type !== "rename-branch";
-}
-
-/** Refuses what is no store; creates the directory of a new one when asked to. */
-function prepareDirectory(storage: Storage, description: string, create: boolean): void {
-  let names: string[];
-  try {
-    names = storage.listSync("");
-  } catch (cause) {
-    if (isFile(cause))
-      throw new StoreError(
-        "STORE_IS_FILE",
-        `Cannot open store "${description}": it is a file, a store is a directory; to bring a SQLite file in use "bough import"`,
-        { cause },
-      );
-    throw cause;
-  }
-  if (names.includes(HEADER_FILE)) return;
-  if (!create) throw storeNotFound(description);
-  // Another process may be making the store now, or have been killed while it did.
-  const foreign = names.filter((name) => !/^(?:lock(?:\..*)?|store\.json\..*)$/.test(name));
-  if (foreign.length > 0)
-    throw new StoreError(
-      "STORE_NOT_FOUND",
-      `Cannot open store "${description}": the directory holds other files, "${foreign[0]}" among them, and no "${HEADER_FILE}"`,
-    );
-  storage.makeDirectorySync("");
-}
-
-/** Whether the store's own path is a file, not a directory. */
-function isFile(error: unknown): boolean {
-  return error instanceof StoreError && error.details["systemCode"] === "ENOTDIR";
-}
-
-export function makeParts(given: {
-  storage: Storage;
-  storeId: Uint8Array;
-  cipher: CurrentCipher | null;
-  resolved: ResolvedOptions;
-  catalog: Catalog;
-}): StoreParts {
-  const { storage, storeId, cipher, resolved, catalog } = given;
-  const handles = new ChunkHandles();
-  const chunks = ChunkStore.open({
-    storage,
-    storeId,
-    cipher,
-    handles,
-    locate: (id) => locateChunk(parts, id),
-    cacheBytesMax: resolved.cacheBytesMax,
-  });
-  const pageMap = new PageMap({
-    source: { load: (id) => catalog.node(id) },
-    handles,
-    cipher,
-  });
-  const parts: StoreParts = {
-    storage,
-    storeId,
-    cipher,
-    codec: codecOf(resolved.compression ?? "lz4"),
-    chunkPages: resolved.chunkPages,
-    catalog,
-    handles,
-    chunks,
-    pageMap,
-    pending: new PendingPages(),
-    barrier: new WriteBarrier(),
-    holders: new Set(),
-    history: new HistoryFiles({ storage, storeId, cipher }),
-    refs: emptyRefState(),
-    databases: new Map(),
-    changedRefs: new ChangedRefs(),
-  };
-  return parts;
 }
