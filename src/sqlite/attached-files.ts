@@ -14,9 +14,13 @@ export function settleAttachedFiles(state: ConnectionState): void {
       },
     });
     for (const schema of schemas) {
-      runScript(state, `PRAGMA "${schema.replaceAll('"', '""')}".journal_mode=MEMORY`);
+      runScript(state, journalInMemory(schema));
     }
   } finally {
     state.internalPragma = false;
   }
+}
+
+export function journalInMemory(schema: string): string {
+  return `PRAGMA "${schema.replaceAll('"', '""')}".journal_mode=MEMORY`;
 }

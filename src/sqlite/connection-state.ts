@@ -39,6 +39,10 @@ export class ConnectionState {
   fetchTimeoutMs: number = Infinity;
   /** When that is over for the call that is running, as performance.now says; 0: it has not waited yet. */
   waitsUntil = 0;
+  /** Ends the waits of the call that is running. */
+  signal: AbortSignal | null = null;
+  /** The wait for which the call is suspended now. */
+  wait: AbortController | null = null;
 
   constructor(runtime: SqliteRuntime, owner: object) {
     this.runtime = runtime;

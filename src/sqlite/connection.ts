@@ -2,14 +2,15 @@
 import { settleAttachedFiles } from "./attached-files.ts";
 import { ConnectionState } from "./connection-state.ts";
 import { ConnectionStatus } from "./connection-status.ts";
+import { SQLITE_DBCONFIG_DEFENSIVE } from "./constants.ts";
 import {
-  SQLITE_DBCONFIG_DEFENSIVE,
-  SQLITE_DBCONFIG_ENABLE_FKEY,
-  SQLITE_OK,
-  SQLITE_OPEN_CREATE,
-  SQLITE_OPEN_READONLY,
-  SQLITE_OPEN_READWRITE,
-} from "./constants.ts";
+  applySettings,
+  closeDatabase,
+  opened,
+  openRequest,
+  setOption,
+  settingsScript,
+} from "./database-handle.ts";
 import { attachedOption, booleanOption, requireTimeout, toggled } from "./options.ts";
 import {
   registerAggregate,
@@ -24,7 +25,7 @@ import { copyDatabase, type BackupOptions, type BackupProgress } from "./backup.
 import type { SqliteRuntime } from "./runtime.ts";
 import { runScript } from "./script.ts";
 import { deserialize, serialize } from "./serialization.ts";
-import { resultCodeName, SqliteError } from "./sqlite-error.ts";
+import { SqliteError } from "./sqlite-error.ts";
 import { mayChangeSchemaInScript } from "./statement-cache.ts";
 import { Statement } from "./statement.ts";
 import { StatementState } from "./statement-state.ts";
@@ -62,13 +63,6 @@ export interface ConnectionOptions {
   /** The database's bytes, for a database in memory. */
   readonly bytes?: Uint8Array | null;
 }
-
-/** V8's longest string on 64-bit systems, the limit for a text or blob that better-sqlite3 sets too. */
-const LENGTH_MAX = 536_870_888;
-const SQLITE_LIMIT_LENGTH = 0;
-const SQLITE_LIMIT_SQL_LENGTH = 1;
-const PAGE_BYTES = 4096;
-const SETTINGS = "PRAGMA cache_size=-16000; PRAGMA temp_store=FILE";
 
 export class Connection {
   readonly name: string;
@@ -285,74 +279,28 @@ function expandedSql({ runtime }: ConnectionState, statement: number): string | 
 function openDatabase(state: ConnectionState, options: ConnectionOptions): void {
   const { runtime } = state;
   const { exports, heap } = runtime;
-  const flags =
-    options.readonly === true && !options.bytes
-      ? SQLITE_OPEN_READONLY
-      : SQLITE_OPEN_READWRITE | (options.fileMustExist === true ? 0 : SQLITE_OPEN_CREATE);
-  const name = heap.allocateText(options.name);
-  const vfsName = options.vfsName === undefined ? 0 : heap.allocateText(options.vfsName);
-  runtime.connections.add(state);
+  const request = openRequest(state, options);
   state.enter();
   try {
-    const code = exports.sqlite3_open_v2(name, heap.scratch, flags, vfsName);
-    state.pointer = heap.i32[heap.scratch >> 2]!;
-    if (code !== SQLITE_OK) {
-      throw state.pointer === 0
-        ? new SqliteError("out of memory", resultCodeName(code))
-        : state.failure();
-    }
+    const { name, out, flags, vfsName } = request;
+    opened(state, exports.sqlite3_open_v2(name, out, flags, vfsName), heap.i32[out >> 2]!);
   } catch (error) {
     if (isTrap(error)) throw runtime.fail(error);
     closeDatabase(state);
     throw error;
   } finally {
     state.leave();
-    if (state.status !== ConnectionStatus.failed) {
-      exports.sqlite3_free(name);
-      exports.sqlite3_free(vfsName);
-    }
+    request.release();
   }
 }
 
-function configure(
-  state: ConnectionState,
-  { timeout = 0, pageSize = PAGE_BYTES, synchronous = 2 }: ConnectionOptions,
-): void {
-  const { exports } = state.runtime;
-  exports.sqlite3_extended_result_codes(state.pointer, 1);
-  exports.sqlite3_busy_timeout(state.pointer, timeout);
-  exports.sqlite3_limit(state.pointer, SQLITE_LIMIT_LENGTH, LENGTH_MAX);
-  exports.sqlite3_limit(state.pointer, SQLITE_LIMIT_SQL_LENGTH, LENGTH_MAX);
-  setOption(state, SQLITE_DBCONFIG_ENABLE_FKEY, true);
-  setOption(state, SQLITE_DBCONFIG_DEFENSIVE, true);
+function configure(state: ConnectionState, options: ConnectionOptions): void {
+  applySettings(state, options);
   state.internalPragma = true;
   try {
-    const first = `PRAGMA page_size=${pageSize}; PRAGMA synchronous=${synchronous}`;
-    runScript(state, `${first}; ${SETTINGS}`);
+    runScript(state, settingsScript(options));
   } finally {
     state.internalPragma = false;
   }
   if (state.fileOpened) settleAttachedFiles(state);
-}
-
-function setOption({ runtime, pointer }: ConnectionState, option: number, enabled: boolean): void {
-  runtime.exports.sqlite3__wasm_db_config_ip(pointer, option, enabled ? 1 : 0, 0);
-}
-
-/** Finalizes what is left and closes. Never throws SQLite's errors: there is nothing left to do about them. */
-function closeDatabase(state: ConnectionState): void {
-  const { runtime, pointer } = state;
-  if (state.status !== ConnectionStatus.failed && pointer !== 0) {
-    state.enter();
-    try {
-      state.statements.finalizeAll();
-      runtime.exports.sqlite3_close_v2(pointer);
-    } catch (error) {
-      throw runtime.fail(error);
-    }
-  }
-  state.status = ConnectionStatus.closed;
-  state.pointer = 0;
-  runtime.connections.delete(state);
-  if (runtime.current === state) runtime.current = null;
 }

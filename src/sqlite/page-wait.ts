@@ -28,6 +28,34 @@ export function readWaitingFor<T>(
   }
 }
 
+/** The same while the call is suspended. The call's signal and `interrupt` end the wait. */
+export async function readFetchingFor<T>(
+  state: ConnectionState,
+  missing: NotLocalError,
+  read: () => T,
+): Promise<T> {
+  const wait = new AbortController();
+  const { signal } = state;
+  const onAbort = (): void => wait.abort(signal?.reason);
+  signal?.addEventListener("abort", onAbort);
+  state.wait = wait;
+  try {
+    for (let { pending } = missing; ;) {
+      signal?.throwIfAborted();
+      await pending.fetch({ ...limitsOf(state), signal: wait.signal });
+      try {
+        return read();
+      } catch (error) {
+        if (!(error instanceof NotLocalError)) throw error;
+        ({ pending } = error);
+      }
+    }
+  } finally {
+    state.wait = null;
+    signal?.removeEventListener("abort", onAbort);
+  }
+}
+
 /** What is left of the time that this call of the user may wait. */
 function limitsOf(state: ConnectionState | null): FetchOptions {
   const timeoutMs = state?.fetchTimeoutMs ?? Infinity;

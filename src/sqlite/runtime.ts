@@ -16,6 +16,7 @@ import { Heap } from "./heap.ts";
 import { findLayout, type RowLayout } from "./row-reader.ts";
 import { UserFunctions } from "./user-functions.ts";
 import { registerVfs } from "./vfs-bridge.ts";
+import { canSuspend } from "./suspension.ts";
 import type { Vfs } from "./vfs.ts";
 import { VirtualTables } from "./virtual-tables.ts";
 import type { SqliteExports } from "./wasm-exports.ts";
@@ -32,6 +33,8 @@ export interface SqliteRuntimeOptions {
   readonly temporaryDirectory?: string;
   /** Bound of SQLite's memory, page caches included; 2 GiB by default, which is the most there can be. */
   readonly memoryBytesMax?: number;
+  /** Calls can be suspended while a page is fetched, where the runtime has that; then for one connection at a time. */
+  readonly suspends?: boolean;
   /** False: read every value through SQLite's public interface (L1 in row-reader.ts). */
   readonly readRowsInPlace?: boolean;
 }
@@ -53,6 +56,9 @@ export class SqliteRuntime {
   /** Where SQLite keeps rows; null: unknown, see row-reader.ts. */
   readonly layout: RowLayout | null;
   current: ConnectionState | null = null;
+  readonly suspends: boolean;
+  /** A call is running that may be suspended: see suspension.ts. */
+  isSuspendable = false;
   readonly connections: Set<ConnectionState> = new Set();
   /** Journal files that SQLite opened, in memory: none but those of VACUUM INTO. */
   journalsOpened = 0;
@@ -65,6 +71,7 @@ export class SqliteRuntime {
     const { vfs, now, temporaryDirectory, readRowsInPlace = true } = options;
     this.now = now ?? Date.now;
     this.temporaryDirectory = temporaryDirectory ?? null;
+    this.suspends = canSuspend && (options.suspends ?? false);
     const instance = instantiateSqlite({
       now: this.now,
       onGrow: () => this.heap.refresh(),
@@ -78,7 +85,7 @@ export class SqliteRuntime {
     if (code !== SQLITE_OK)
       throw new StoreError("STORE_FAILED", `Cannot start SQLite: result code ${code}`);
     this.heap.attach(instance);
-    this.freeFunction = this.#addToTable([exports.sqlite3_free]);
+    this.freeFunction = this.addFunctions([exports.sqlite3_free]);
     this.run = fuseRun(instance);
     this.#removeFileSystems();
     registerVfs(this, { name: DEFAULT_VFS, vfs, makeDefault: true });
@@ -98,7 +105,7 @@ export class SqliteRuntime {
   addCallbacks(
     callbacks: readonly { readonly signature: string; readonly callback: WasmCallback }[],
   ): number {
-    return this.#addToTable(wrapCallbacks(callbacks));
+    return this.addFunctions(wrapCallbacks(callbacks));
   }
 
   /** Finalizes the statement after `holder` was collected. */
@@ -141,7 +148,8 @@ export class SqliteRuntime {
     );
   }
 
-  #addToTable(functions: readonly WasmFunction[]): number {
+  /** The same for functions that WebAssembly made. */
+  addFunctions(functions: readonly WasmFunction[]): number {
     const table = this.exports.__indirect_function_table;
     const first = table.grow(functions.length);
     for (const [index, target] of functions.entries()) table.set(first + index, target);

@@ -4,6 +4,7 @@ import { ConnectionStatus } from "./connection-status.ts";
 import { SQLITE_OK, SQLITE_ROW } from "./constants.ts";
 import { isBlank } from "./sql-tail.ts";
 import { readValue, type SqliteValue } from "./row-reader.ts";
+import type { SqliteRuntime } from "./runtime.ts";
 import { isTrap } from "./trap.ts";
 
 export interface ScriptOptions {
@@ -54,7 +55,7 @@ function runFirst(state: ConnectionState, text: number, options: ScriptOptions):
     try {
       options.onStatement?.(statement);
       while (exports.sqlite3_step(statement) === SQLITE_ROW) {
-        if (options.onRow !== undefined) options.onRow(readRow(state, statement));
+        if (options.onRow !== undefined) options.onRow(readRow(state.runtime, statement));
       }
     } catch (error) {
       if (!isTrap(error)) exports.sqlite3_finalize(statement);
@@ -73,7 +74,8 @@ function runFirst(state: ConnectionState, text: number, options: ScriptOptions):
   }
 }
 
-function readRow({ runtime }: ConnectionState, statement: number): SqliteValue[] {
+/** The current row of a statement. */
+export function readRow(runtime: SqliteRuntime, statement: number): SqliteValue[] {
   const { exports } = runtime;
   const row: SqliteValue[] = [];
   for (let index = 0; index < exports.sqlite3_column_count(statement); index++) {

@@ -66,11 +66,21 @@ export class StatementCache {
 
   /** A handle that nobody uses. Throws what better-sqlite3's prepare throws. */
   acquire(sql: string): StatementHandle {
+    return (
+      this.find(sql) ?? this.add(sql, prepareStatement(this.#state, sql, SQLITE_PREPARE_PERSISTENT))
+    );
+  }
+
+  /** A handle that nobody uses, if one is cached. */
+  find(sql: string): StatementHandle | null {
     const known = this.#cached.get(sql);
-    if (known !== undefined && !known.locked) return known;
-    const pointer = prepareStatement(this.#state, sql, SQLITE_PREPARE_PERSISTENT);
+    return known === undefined || known.locked ? null : known;
+  }
+
+  /** Takes over a statement that was just prepared, because `find` had none. */
+  add(sql: string, pointer: number): StatementHandle {
     // The file sees a pragma when it is prepared, so each use needs a statement of its own.
-    const cached = known === undefined && !PRAGMA.test(sql);
+    const cached = !this.#cached.has(sql) && !PRAGMA.test(sql);
     const { answeredPragma } = this.#state;
     const changesSchema = mayChangeSchema(sql);
     const handle = { pointer, locked: false, changesSchema, cached, answeredPragma };
@@ -85,8 +95,13 @@ export class StatementCache {
 
   /** For a single use: give it to `finalize` afterwards. */
   acquireTemporary(sql: string): StatementHandle {
+    return this.addTemporary(prepareStatement(this.#state, sql, 0));
+  }
+
+  /** Takes over a statement that was just prepared, for a single use. */
+  addTemporary(pointer: number): StatementHandle {
     const handle = {
-      pointer: prepareStatement(this.#state, sql, 0),
+      pointer,
       locked: false,
       changesSchema: false,
       cached: false,

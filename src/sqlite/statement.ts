@@ -148,15 +148,7 @@ export class Statement<Parameters extends unknown[] = unknown[], Row = unknown> 
     }
     state.connection.requireReady();
     state.acquire();
-    const { exports, heap } = state.runtime;
-    const { pointer } = state.handle;
-    return state.columnNames().map((name, index) => ({
-      name,
-      column: heap.readCString(exports.sqlite3_column_origin_name(pointer, index)),
-      table: heap.readCString(exports.sqlite3_column_table_name(pointer, index)),
-      database: heap.readCString(exports.sqlite3_column_database_name(pointer, index)),
-      type: heap.readCString(exports.sqlite3_column_decltype(pointer, index)),
-    }));
+    return readColumns(state);
   }
 
   #setMode(name: "pluck" | "expand" | "raw", toggle: readonly unknown[]): this {
@@ -177,4 +169,16 @@ export class Statement<Parameters extends unknown[] = unknown[], Row = unknown> 
     state.connection.requireNotBusy();
     if (state.locked) throw new TypeError("This statement is busy executing a query");
   }
+}
+
+export function readColumns(state: StatementState): ColumnDefinition[] {
+  const { exports, heap } = state.runtime;
+  const { pointer } = state.handle;
+  return state.columnNames().map((name, index) => ({
+    name,
+    column: heap.readCString(exports.sqlite3_column_origin_name(pointer, index)),
+    table: heap.readCString(exports.sqlite3_column_table_name(pointer, index)),
+    database: heap.readCString(exports.sqlite3_column_database_name(pointer, index)),
+    type: heap.readCString(exports.sqlite3_column_decltype(pointer, index)),
+  }));
 }

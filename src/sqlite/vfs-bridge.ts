@@ -11,6 +11,7 @@
  * B3. A file without a name, or not a database, is temporary: a MemoryFile.
  */
 import { randomFillSync } from "node:crypto";
+import { invariant } from "../errors.ts";
 import { NotLocalError } from "../storage/not-local.ts";
 import type { ConnectionState } from "./connection-state.ts";
 import {
@@ -32,9 +33,10 @@ import {
   SQLITE_OPEN_WAL,
 } from "./constants.ts";
 import { MemoryFile } from "./memory-file.ts";
-import { readWaitingFor } from "./page-wait.ts";
+import { readFetchingFor, readWaitingFor } from "./page-wait.ts";
 import type { SqliteRuntime } from "./runtime.ts";
-import type { WasmCallback } from "./trampoline.ts";
+import { SUSPEND, suspendingRead } from "./suspension.ts";
+import type { WasmCallback, WasmFunction } from "./trampoline.ts";
 import type { Vfs, VfsFile } from "./vfs.ts";
 
 /** In the order of struct sqlite3_io_methods, version 1, after iVersion. */
@@ -182,6 +184,11 @@ function writeIoMethods(runtime: SqliteRuntime, files: FileTable): number {
   );
   const struct = heap.allocate(4 * (FILE_METHODS.length + 1));
   heap.i32.set([1, ...FILE_METHODS.map((_, index) => first + index)], struct >> 2);
+  if (runtime.suspends) {
+    const index = FILE_METHODS.findIndex(([method]) => method === "read");
+    const xRead = runtime.addFunctions([makeSuspendingRead(runtime, files)]);
+    heap.i32[(struct >> 2) + 1 + index] = xRead;
+  }
   return struct;
 }
 
@@ -242,6 +249,41 @@ function fileCallbacks(runtime: SqliteRuntime, files: FileTable): Record<FileMet
     deviceCharacteristics: (pointer: number): number =>
       files.get(pointer).file.deviceCharacteristics,
   };
+}
+
+/** As `read` of `fileCallbacks`, for calls that can be suspended. */
+function makeSuspendingRead(runtime: SqliteRuntime, files: FileTable): WasmFunction {
+  const { heap } = runtime;
+  let missing: (FailedRead & { readonly error: NotLocalError }) | null = null;
+  return suspendingRead(
+    (pointer, target, length, offset) => {
+      const entry = files.get(pointer);
+      try {
+        return entry.file.read(heap.u8, target, length, offset);
+      } catch (error) {
+        const read = { entry, error, target, length, offset };
+        if (!runtime.isSuspendable || !(error instanceof NotLocalError))
+          return readAgain(runtime, read);
+        missing = { ...read, error };
+        return SUSPEND;
+      }
+    },
+    async () => {
+      const read = missing;
+      missing = null;
+      invariant(read !== null, "A read is suspended because of one that failed");
+      const { error, target, length, offset } = read;
+      const { state, file } = read.entry;
+      invariant(state !== null, "A suspended read has a connection");
+      try {
+        return await readFetchingFor(state, error, () =>
+          file.read(heap.u8, target, length, offset),
+        );
+      } catch (failure) {
+        return keep(state, failure, SQLITE_IOERR);
+      }
+    },
+  );
 }
 
 function fileControl(

@@ -3,7 +3,10 @@ declare namespace WebAssembly {
   class Module {
     constructor(bytes: Uint8Array<ArrayBuffer>);
   }
-  type ImportValue = ((...parameters: never[]) => unknown) | { readonly buffer: ArrayBuffer };
+  type ImportValue =
+    | ((...parameters: never[]) => unknown)
+    | { readonly buffer: ArrayBuffer }
+    | Suspending;
   type ModuleImports = Record<string, ImportValue>;
   type Imports = Record<string, ModuleImports>;
   type ExportValue = ((...parameters: never[]) => unknown) | Memory | Table;
@@ -23,4 +26,12 @@ declare namespace WebAssembly {
     set(index: number, target: ((...parameters: never[]) => unknown) | null): void;
   }
   class RuntimeError extends Error {}
+  /** From Node 24 on; as an import, it suspends the call until its promise is settled. */
+  class Suspending {
+    constructor(target: (...parameters: never[]) => unknown);
+  }
+  /** From Node 24 on. */
+  function promising(
+    target: (...parameters: number[]) => number,
+  ): (...parameters: number[]) => Promise<number>;
 }

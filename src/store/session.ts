@@ -1,4 +1,6 @@
 /** What ties a connection to its store: the files it opened, how durable its commits are, what it must give back. */
+import type { CallHooks } from "../sqlite/async-calls.ts";
+import type { AsyncConnection } from "../sqlite/async-connection.ts";
 import type { Connection, ConnectionOptions } from "../sqlite/connection.ts";
 import type { SqliteRuntime } from "../sqlite/runtime.ts";
 import type { Durability } from "../transaction/commit-pipeline.ts";
@@ -30,6 +32,7 @@ export class Session {
   readonly #isRemote: boolean;
   /** Set by `attach`: what the store closes when it is closed. */
   connection: Connection | null = null;
+  asyncConnection: AsyncConnection | null = null;
   /** What else is to be let go of with the connection. */
   onReleased: (() => void) | null = null;
 
@@ -74,21 +77,39 @@ export class Session {
   /** Called by the Connection once it is made. */
   attach(connection: Connection): void {
     this.connection = connection;
+    for (const [name, describe] of this.#functions()) connection.function(name, describe);
+  }
+
+  /** The same for one that is awaited. */
+  async attachAsync(connection: AsyncConnection): Promise<void> {
+    this.asyncConnection = connection;
+    for (const [name, describe] of this.#functions()) await connection.function(name, describe);
+  }
+
+  #functions(): [string, () => string | number][] {
     const describe = (value: (file: RevisionFile) => string | number): (() => string | number) => {
       return () => value(this.#mainFile());
     };
-    connection.function(
-      "bough_database",
-      describe((file) => file.target.database),
-    );
-    connection.function(
-      "bough_branch",
-      describe((file) => file.target.branch),
-    );
-    connection.function(
-      "bough_version",
-      describe((file) => file.snapshot.version),
-    );
+    return [
+      ["bough_database", describe((file) => file.target.database)],
+      ["bough_branch", describe((file) => file.target.branch)],
+      ["bough_version", describe((file) => file.snapshot.version)],
+    ];
+  }
+
+  /**
+   * A commit of an awaited call is appended to the log in its turn; the call resolves when a group flush has made it durable.
+   */
+  get hooks(): CallHooks {
+    const context = this.#context;
+    const { log } = this.#engine.state;
+    return {
+      enter: () => {
+        context.isDeferred = context.durability === "full";
+      },
+      settled: () => (context.lastLsn > log.durableLsn ? log.flush() : null),
+      closed: () => this.release(),
+    };
   }
 
   /** See StoreConnection.durably. */
@@ -111,8 +132,11 @@ export class Session {
   /** The connection is closed. */
   release(): void {
     this.connection = null;
+    this.asyncConnection = null;
     this.#onRelease(this);
-    this.onReleased?.();
+    const { onReleased } = this;
+    this.onReleased = null;
+    onReleased?.();
   }
 
   #mainFile(): RevisionFile {

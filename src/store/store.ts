@@ -6,9 +6,10 @@ import { parseRevision } from "../branch/revision.ts";
 import { StoreError } from "../errors.ts";
 import { checkParts } from "../integrity/check.ts";
 import { type CheckOptions, type CheckReport, Findings } from "../integrity/report.ts";
-import { waiting } from "../storage/not-local.ts";
 import type { GarbageReport } from "../retention/garbage-cycle.ts";
+import { AsyncConnection } from "../sqlite/async-connection.ts";
 import { SqliteRuntime } from "../sqlite/runtime.ts";
+import { readFetching, waiting } from "../storage/not-local.ts";
 import { checkHeads } from "./check-heads.ts";
 import type { Compression } from "./compression-option.ts";
 import { Database } from "./database.ts";
@@ -26,8 +27,9 @@ import {
   type GarbageAsyncOptions,
   type GarbageOptions,
 } from "./garbage.ts";
-import { headOf, openDatabaseNamed, resolveRevision } from "./resolve-revision.ts";
+import { findRevision, headOf, openDatabaseNamed, resolveRevision } from "./resolve-revision.ts";
 import { type ConnectOptions, Session } from "./session.ts";
+import { RuntimePool } from "./runtime-pool.ts";
 import { storeStatistics, type StoreStatistics } from "./statistics.ts";
 import { StoreConnection } from "./store-connection.ts";
 import { storeInfo, type StoreInfo } from "./store-info.ts";
@@ -60,6 +62,7 @@ export class Store {
   readonly #engine: Engine;
   readonly #vfs: StoreVfs;
   readonly #sessions: Set<Session> = new Set();
+  readonly #runtimes: RuntimePool;
   #runtime: SqliteRuntime | null = null;
 
   /** @internal */
@@ -67,6 +70,7 @@ export class Store {
     this.path = path;
     this.#engine = engine;
     this.#vfs = new StoreVfs(engine);
+    this.#runtimes = new RuntimePool(this.#vfs, engine.options.now);
   }
 
   get isOpen(): boolean {
@@ -121,13 +125,42 @@ export class Store {
     }
   }
 
+  /**
+   * A connection whose calls are awaited: one that waits for a page in object storage leaves the thread to others (from Node
+   * 24 on). The signal ends the opening, not the connection.
+   */
+  async open(
+    revision: string,
+    { signal, ...options }: ConnectOptions & { readonly signal?: AbortSignal } = {},
+  ): Promise<AsyncConnection> {
+    const limits = signal === undefined ? {} : { signal };
+    await readFetching(() => findRevision(this.#engine, revision), limits);
+    const runtime = this.#runtimes.take();
+    const session = this.openSession(revision, options, runtime);
+    session.onReleased = () => this.#runtimes.give(runtime);
+    try {
+      const { hooks, connectionOptions } = session;
+      const connection = await AsyncConnection.open(runtime, connectionOptions, { hooks, limits });
+      await session.attachAsync(connection);
+      return connection;
+    } catch (error) {
+      session.asyncConnection?.closeIdle();
+      session.release();
+      throw error;
+    }
+  }
+
   /** @internal For classes that extend Connection by themselves. */
-  openSession(revision: string, options: ConnectOptions): Session {
+  openSession(
+    revision: string,
+    options: ConnectOptions,
+    runtime: SqliteRuntime = this.#sqlite(),
+  ): Session {
     const engine = this.#engine;
     const { database } = resolveRevision(engine, revision);
     const session = new Session({
       engine,
-      runtime: this.#sqlite(),
+      runtime,
       revision,
       pageSize: database.refs.row.pageSize,
       connect: options,
@@ -233,6 +266,14 @@ export class Store {
   /** Closes the connections, checkpoints, and lets another process have the store. */
   close(): void {
     if (!this.#engine.isOpen) return;
+    for (const { asyncConnection } of this.#sessions) {
+      if (asyncConnection === null || asyncConnection.closeIdle()) continue;
+      throw new StoreError(
+        "BRANCH_BUSY",
+        `Cannot close store "${this.path}": connection "${asyncConnection.name}" is running a statement; await closeAsync(), or close the connection first`,
+        { retryable: true },
+      );
+    }
     for (const { connection } of this.#sessions) {
       try {
         connection?.close();
@@ -250,6 +291,7 @@ export class Store {
   /** The twin of `close` for callers that await: the checkpoint happens in slices before the rest. */
   async closeAsync(): Promise<void> {
     if (!this.#engine.isOpen) return;
+    for (const { asyncConnection } of this.#sessions) await asyncConnection?.close();
     try {
       await this.#engine.checkpointAsync();
     } finally {

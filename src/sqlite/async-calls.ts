@@ -1,0 +1,346 @@
+/**
+ * What an AsyncConnection and its statements share: turns, time limits, and the calls into SQLite that can be suspended.
+ *
+ * Y1. One call of the user at a time is inside of SQLite: every use of the connection is in a turn (call-queue.ts).
+ * Y2. Text and blobs are copied when they are bound, and SQLite's results go to memory of the call: the heap's arena and
+ *     scratch words, which belong to whoever runs now, are left before a call can be suspended.
+ * Y3. A statement's handle is borrowed for one turn, or locked for an iterator. One that is not cached is finalized in the
+ *     turn that ends its use: garbage collection never enters SQLite here, where a call may be suspended.
+ */
+import { AsyncLocalStorage } from "node:async_hooks";
+import { journalInMemory } from "./attached-files.ts";
+import { CallQueue } from "./call-queue.ts";
+import type { ConnectionState } from "./connection-state.ts";
+import { ConnectionStatus } from "./connection-status.ts";
+import { SQLITE_OK, SQLITE_PREPARE_PERSISTENT } from "./constants.ts";
+import { requireTimeout } from "./options.ts";
+import type { SqliteRuntime } from "./runtime.ts";
+import { readRow } from "./script.ts";
+import { isBlank, requireSingleStatement } from "./sql-tail.ts";
+import type { StatementHandle } from "./statement-cache.ts";
+import { stepLoop } from "./step-loop.ts";
+import { promising } from "./suspension.ts";
+
+/** Limits of one call. */
+export interface CallLimits {
+  /** Ends the call with the signal's reason while it waits: for its turn or for pages. Its transaction is rolled back. */
+  readonly signal?: AbortSignal;
+  /** How long the call may wait for pages from object storage, in milliseconds; then TIMEOUT. */
+  readonly timeoutMs?: number;
+}
+
+/** What a store does around the calls of its connections. */
+export interface CallHooks {
+  /** Before each call. */
+  readonly enter: () => void;
+  /** After a call that may have committed; null: there is nothing to wait for. */
+  readonly settled: () => Promise<void> | null;
+  readonly closed: () => void;
+}
+
+/** A transaction(...) that runs: calls from within its function find it. */
+interface Scope {
+  readonly calls: AsyncCalls;
+  readonly queue: CallQueue;
+  readonly outer: Scope | undefined;
+  /** Calls that come now are not part of it. */
+  isOver: boolean;
+}
+
+const scopes = new AsyncLocalStorage<Scope>();
+
+type Suspendable = (...parameters: number[]) => number | Promise<number>;
+
+export class AsyncCalls {
+  readonly state: ConnectionState;
+  readonly runtime: SqliteRuntime;
+  readonly hooks: CallHooks | null;
+  readonly #queue: CallQueue = new CallQueue();
+  readonly #open: Suspendable;
+  readonly #prepare: Suspendable;
+  readonly #steps: Suspendable;
+  readonly #run: Suspendable;
+  /** For sqlite3_prepare_v3 and the fused run: 16 bytes. */
+  readonly #out: number;
+  #onRow: () => boolean = () => false;
+  #rowError: { readonly error: unknown } | null = null;
+
+  constructor(state: ConnectionState, hooks: CallHooks | null) {
+    const { runtime } = state;
+    const { exports, heap } = runtime;
+    this.state = state;
+    this.runtime = runtime;
+    this.hooks = hooks;
+    this.#out = heap.allocate(16);
+    this.#open = promising(exports.sqlite3_open_v2);
+    this.#prepare = promising(exports.sqlite3_prepare_v3);
+    this.#steps = promising(stepLoop(exports, () => this.#takeRow()));
+    this.#run = promising(runtime.run);
+  }
+
+  /** Runs `call` in its turn (Y1). */
+  async turn<T>(limits: CallLimits, call: () => Promise<T>): Promise<T> {
+    const { state } = this;
+    const { signal = null, timeoutMs } = limits;
+    const limit = timeoutMs === undefined ? null : requireTimeout(timeoutMs);
+    return await (this.#scope() ?? this.#queue).run(async () => {
+      state.requireReady();
+      const outer = { signal: state.signal, fetchTimeoutMs: state.fetchTimeoutMs };
+      state.signal = signal ?? outer.signal;
+      state.fetchTimeoutMs = limit ?? outer.fetchTimeoutMs;
+      state.waitsUntil = 0;
+      this.hooks?.enter();
+      try {
+        state.signal?.throwIfAborted();
+        return await call();
+      } finally {
+        Object.assign(state, outer);
+      }
+    }, signal);
+  }
+
+  /** A turn after all calls that were made, for closing. */
+  async last(call: () => void): Promise<void> {
+    await this.#queue.run(async () => {
+      await Promise.resolve();
+      call();
+    });
+  }
+
+  /** The same for calls that may commit: resolves when their commits are durable. Others have their turns meanwhile. */
+  async turnDurably<T>(limits: CallLimits, call: () => Promise<T>): Promise<T> {
+    const result = await this.turn(limits, call);
+    await this.hooks?.settled();
+    return result;
+  }
+
+  /** Runs `body` with a queue of its own. `end` has its turn after all calls that `body` made, the last of this queue. */
+  async nest<T>(body: () => Promise<T>, end: (failed: boolean) => Promise<void>): Promise<T> {
+    const scope: Scope = {
+      calls: this,
+      queue: new CallQueue(),
+      outer: scopes.getStore(),
+      isOver: false,
+    };
+    let result: T;
+    try {
+      result = await scopes.run(scope, body);
+    } catch (error) {
+      scope.isOver = true;
+      await scope.queue.run(() => end(true));
+      throw error;
+    }
+    scope.isOver = true;
+    await scope.queue.run(() => end(false));
+    return result;
+  }
+
+  /** Whether the caller is in the function of a transaction of this connection. */
+  get isWithinTransaction(): boolean {
+    return this.#scope() !== null;
+  }
+
+  #scope(): CallQueue | null {
+    for (let scope = scopes.getStore(); scope !== undefined; scope = scope.outer)
+      if (scope.calls === this && !scope.isOver) return scope.queue;
+    return null;
+  }
+
+  open(name: number, flags: number, vfsName: number): Promise<{ code: number; pointer: number }> {
+    return this.#inside(async () => {
+      const code = await this.#call(this.#open, name, this.#out, flags, vfsName);
+      return { code, pointer: this.runtime.heap.i32[this.#out >> 2]! };
+    });
+  }
+
+  /** A handle for this turn; `release` it. */
+  async acquire(sql: string): Promise<StatementHandle> {
+    const { statements } = this.state;
+    return (
+      statements.find(sql) ??
+      statements.add(sql, await this.#prepareStatement(sql, SQLITE_PREPARE_PERSISTENT))
+    );
+  }
+
+  /** See Y3. */
+  release(handle: StatementHandle): void {
+    if (!handle.cached) this.state.statements.finalize(handle);
+  }
+
+  /** Steps until `onRow` returns true, or to the end; returns the last step's code. */
+  async steps(statement: number, onRow: () => boolean): Promise<number> {
+    this.#onRow = onRow;
+    this.#rowError = null;
+    const code = await this.#call(this.#steps, statement);
+    const failed = this.#rowError as { readonly error: unknown } | null;
+    if (failed !== null) throw failed.error;
+    return code;
+  }
+
+  /** Returns the code of the step; the results are at the address `out` (fused-run.ts). */
+  async run(statement: number): Promise<{ code: number; out: number }> {
+    const code = await this.#call(this.#run, statement, this.state.pointer, this.#out);
+    return { code, out: this.#out };
+  }
+
+  /** Runs SQL text of any number of statements; as script.ts. */
+  async script(
+    sql: string,
+    options: {
+      readonly onStatement?: (statement: number) => void;
+      readonly afterStatement?: () => Promise<void>;
+      readonly onRow?: (statement: number) => void;
+    } = {},
+  ): Promise<void> {
+    const { exports, heap } = this.runtime;
+    const text = heap.allocateText(sql);
+    try {
+      for (let next = text; next !== 0;) {
+        while (isBlank(heap.u8[next]!)) next++;
+        next = await this.#runFirst(next, options);
+      }
+    } finally {
+      if (!this.runtime.hasFailed) exports.sqlite3_free(text);
+    }
+  }
+
+  async #runFirst(
+    text: number,
+    options: Parameters<AsyncCalls["script"]>[1] = {},
+  ): Promise<number> {
+    const { exports, heap } = this.runtime;
+    const tail = await this.#inside(async () => {
+      const { state } = this;
+      const prepared = await this.#call(
+        this.#prepare,
+        state.pointer,
+        text,
+        -1,
+        0,
+        this.#out,
+        this.#out + 4,
+      );
+      state.check(prepared);
+      const statement = heap.i32[this.#out >> 2]!;
+      const next = heap.i32[(this.#out + 4) >> 2]!;
+      if (statement === 0) return 0;
+      try {
+        options.onStatement?.(statement);
+        await this.steps(statement, () => {
+          options.onRow?.(statement);
+          return false;
+        });
+      } catch (error) {
+        if (!this.runtime.hasFailed) exports.sqlite3_finalize(statement);
+        throw error;
+      }
+      if (exports.sqlite3_finalize(statement) !== SQLITE_OK) throw state.failure();
+      return next;
+    });
+    if (tail !== 0) await options.afterStatement?.();
+    return tail;
+  }
+
+  /** Ends a run by `end`; what ATTACH has opened gets its journal mode, as in attached-files.ts. */
+  async finish(end: () => void): Promise<void> {
+    const { state } = this;
+    const { fileOpened } = state;
+    state.fileOpened = false;
+    end();
+    if (fileOpened) await this.settleAttachedFiles();
+  }
+
+  /** See attached-files.ts. */
+  async settleAttachedFiles(): Promise<void> {
+    const { state, runtime } = this;
+    state.fileOpened = false;
+    const schemas: string[] = [];
+    state.internalPragma = true;
+    try {
+      await this.script("PRAGMA database_list", {
+        onRow: (statement) => {
+          const [, schema, file] = readRow(runtime, statement);
+          if (schema !== "temp" && file !== "") schemas.push(String(schema));
+        },
+      });
+      for (const schema of schemas) await this.script(journalInMemory(schema));
+    } finally {
+      state.internalPragma = false;
+    }
+  }
+
+  async #prepareStatement(sql: string, flags: number): Promise<number> {
+    const { state, runtime } = this;
+    const { exports, heap } = runtime;
+    const text = heap.allocateText(sql);
+    state.answeredPragma = null;
+    try {
+      return await this.#inside(async () => {
+        const out = this.#out;
+        const code = await this.#call(this.#prepare, state.pointer, text, -1, flags, out, out + 4);
+        if (code !== SQLITE_OK) throw state.failure();
+        const pointer = heap.i32[out >> 2]!;
+        if (pointer === 0) throw new RangeError("The supplied SQL string contains no statements");
+        try {
+          requireSingleStatement(heap.u8, heap.i32[(out + 4) >> 2]!);
+        } catch (error) {
+          exports.sqlite3_finalize(pointer);
+          throw error;
+        }
+        return pointer;
+      });
+    } finally {
+      if (!runtime.hasFailed) exports.sqlite3_free(text);
+    }
+  }
+
+  /** For a single use: `release` it. */
+  async acquireTemporary(sql: string): Promise<StatementHandle> {
+    const { statements } = this.state;
+    return statements.addTemporary(await this.#prepareStatement(sql, 0));
+  }
+
+  /** Marks the connection busy while `body` is inside of SQLite. The time that the call has waited goes on counting. */
+  async #inside<T>(body: () => Promise<T>): Promise<T> {
+    this.enter();
+    try {
+      return await body();
+    } finally {
+      this.state.leave();
+    }
+  }
+
+  enter(): void {
+    const { state } = this;
+    const { waitsUntil } = state;
+    state.enter();
+    state.waitsUntil = waitsUntil;
+  }
+
+  async #call(target: Suspendable, ...parameters: number[]): Promise<number> {
+    const { runtime } = this;
+    runtime.isSuspendable = runtime.suspends;
+    try {
+      return await target(...parameters);
+    } catch (error) {
+      throw runtime.fail(error);
+    } finally {
+      runtime.isSuspendable = false;
+    }
+  }
+
+  /** C2: nothing may be thrown through WebAssembly. */
+  #takeRow(): number {
+    try {
+      return this.#onRow() ? 1 : 0;
+    } catch (error) {
+      this.#rowError = { error };
+      return 1;
+    }
+  }
+
+  /** Before the connection is closed. */
+  freeMemory(): void {
+    if (this.state.status !== ConnectionStatus.failed) this.runtime.exports.sqlite3_free(this.#out);
+  }
+}

@@ -1,0 +1,323 @@
+/**
+ * A connection whose calls are awaited: while one waits for a page in object storage, the thread serves others. Where calls
+ * into SQLite cannot be suspended (Node before 24) the API is the same and such a wait blocks the thread.
+ *
+ *   open --close()--> closing: calls made before have their turns, new ones are refused --> closed
+ *
+ * A transaction(...) is one call for all who are outside of it; calls from within its function belong to it, whatever
+ * object they are made on.
+ */
+import { AsyncCalls, type CallHooks, type CallLimits } from "./async-calls.ts";
+import { AsyncStatement } from "./async-statement.ts";
+import type { ConnectionOptions } from "./connection.ts";
+import { ConnectionState } from "./connection-state.ts";
+import { ConnectionStatus } from "./connection-status.ts";
+import {
+  applySettings,
+  closeDatabase,
+  opened,
+  openRequest,
+  settingsScript,
+} from "./database-handle.ts";
+import { booleanOption, requireTimeout } from "./options.ts";
+import {
+  type AggregateOptions,
+  type FunctionOptions,
+  registerAggregate,
+  registerFunction,
+} from "./register-function.ts";
+import { registerTable } from "./register-table.ts";
+import type { SqliteRuntime } from "./runtime.ts";
+import { SqliteError } from "./sqlite-error.ts";
+import { mayChangeSchemaInScript } from "./statement-cache.ts";
+import { StatementState } from "./statement-state.ts";
+import type { TableFactory, TableOptions } from "./table-definition.ts";
+import type { UserCallback } from "./user-functions.ts";
+
+export interface TransactionOptions extends CallLimits {
+  /** "deferred" by default: the write lock is taken by the first statement that writes. */
+  readonly mode?: "deferred" | "immediate" | "exclusive";
+}
+
+const SAVEPOINT = "`\t_bough_savepoint.\t`";
+
+export class AsyncConnection {
+  readonly name: string;
+  readonly readonly: boolean;
+  readonly #calls: AsyncCalls;
+  #closing: Promise<void> | null = null;
+
+  private constructor(calls: AsyncCalls, options: ConnectionOptions) {
+    this.#calls = calls;
+    this.name = options.displayName ?? options.name;
+    this.readonly = options.readonly ?? false;
+  }
+
+  /** @internal The runtime must have no other connection. */
+  static async open(
+    runtime: SqliteRuntime,
+    options: ConnectionOptions,
+    given: { readonly hooks?: CallHooks; readonly limits?: CallLimits } = {},
+  ): Promise<AsyncConnection> {
+    runtime.requireRunning();
+    const state = new ConnectionState(runtime, options.owner ?? {});
+    state.verbose = options.verbose ?? null;
+    state.fetchTimeoutMs = requireTimeout(options.fetchTimeoutMs ?? Infinity);
+    const calls = new AsyncCalls(state, given.hooks ?? null);
+    await calls.turn(given.limits ?? {}, async () => {
+      try {
+        await openDatabase(calls, options);
+      } catch (error) {
+        calls.freeMemory();
+        closeDatabase(state);
+        throw error;
+      }
+    });
+    return new AsyncConnection(calls, options);
+  }
+
+  get open(): boolean {
+    return this.#closing === null;
+  }
+
+  get inTransaction(): boolean {
+    const { status, runtime, pointer } = this.#calls.state;
+    if (status === ConnectionStatus.closed || status === ConnectionStatus.failed) return false;
+    return runtime.exports.sqlite3_get_autocommit(pointer) === 0;
+  }
+
+  // As Connection.prepare.
+  // oxlint-disable-next-line typescript/no-empty-object-type
+  prepare<Parameters extends unknown[] | {} = unknown[], Row = unknown>(
+    sql: string,
+    limits?: CallLimits,
+  ): Promise<
+    Parameters extends unknown[]
+      ? AsyncStatement<Parameters, Row>
+      : AsyncStatement<[Parameters], Row>
+  >;
+  /** Rejects for what is no statement. `limits`: also of the statement's calls. */
+  async prepare(sql: string, limits: CallLimits = {}): Promise<AsyncStatement> {
+    requireText(sql);
+    const calls = this.#openCalls();
+    return await calls.turn(limits, async () => {
+      const handle = await calls.acquire(sql);
+      const { exports } = calls.runtime;
+      try {
+        const returnsData = exports.sqlite3_column_count(handle.pointer) >= 1;
+        const isReadOnly = exports.sqlite3_stmt_readonly(handle.pointer) !== 0;
+        return new AsyncStatement(calls, { sql, returnsData, isReadOnly }, limits);
+      } finally {
+        calls.release(handle);
+      }
+    });
+  }
+
+  /** Runs any number of statements, without parameters. */
+  async exec(sql: string, limits: CallLimits = {}): Promise<void> {
+    requireText(sql);
+    const calls = this.#openCalls();
+    const { state } = calls;
+    await calls.turnDurably(limits, async () => {
+      state.requireNoIteratorsUnlessUnsafe();
+      try {
+        await calls.script(sql, {
+          onStatement: (statement) => state.verbose?.(expandedSql(calls.runtime, statement)),
+          afterStatement: async () => {
+            if (state.fileOpened) await calls.settleAttachedFiles();
+          },
+        });
+      } finally {
+        if (mayChangeSchemaInScript(sql)) state.schemaMayHaveChanged();
+      }
+    });
+  }
+
+  async pragma(source: string, options: { readonly simple?: boolean } = {}): Promise<unknown> {
+    requireText(source);
+    const simple = booleanOption(options, "simple");
+    const calls = this.#openCalls();
+    return await calls.turnDurably({}, async () => {
+      calls.state.requireNoIteratorsUnlessUnsafe();
+      const sql = `PRAGMA ${source}`;
+      const handle = await calls.acquireTemporary(sql);
+      const statement = new StatementState(calls.state, { sql, handle, returnsData: true });
+      try {
+        calls.enter();
+        const rows: unknown[] = [];
+        const code = await calls.steps(handle.pointer, () => {
+          rows.push(statement.readRow());
+          return simple;
+        });
+        await calls.finish(() => statement.finish(code));
+        return simple ? firstValue(rows[0]) : rows;
+      } catch (error) {
+        statement.abandon();
+        throw error;
+      } finally {
+        calls.release(handle);
+      }
+    });
+  }
+
+  /**
+   * Runs `body` in a transaction, or in a savepoint when called within one: commits when its promise resolves, rolls back when
+   * it rejects. Other calls on this connection wait until then. The limits are those of BEGIN and COMMIT and the waits of
+   * calls within that set none.
+   */
+  async transaction<T>(
+    body: () => Promise<T> | T,
+    { mode = "deferred", ...limits }: TransactionOptions = {},
+  ): Promise<T> {
+    if (typeof body !== "function") throw new TypeError("Expected first argument to be a function");
+    if (!["deferred", "immediate", "exclusive"].includes(mode))
+      throw new TypeError(`Option "mode": "${mode}" is not one of deferred, immediate, exclusive`);
+    const calls = this.#openCalls();
+    return await calls.turnDurably(limits, async () => {
+      const isNested = this.inTransaction;
+      await calls.script(isNested ? `SAVEPOINT ${SAVEPOINT}` : `BEGIN ${mode}`);
+      return await calls.nest(
+        async () => await body(),
+        async (failed) => await this.#end({ isNested, failed }),
+      );
+    });
+  }
+
+  /** Defines an SQL function, which is called on the thread's time. */
+  function(name: string, call: UserCallback): Promise<void>;
+  function(name: string, options: FunctionOptions | null, call: UserCallback): Promise<void>;
+  async function(name: string, options: unknown, call?: unknown): Promise<void> {
+    await this.#register((state) => registerFunction(state, name, options, call));
+  }
+
+  async aggregate(name: string, options: AggregateOptions): Promise<void> {
+    await this.#register((state) => registerAggregate(state, name, options));
+  }
+
+  async table(name: string, definition: TableOptions | TableFactory): Promise<void> {
+    await this.#register((state) => registerTable(state, name, definition));
+  }
+
+  defaultSafeIntegers(enabled = true): this {
+    this.#calls.state.safeIntegers = enabled;
+    return this;
+  }
+
+  /** Makes the call that is running fail with SQLITE_INTERRUPT, also while it waits for a page. */
+  interrupt(): void {
+    const { state, runtime } = this.#calls;
+    if (state.status !== ConnectionStatus.busy) return;
+    runtime.exports.sqlite3_interrupt(state.pointer);
+    state.wait?.abort(new SqliteError("interrupted", "SQLITE_INTERRUPT"));
+  }
+
+  /** Resolves when it is closed: after the calls that were made before. A transaction that is open is rolled back. */
+  close(): Promise<void> {
+    if (this.#calls.isWithinTransaction)
+      throw new TypeError("Cannot close the connection within its transaction: end that first");
+    return (this.#closing ??= this.#close());
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  /** @internal For a store that is closed at once: false when a call is running. */
+  closeIdle(): boolean {
+    const { state } = this.#calls;
+    if (state.status === ConnectionStatus.busy) return false;
+    this.#closing ??= Promise.resolve();
+    this.#closeNow();
+    return true;
+  }
+
+  async #close(): Promise<void> {
+    const { state } = this.#calls;
+    if (state.status === ConnectionStatus.failed) {
+      this.#closeNow();
+      return;
+    }
+    await this.#calls.last(() => this.#closeNow());
+  }
+
+  #closeNow(): void {
+    const { state, hooks } = this.#calls;
+    if (state.status === ConnectionStatus.closed) return;
+    this.#calls.freeMemory();
+    closeDatabase(state);
+    hooks?.closed();
+  }
+
+  async #end({ isNested, failed }: { isNested: boolean; failed: boolean }): Promise<void> {
+    const calls = this.#calls;
+    if (!failed) {
+      try {
+        await calls.script(isNested ? `RELEASE ${SAVEPOINT}` : "COMMIT");
+        return;
+      } catch (error) {
+        await this.#rollBack(isNested);
+        throw error;
+      }
+    }
+    await this.#rollBack(isNested);
+  }
+
+  async #rollBack(isNested: boolean): Promise<void> {
+    this.#calls.state.signal = null; // Given up or not, this must be done.
+    // SQLite itself may have rolled back, after a fetch that failed for example.
+    if (!this.inTransaction) return;
+    const calls = this.#calls;
+    await calls.script(isNested ? `ROLLBACK TO ${SAVEPOINT}; RELEASE ${SAVEPOINT}` : "ROLLBACK");
+    calls.state.schemaMayHaveChanged();
+  }
+
+  async #register(register: (state: ConnectionState) => void): Promise<void> {
+    const calls = this.#openCalls();
+    await calls.turn({}, async () => {
+      await Promise.resolve();
+      register(calls.state);
+    });
+  }
+
+  #openCalls(): AsyncCalls {
+    const { state } = this.#calls;
+    if (state.status === ConnectionStatus.failed) throw state.runtime.failureError();
+    if (this.#closing !== null && !this.#calls.isWithinTransaction)
+      throw new TypeError("The database connection is not open");
+    return this.#calls;
+  }
+}
+
+async function openDatabase(calls: AsyncCalls, options: ConnectionOptions): Promise<void> {
+  const { state } = calls;
+  const request = openRequest(state, options);
+  try {
+    const { code, pointer } = await calls.open(request.name, request.flags, request.vfsName);
+    opened(state, code, pointer);
+  } finally {
+    request.release();
+  }
+  applySettings(state, options);
+  state.internalPragma = true;
+  try {
+    await calls.script(settingsScript(options));
+  } finally {
+    state.internalPragma = false;
+  }
+  if (state.fileOpened) await calls.settleAttachedFiles();
+}
+
+function expandedSql({ exports, heap }: SqliteRuntime, statement: number): string | null {
+  const text = exports.sqlite3_expanded_sql(statement);
+  const expanded = heap.readCString(text);
+  exports.sqlite3_free(text);
+  return expanded;
+}
+
+function firstValue(row: unknown): unknown {
+  return typeof row === "object" && row !== null ? Object.values(row)[0] : undefined;
+}
+
+function requireText(text: string): void {
+  if (typeof text !== "string") throw new TypeError("Expected first argument to be a string");
+}
