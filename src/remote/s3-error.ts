@@ -13,6 +13,8 @@ const PASSING: ReadonlySet<string> = new Set([
   "OperationAborted",
   "ConditionalRequestConflict",
   "ConcurrentModification",
+  // The client learns the service's time from this answer and signs the next attempt with it.
+  "RequestTimeTooSkewed",
   // The body changed on its way.
   "BadDigest",
   "IncompleteBody",
@@ -80,6 +82,8 @@ export function fromS3Error(
   if (status === null) return withoutAnswer(action, failure, error);
   const answer = `${status} ${name}${message === "" || message === name ? "" : `, "${message}"`}`;
   if (status === 412) return conditionFailed(action, `its condition does not hold (${answer})`);
+  // Good news that cannot be read: half an answer.
+  if (status < 300) return unavailable(action, `the answer cannot be read: ${message}`, error);
   if (PASSING.has(name) || PASSING_STATUS.has(status) || (status >= 500 && status !== 501))
     return unavailable(action, `the service answers ${answer}`);
   const refuse = (code: "REMOTE_NOT_FOUND" | "REMOTE_DENIED", advice: string): StoreError =>
@@ -94,8 +98,6 @@ export function fromS3Error(
       "REMOTE_NOT_FOUND",
       'the bucket is elsewhere; name its region in the URL ("?region=...")',
     );
-  if (name === "RequestTimeTooSkewed")
-    return refuse("REMOTE_DENIED", "set the clock of this machine");
   if (status === 401 || status === 403)
     return refuse("REMOTE_DENIED", "check the credentials and the policy of the bucket");
   return refuse("REMOTE_DENIED", 'if it refuses the checksum, add "?checksum=none" to the URL');

@@ -1,5 +1,8 @@
+import fs from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import { afterEach, describe, expect, test } from "vitest";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, describe, expect, test, vi } from "vitest";
 
 import { StoreError } from "../errors.ts";
 import { describeObjectStore } from "../testing/object-store-conformance.ts";
@@ -165,7 +168,6 @@ describe("A server that misbehaves", () => {
     for (const [status, code, expected] of [
       [403, "AccessDenied", "REMOTE_DENIED"],
       [400, "ExpiredToken", "REMOTE_DENIED"],
-      [403, "RequestTimeTooSkewed", "REMOTE_DENIED"],
       [400, "InvalidRequest", "REMOTE_DENIED"],
       [501, "NotImplemented", "REMOTE_DENIED"],
       [404, "NoSuchBucket", "REMOTE_NOT_FOUND"],
@@ -262,6 +264,81 @@ describe("A server that misbehaves", () => {
     const put = store.put("x", Buffer.from("mine"), { condition: { absent: true } });
     expect((await failure(put)).code).toBe("CONDITION_FAILED");
     expect(requests).toHaveLength(1);
+  });
+
+  test("a list is repeated when a page is cut or cannot be read, and yields no key twice", async () => {
+    const page = (keys: string[], token?: string): Answer => {
+      const contents = keys.map(
+        (key) =>
+          `<Contents><Key>p/${key}</Key><Size>1</Size><LastModified>2026-01-01T00:00:00Z</LastModified></Contents>`,
+      );
+      const next =
+        token === undefined ? "" : `<NextContinuationToken>${token}</NextContinuationToken>`;
+      const text = `<ListBucketResult><IsTruncated>${token !== undefined}</IsTruncated>${next}${contents.join("")}</ListBucketResult>`;
+      return (_, response) =>
+        response.writeHead(200, { "content-type": "application/xml" }).end(text);
+    };
+    const { store, requests } = await storeOn([
+      page(["a", "b"], "t1"),
+      cutShort,
+      page(["c"], "t2"),
+      body("<ListBucketResult><IsTrunc"),
+      page(["d"]),
+    ]);
+    const keys: string[] = [];
+    for await (const { key } of store.list("")) keys.push(key);
+    expect(keys).toEqual(["a", "b", "c", "d"]);
+    expect(requests.map(({ line }) => /start-after=([^&]*)/.exec(line)?.[1])).toEqual([
+      undefined,
+      undefined,
+      "p%2Fb",
+      "p%2Fb",
+      "p%2Fc",
+    ]);
+    expect(requests[1]!.line).toContain("continuation-token=t1");
+  });
+
+  test("a deletion of many that fails for some is repeated; one that is denied is not", async () => {
+    const result = (code: string): Answer =>
+      body(`<DeleteResult><Error><Key>p/b</Key><Code>${code}</Code></Error></DeleteResult>`);
+    const passing = await storeOn([result("InternalError"), result("NoSuchKey")]);
+    await passing.store.delete(["a", "b"]);
+    expect(passing.requests).toHaveLength(2);
+    const denied = await storeOn([result("AccessDenied")]);
+    expect((await failure(denied.store.delete(["a", "b"]))).code).toBe("REMOTE_DENIED");
+    expect(denied.requests).toHaveLength(1);
+  });
+
+  test("a clock that is wrong is set right by the answer that says so", async () => {
+    const wrong = answer(403, "RequestTimeTooSkewed", { date: "Sat, 01 Jan 2022 12:00:00 GMT" });
+    const { store, requests } = await storeOn([wrong, put]);
+    await store.put("x", Buffer.from("x"));
+    expect(requests[1]!.headers["x-amz-date"]).toMatch(/^20220101T12/);
+  });
+
+  test("without credentials, or a region, the error says what to set", async () => {
+    const home = fs.mkdtempSync(join(tmpdir(), "bough-home-"));
+    try {
+      for (const name of Object.keys(process.env)) {
+        if (name.startsWith("AWS_")) vi.stubEnv(name, undefined);
+      }
+      vi.stubEnv("HOME", home);
+      vi.stubEnv("AWS_EC2_METADATA_DISABLED", "true");
+      const retry = { attemptsMax: 1 };
+      const nobody = openObjectStore("s3://bucket?endpoint=http://127.0.0.1:1", { retry });
+      const denied = await failure(nobody.get("x"));
+      expect([denied.code, denied.retryable]).toEqual(["REMOTE_DENIED", false]);
+      expect(denied.message).toContain("set AWS_ACCESS_KEY_ID");
+      const credentials = { accessKeyId: "id", secretAccessKey: "secret" };
+      const nowhere = await failure(
+        openObjectStore("s3://bucket", { credentials, retry }).get("x"),
+      );
+      expect(nowhere.code).toBe("REMOTE_URL_INVALID");
+      expect(nowhere.message).toContain("set AWS_REGION");
+    } finally {
+      vi.unstubAllEnvs();
+      fs.rmSync(home, { recursive: true });
+    }
   });
 
   test("two conditional puts in each other's way (409) are repeated", async () => {

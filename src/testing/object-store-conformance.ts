@@ -198,7 +198,21 @@ export function describeObjectStore(
     test("a list has all keys below a prefix in the order of their bytes", async () => {
       const { open } = await place();
       const store = open();
-      const keys = ["a/1", "a/2", "a-b", "a.c", "a0", "ab/c/d", "b", "ä/é", "a/10", "a/1x/y"];
+      const keys = [
+        "a/1",
+        "a/2",
+        "a-b",
+        "a.c",
+        "a0",
+        "ab/c/d",
+        "b",
+        "ä/é",
+        "a/10",
+        "a/1x/y",
+        "a/b c+d",
+        "a/e&f<g>",
+        "a/%2F?#",
+      ];
       for (const key of keys) await store.put(key, text(key));
       const sorted = keys.toSorted((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
       const startingWith = (prefix: string): string[] =>
