@@ -191,7 +191,8 @@ function newestBefore(
     }
   }
   let low = (row.parent?.version ?? 0) + 1;
-  let high = Math.min(head.version, maxVersion);
+  // Of a timeline whose newest commits have gone the row of the first of them says when that was (A2).
+  let high = Math.min(Math.max(head.version, (row.everyCommitFrom ?? 0) - 1), maxVersion);
   let best: number | null = null;
   while (low <= high) {
     const middle = Math.floor((low + high) / 2);

@@ -57,7 +57,7 @@ export function* expire(
 ): Generator<void, ExpiryReport> {
   const report = { expiredVersions: 0, rootsMade: 0, historySegments: 0, historyBytes: 0 };
   const run: Run = { state, nowMs, report, claims: new Map() };
-  for (const database of [...state.databases.values()]) {
+  for (const database of state.databases.values()) {
     yield* expireDatabase(run, database, NO_SEGMENTS);
     const kept = yield* dropSegments(run, database);
     const excess = excessSegments(database, kept);
@@ -74,7 +74,7 @@ function* expireDatabase(
   database: OpenDatabase,
   excess: ReadonlySet<number>,
 ): Generator<void> {
-  for (const id of [...database.timelines.keys()]) {
+  for (const id of database.timelines.keys()) {
     yield* expireTimeline(run, database, { id, excess });
     yield;
   }
@@ -142,7 +142,7 @@ function* dropSegments(run: Run, database: OpenDatabase): Generator<void, Histor
   // Segments that come while this looks are newer, and named by roots that it may have passed already.
   const rows = [...catalog.historySegments()].filter((row) => row.databaseId === databaseId);
   const named = new Set<number>();
-  for (const id of [...database.timelines.keys()]) {
+  for (const id of database.timelines.keys()) {
     for (const root of catalog.roots(databaseId, id, { from: 0, to: Infinity }))
       named.add(root.historySegment);
     yield;

@@ -61,7 +61,7 @@ export function changedRetention(
       after[field] = value;
     else
       throw new RangeError(
-        `Cannot set "${name}" of a retention to ${String(value)}: it must be a whole number from 0, or null for no bound`,
+        `Cannot set "${name}" of a retention to ${typeof value === "number" ? value : `a ${typeof value}`}: it must be a whole number from 0, or null for no bound`,
       );
   }
   return after;

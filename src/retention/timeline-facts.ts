@@ -13,7 +13,7 @@ export interface KnownRoot extends RootFacts {
 export function rootsOfTimeline(catalog: Catalog, row: TimelineRow): KnownRoot[] {
   const roots: KnownRoot[] = [];
   let before = row.parent?.version ?? 0;
-  for (const root of [...catalog.roots(row.databaseId, row.id, { from: 0, to: Infinity })]) {
+  for (const root of catalog.roots(row.databaseId, row.id, { from: 0, to: Infinity })) {
     const { version, historySegment } = root;
     // The commit of the root itself, and the newest one before it in the segment.
     const [own, between] = newestCommits(catalog, row, {

@@ -9,9 +9,10 @@ import {
   setBranchChange,
 } from "../branch/ref-operations.ts";
 import { currentTimelineId } from "../branch/refs.ts";
-import type { BranchRow, CommitPointer } from "../catalog/rows.ts";
+import type { BranchRow, CommitPointer, RetentionOverrides } from "../catalog/rows.ts";
 import { timelineOf } from "../checkpoint/snapshot-at.ts";
 import { invariant, StoreError } from "../errors.ts";
+import { changedRetention, retentionOf, type RetentionPolicy } from "../retention/policy.ts";
 import { waiting } from "../storage/not-local.ts";
 import type { Snapshot } from "../transaction/snapshot.ts";
 import type { OpenDatabase } from "../transaction/timeline.ts";
@@ -156,6 +157,23 @@ export class Branch {
   /** Null: the branch does not expire. */
   setExpiration(at: Date | number | null): void {
     this.#set({ expiresAtMs: at === null ? null : timestampOf(at) });
+  }
+
+  /** What holds for this branch: its own, else what its database says, else the defaults. */
+  get retention(): RetentionPolicy {
+    return retentionOf(this.#database.refs.row, this.#row);
+  }
+
+  /** Changes how long versions of this branch are kept; null: as its database says. Null as a value: no bound. */
+  setRetention(changes: RetentionOverrides | null): void {
+    this.#living();
+    if (changes?.historyBytesMax !== undefined)
+      throw new TypeError(
+        `Cannot bound the history of branch "${this.revision}": its segments are shared; set "historyBytesMax" of the database`,
+      );
+    const { id, databaseId, retention: own = {} } = this.#row;
+    const retention = changes === null ? null : changedRetention(own, changes);
+    this.#engine.change({ type: "set-retention", databaseId, branchId: id, retention });
   }
 
   toJSON(): object {

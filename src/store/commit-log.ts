@@ -1,7 +1,7 @@
 /** The commits of a branch, newest first, through all that it grew from. */
 import type { BranchRow } from "../catalog/rows.ts";
-import { timelineOf } from "../checkpoint/snapshot-at.ts";
-import type { CommitInfo } from "../transaction/page-versions.ts";
+import { ownCommits } from "../checkpoint/nearest-commits.ts";
+import { isReadable, timelineOf } from "../checkpoint/snapshot-at.ts";
 import type { OpenDatabase, Timeline } from "../transaction/timeline.ts";
 import type { Engine } from "./engine.ts";
 import { timelineAtVersion } from "./resolve-revision.ts";
@@ -15,7 +15,7 @@ export interface Commit {
   readonly changedPages: number;
   /** The branch that the commit was made on, by its name now. */
   readonly branch: string;
-  /** The version it changed; null for the first. */
+  /** The version it changed; null for the first, and where that has expired. */
   readonly parent: number | null;
 }
 
@@ -32,17 +32,21 @@ export function* commitLog(
   branch: BranchRow,
   options: LogOptions,
 ): Generator<Commit> {
+  const { state } = engine;
   let remaining = options.limit ?? Infinity;
   let pending: Omit<Commit, "parent"> | null = null;
   let maxVersion = options.before ?? Infinity;
   let timeline: Timeline | null = timelineOf(database, branch.history.at(-1)!.timeline);
   while (timeline !== null && remaining > 0) {
     const nameOf = branchNames(database, timeline.row.id, branch.name);
-    for (const commit of ownCommits(engine, timeline, maxVersion)) {
+    for (const commit of ownCommits(state, timeline, { from: 0, to: maxVersion, reverse: true })) {
+      const isKept = isReadable(state, timeline, commit.version);
       if (pending !== null) {
-        yield { ...pending, parent: commit.version };
+        yield { ...pending, parent: isKept ? commit.version : null };
+        pending = null;
         if (--remaining <= 0) return;
       }
+      if (!isKept) continue;
       pending = {
         version: commit.version,
         timestamp: new Date(commit.timestampMs),
@@ -72,25 +76,4 @@ function branchNames(
   );
   return (version) =>
     rows.find((row) => timelineAtVersion(row, version) === timeline)?.name ?? fallback;
-}
-
-/** Newest first. */
-function* ownCommits(
-  engine: Engine,
-  timeline: Timeline,
-  maxVersion: number,
-): Generator<CommitInfo> {
-  const { row, view } = timeline;
-  for (const { layer } of view.layers) {
-    if (layer.timelineId !== row.id) continue;
-    for (let index = layer.commits.length - 1; index >= 0; index--) {
-      const commit = layer.commits[index]!;
-      if (commit.version <= maxVersion) yield commit;
-    }
-  }
-  yield* engine.state.catalog.commits(row.databaseId, row.id, {
-    from: (row.parent?.version ?? 0) + 1,
-    to: Math.min(maxVersion, view.floor.version),
-    reverse: true,
-  });
 }

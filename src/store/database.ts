@@ -8,8 +8,9 @@ import {
   undeleteBranchChange,
 } from "../branch/ref-operations.ts";
 import { livingBranches, MAIN_BRANCH } from "../branch/refs.ts";
-import type { TagRow } from "../catalog/rows.ts";
+import type { RetentionOverrides, TagRow } from "../catalog/rows.ts";
 import { StoreError } from "../errors.ts";
+import { changedRetention, retentionOf, type RetentionPolicy } from "../retention/policy.ts";
 import type { OpenDatabase } from "../transaction/timeline.ts";
 import {
   Branch,
@@ -125,6 +126,24 @@ export class Database {
         );
     }
     this.#engine.change(deleteDatabaseChange(refs, { name: this.name, atMs }));
+  }
+
+  /** What holds for branches that say nothing else. */
+  get retention(): RetentionPolicy {
+    return retentionOf(this.#database.refs.row, null);
+  }
+
+  /** Changes how long versions are kept; null: as by default. Null as a value: no bound. */
+  setRetention(changes: RetentionOverrides | null): void {
+    this.#assertLiving();
+    const { row } = this.#database.refs;
+    const retention = changes === null ? null : changedRetention(row.retention ?? {}, changes);
+    this.#engine.change({
+      type: "set-retention",
+      databaseId: row.id,
+      branchId: null,
+      retention,
+    });
   }
 
   toJSON(): object {

@@ -5,15 +5,16 @@
  * never reads anything else, whatever becomes of the branch. A time names what the branch was then: the newest commit at or
  * before it, also across a reset (refs.ts, "history"). Tags name a commit of the database, whatever branch is given.
  */
-import { currentTimelineId, livingBranches, MAIN_BRANCH } from "../branch/refs.ts";
+import { livingBranches, MAIN_BRANCH } from "../branch/refs.ts";
 import { requireBranch, requireDatabase, requireTag } from "../branch/ref-operations.ts";
 import { parseRevision, type Revision, type RevisionPoint } from "../branch/revision.ts";
 import type { BranchRow, CommitPointer } from "../catalog/rows.ts";
+import { nearestReadable } from "../checkpoint/nearest-commits.ts";
 import { commitAtTime, snapshotAt, timelineOf } from "../checkpoint/snapshot-at.ts";
 import { invariant, StoreError } from "../errors.ts";
 import { waiting } from "../storage/not-local.ts";
-import type { Snapshot } from "../transaction/snapshot.ts";
-import type { OpenDatabase } from "../transaction/timeline.ts";
+import type { CommitPlace, Snapshot } from "../transaction/snapshot.ts";
+import type { OpenDatabase, Timeline } from "../transaction/timeline.ts";
 import type { Engine } from "./engine.ts";
 
 export interface ResolvedRevision {
@@ -35,8 +36,14 @@ export function findRevision(engine: Engine, text: string): ResolvedRevision {
   const database = openDatabaseNamed(engine, revision.database);
   const branch = requireBranch(database.refs, revision.branch ?? MAIN_BRANCH);
   if (revision.at === null) return { database, branch, snapshot: null };
-  const pointer = pointerAt(engine, { database, branch, revision, at: revision.at });
-  return { database, branch, snapshot: snapshotAt(engine.state, database, pointer) };
+  const request = { database, branch, revision, at: revision.at };
+  const pointer = pointerAt(engine, request);
+  try {
+    return { database, branch, snapshot: snapshotAt(engine.state, database, pointer) };
+  } catch (error) {
+    if (!isExpiry(error)) throw error;
+    throw expired(engine, request, { what: whatOf(engine, revision.at), version: pointer.version });
+  }
 }
 
 export function openDatabaseNamed(engine: Engine, name: string): OpenDatabase {
@@ -83,13 +90,14 @@ function atVersion(engine: Engine, request: PointRequest, version: number): Comm
     const range = newest === 0 ? "it has no versions yet" : `its versions go from 1 to ${newest}`;
     throw notFound(request, `version ${version}`, range);
   }
-  const pointer = commitOfBranch(engine, { database, branch, version });
-  if (pointer !== null) return pointer;
+  const found = commitOfBranch(engine, { database, branch, version });
+  if (typeof found === "object") return found;
   const other = livingBranches(database.refs).find(
-    (row) => commitOfBranch(engine, { database, branch: row, version }) !== null,
+    (row) => typeof commitOfBranch(engine, { database, branch: row, version }) === "object",
   );
-  const current = { timeline: currentTimelineId(branch), version };
-  const before = snapshotAt(engine.state, database, current).version;
+  if (other === undefined && found === "expired")
+    throw expired(engine, request, { what: `version ${version}`, version });
+  const before = keptAround(engine, request, version).before?.version ?? 0;
   const { name } = database.refs.row;
   const facts = [
     other === undefined
@@ -102,20 +110,41 @@ function atVersion(engine: Engine, request: PointRequest, version: number): Comm
   throw notFound(request, `version ${version}`, facts.join("; "));
 }
 
-/** The commit of that version, if the branch has it now or had it before a reset. */
+/**
+ * The commit of that version, if the branch has it now or had it before a reset; "expired": it may have had it, and the commits
+ * around it have gone; "none": it never had it.
+ */
 function commitOfBranch(
   engine: Engine,
   { database, branch, version }: { database: OpenDatabase; branch: BranchRow; version: number },
-): CommitPointer | null {
+): CommitPointer | "expired" | "none" {
   let end = Infinity;
+  let isExpired = false;
   for (const { timeline, afterVersion } of branch.history.toReversed()) {
-    const pointer = { timeline, version };
     // What was made on the timeline after the reset is that of a backup, which has the timeline now.
-    if (version <= end && snapshotAt(engine.state, database, pointer).version === version)
-      return pointer;
+    if (version <= end) {
+      const newest = newestVersion(engine, database, { timeline, version });
+      if (newest === version) return { timeline, version };
+      if (newest === "expired" && (database.timelines.has(timeline) || version > afterVersion))
+        isExpired = true;
+    }
     end = Math.min(end, afterVersion);
   }
-  return null;
+  return isExpired ? "expired" : "none";
+}
+
+function newestVersion(
+  engine: Engine,
+  database: OpenDatabase,
+  at: CommitPointer,
+): number | "expired" {
+  if (!database.timelines.has(at.timeline)) return "expired";
+  try {
+    return snapshotAt(engine.state, database, at).version;
+  } catch (error) {
+    if (isExpiry(error)) return "expired";
+    throw error;
+  }
 }
 
 /** What the branch named when the database was at that version, from 1. */
@@ -133,6 +162,11 @@ function atTime(engine: Engine, request: PointRequest, timestampMs: number): Com
   // Times before 1970 are before the beginning, too.
   const entry = branch.history.findLast(({ atMs }) => atMs <= timestampMs) ?? branch.history[0];
   invariant(entry !== undefined, `Branch ${branch.id} has a history`);
+  if (!database.timelines.has(entry.timeline))
+    throw expired(engine, request, {
+      what: `its state at ${time}`,
+      version: entry.afterVersion,
+    });
   const pointer = commitAtTime(engine.state, database, entry.timeline, timestampMs);
   if (pointer !== null) return pointer;
   const head = headOf(database, branch);
@@ -142,6 +176,83 @@ function atTime(engine: Engine, request: PointRequest, timestampMs: number): Com
     head.version === 0
       ? "it has no commits yet"
       : `its history begins later; the newest commit is version ${head.version} of ${new Date(head.timestampMs).toISOString()}`,
+  );
+}
+
+function isExpiry(error: unknown): boolean {
+  return error instanceof StoreError && error.code === "VERSION_EXPIRED";
+}
+
+/** How the user named the point. */
+function whatOf(engine: Engine, at: RevisionPoint): string {
+  if (at.kind === "version") return `version ${at.version}`;
+  if (at.kind === "tag") return `tag "${at.tag}"`;
+  const timestampMs =
+    at.kind === "time"
+      ? at.timestampMs
+      : Math.max(engine.options.now() - at.milliseconds, TIME_MIN_MS);
+  return `its state at ${new Date(timestampMs).toISOString()}`;
+}
+
+/** The readable commits of the branch next to a version, over all that it is, was and grew from. */
+function keptAround(
+  engine: Engine,
+  { database, branch }: PointRequest,
+  version: number,
+): { readonly before: CommitPlace | null; readonly after: CommitPlace | null } {
+  let before: CommitPlace | null = null;
+  let after: CommitPlace | null = null;
+  let end = Infinity;
+  const seen = new Set<string>();
+  for (const entry of branch.history.toReversed()) {
+    let timeline = database.timelines.get(entry.timeline);
+    for (let bound = end; timeline !== undefined;) {
+      const key = `${timeline.row.id}/${bound}`;
+      if (seen.has(key)) break;
+      seen.add(key);
+      const found = nearestReadable(engine.state, timeline, { version, end: bound });
+      if (found.before !== null && found.before.version > (before?.version ?? 0))
+        before = found.before;
+      if (found.after !== null && found.after.version < (after?.version ?? Infinity))
+        after = found.after;
+      const { parent }: Timeline["row"] = timeline.row;
+      if (parent === null || parent.version <= (before?.version ?? 0)) break;
+      bound = Math.min(bound, parent.version);
+      timeline = database.timelines.get(parent.timeline);
+    }
+    end = Math.min(end, entry.afterVersion);
+  }
+  return { before, after };
+}
+
+function expired(
+  engine: Engine,
+  request: PointRequest,
+  { what, version }: { readonly what: string; readonly version: number },
+): StoreError {
+  const { database, branch } = request;
+  const name = `${database.refs.row.name}/${branch.name}`;
+  const { before, after } = keptAround(engine, request, version);
+  const kept = [before, after].filter((commit) => commit !== null);
+  const facts =
+    kept.length === 0
+      ? "nothing older is kept"
+      : `the nearest kept are ${kept.map((commit) => `version ${commit.version} of ${new Date(commit.timestampMs).toISOString()}`).join(" and ")}`;
+  const detail = (commit: CommitPlace | null): object | null =>
+    commit === null
+      ? null
+      : { version: commit.version, timestamp: new Date(commit.timestampMs).toISOString() };
+  return new StoreError(
+    "VERSION_EXPIRED",
+    `Cannot find ${what} of "${name}": the commits from there have expired; ${facts}; "bough retention show ${name}" lists all`,
+    {
+      details: {
+        database: database.refs.row.name,
+        branch: branch.name,
+        before: detail(before),
+        after: detail(after),
+      },
+    },
   );
 }
 

@@ -6,6 +6,7 @@ import { parseRevision } from "../branch/revision.ts";
 import { StoreError } from "../errors.ts";
 import { checkParts } from "../integrity/check.ts";
 import { type CheckOptions, type CheckReport, Findings } from "../integrity/report.ts";
+import type { ExpiryReport } from "../retention/expiry.ts";
 import type { GarbageReport } from "../retention/garbage-cycle.ts";
 import { AsyncConnection } from "../sqlite/async-connection.ts";
 import { SqliteRuntime } from "../sqlite/runtime.ts";
@@ -14,6 +15,7 @@ import { checkHeads } from "./check-heads.ts";
 import type { Compression } from "./compression-option.ts";
 import { Database } from "./database.ts";
 import { Engine } from "./engine.ts";
+import { expireStore, expireStoreAsync } from "./expire.ts";
 import {
   type ExportOptions,
   type ExportResult,
@@ -227,6 +229,18 @@ export class Store {
   async gcAsync(options: GarbageAsyncOptions = {}): Promise<GarbageReport> {
     this.#engine.assertOpen();
     return await collectGarbageAsync(this.#engine, options);
+  }
+
+  /** Lets go of versions that retention does not keep any more; garbage collection does it first. See docs/retention.md. */
+  expire(): ExpiryReport {
+    this.#engine.assertOpen();
+    return expireStore(this.#engine);
+  }
+
+  /** The twin of `expire` for callers that await: the event loop goes on meanwhile. */
+  expireAsync(): Promise<ExpiryReport> {
+    this.#engine.assertOpen();
+    return expireStoreAsync(this.#engine);
   }
 
   /** Moves every commit so far from the log into chunks. Happens by itself; for tests and before a copy. */
