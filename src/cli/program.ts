@@ -7,6 +7,7 @@ import { addDatabaseCommands } from "./commands/database.ts";
 import { addKeyCommands } from "./commands/key.ts";
 import { addLogCommand } from "./commands/log.ts";
 import { addRestoreCommand } from "./commands/restore.ts";
+import { addScrubCommand } from "./commands/scrub.ts";
 import { addShellCommand } from "./commands/shell.ts";
 import { addSqlCommand } from "./commands/sql.ts";
 import { addStatCommand } from "./commands/stat.ts";
@@ -64,6 +65,7 @@ export function makeProgram(context: CommandContext, version: string): Command {
   addRestoreCommand(program, context);
   addStatCommand(program, context);
   addCheckCommand(program, context);
+  addScrubCommand(program, context);
   addStoreCommands(program, context);
   addKeyCommands(program, context);
   addHelpCommand(program);

@@ -7,7 +7,7 @@
  */
 import type { Catalog } from "../catalog/catalog.ts";
 import type { StoreCipher } from "../encryption/cipher.ts";
-import type { ChunkHandles } from "../page/chunk-handle.ts";
+import type { ChunkHandle, ChunkHandles } from "../page/chunk-handle.ts";
 import { idKey } from "../page/chunk-handle.ts";
 import {
   corruptNode,
@@ -18,15 +18,20 @@ import {
 } from "../page/page-map-node.ts";
 import { levelsFor } from "../page/page-map.ts";
 import { lockPageNumber } from "../transaction/snapshot.ts";
-import type { ChunkChecker } from "./check-chunks.ts";
 import type { Findings, Problem } from "./report.ts";
 import type { RootUse } from "./revision-index.ts";
+
+/** What knows of chunks whether they hold a page: by reading them, or from what was found before. */
+export interface SlotChecker {
+  /** Null when the slot holds a page of this size. */
+  slotProblem(chunk: ChunkHandle, slot: number, pageSize: number): Problem | null;
+}
 
 export interface PageMapCheckParts {
   readonly catalog: Catalog;
   readonly handles: ChunkHandles;
   readonly cipher: StoreCipher | null;
-  readonly chunks: ChunkChecker;
+  readonly chunks: SlotChecker;
   readonly findings: Findings;
   /** Whether the catalog still has the root: retention may drop it, and its nodes after it, while the check runs. */
   readonly isCurrent: (use: RootUse) => boolean;

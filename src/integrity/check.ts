@@ -15,7 +15,7 @@ import { refsOf, reportDamagedRows, scanRows } from "./check-catalog.ts";
 import { ChunkChecker, checkPacks } from "./check-chunks.ts";
 import { checkHistorySegment } from "./check-history.ts";
 import { checkLog, type LogContents } from "./check-log.ts";
-import { PageMapChecker } from "./check-page-maps.ts";
+import { PageMapChecker, type SlotChecker } from "./check-page-maps.ts";
 import { type CheckOptions, type CheckProgress, type Findings, nextTurn } from "./report.ts";
 import { range, RevisionIndex, type RootUse } from "./revision-index.ts";
 
@@ -78,16 +78,17 @@ export async function checkParts(
   return { places: log.places };
 }
 
-interface CheckRun {
+export interface CheckRun {
   readonly parts: StoreParts;
   readonly findings: Findings;
   readonly index: RevisionIndex;
-  readonly chunks: ChunkChecker;
+  readonly chunks: SlotChecker;
   readonly onProgress: (progress: CheckProgress) => void;
   readonly isOpen: boolean;
 }
 
-async function checkRoots(run: CheckRun): Promise<void> {
+/** Walks all page maps, so that problems get the revisions that meet them. */
+export async function checkRoots(run: CheckRun): Promise<void> {
   const { catalog, handles, cipher } = run.parts;
   const { findings, chunks, onProgress } = run;
   const isCurrent = (use: RootUse): boolean => !run.isOpen || hasRoot(run.parts, use);

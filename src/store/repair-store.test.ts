@@ -6,7 +6,7 @@ import { WriteBatch } from "../catalog/key-value.ts";
 import { openMemoryKeyValue } from "../catalog/memory-key-value.ts";
 import { StoreError } from "../errors.ts";
 import type { CheckReport } from "../integrity/report.ts";
-import { DirectorySource } from "../testing/directory-source.ts";
+import { CopySource } from "./copy-source.ts";
 import { Random } from "../testing/random.ts";
 
 import { readFileSync } from "../storage/whole-file.ts";
@@ -139,8 +139,8 @@ function copyOf(disk: SimulatedStorage): SimulatedStorage {
   return disk.copyAfterCrash(new Random(4));
 }
 
-function sourceOf({ disk }: Fixture): DirectorySource {
-  return new DirectorySource(copyOf(disk));
+function sourceOf({ disk }: Fixture): CopySource {
+  return CopySource.open("the copy", copyOf(disk));
 }
 
 async function repair(

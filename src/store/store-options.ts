@@ -2,6 +2,7 @@
 import { type RemoteOptions, type ResolvedRemote, resolveRemote } from "./remote-options.ts";
 import { type Backend, BACKENDS } from "../catalog/backends.ts";
 import { StoreError } from "../errors.ts";
+import type { CheckProblem } from "../integrity/report.ts";
 import { CHUNK_SLOTS_MAX } from "../page/chunk-format.ts";
 import type { Storage } from "../storage/storage.ts";
 import type { Durability } from "../transaction/commit-pipeline.ts";
@@ -45,6 +46,10 @@ export interface StoreOptions {
   readonly gc?: "auto" | "off";
   /** With gc "auto": how much is written before a cycle begins, as a share of what is stored; 0.5 by default. */
   readonly gcRatio?: number;
+  /** How fast the store reads what it has on disk again, for ever, to find damage; not at all by default. */
+  readonly scrubBytesPerSecond?: number;
+  /** Gets the damage that this finds, each once; by default it goes to `process.emitWarning`. */
+  readonly onDamage?: (problem: CheckProblem) => void;
   /** The clock, in milliseconds since 1970. */
   readonly now?: () => number;
   /** Instead of a directory: for tests on a simulated disk. */
@@ -70,6 +75,9 @@ export interface ResolvedOptions {
   readonly chunkPages: number;
   /** Null: garbage is collected only on request. */
   readonly gcRatio: number | null;
+  /** Null: no scrub in the background. */
+  readonly scrubBytesPerSecond: number | null;
+  readonly onDamage: (problem: CheckProblem) => void;
   readonly now: () => number;
 }
 
@@ -96,6 +104,8 @@ const OPTION_NAMES: Readonly<Record<keyof StoreOptions, true>> = {
   chunkPages: true,
   gc: true,
   gcRatio: true,
+  scrubBytesPerSecond: true,
+  onDamage: true,
   now: true,
   storage: true,
 };
@@ -140,6 +150,8 @@ export function resolveOptions(options: StoreOptions): ResolvedOptions {
     logSegmentBytes: bytes("logSegmentBytes", options.logSegmentBytes, 16 * MIB),
     chunkPages,
     gcRatio: gc === "off" ? null : gcRatio,
+    scrubBytesPerSecond: scrubRate(options.scrubBytesPerSecond),
+    onDamage: options.onDamage ?? warnOfDamage,
     now: options.now === undefined ? Date.now : wholeMilliseconds(options.now),
   };
 }
@@ -151,6 +163,21 @@ function wholeMilliseconds(now: () => number): () => number {
     if (Number.isSafeInteger(timestampMs) && timestampMs >= 0) return timestampMs;
     throw new RangeError(`Option "now": ${timestampMs} is not a time in milliseconds since 1970`);
   };
+}
+
+function scrubRate(value: number | undefined): number | null {
+  if (value === undefined) return null;
+  if (value > 0) return value;
+  throw new RangeError(`Option "scrubBytesPerSecond": ${value} is not a number above 0`);
+}
+
+/** Damage that nobody hears of is damage until the other copy is gone too. */
+function warnOfDamage({ code, message, revisions }: CheckProblem): void {
+  const touched = revisions.length === 0 ? "no revision" : revisions.join(", ");
+  process.emitWarning(`${message} (touches: ${touched}); run "bough check --repair"`, {
+    type: "BoughDamage",
+    code,
+  });
 }
 
 function checkInterval(value: number = HOUR_MS): number {

@@ -5,12 +5,20 @@ import { requireText } from "../branch/names.ts";
 import { parseRevision } from "../branch/revision.ts";
 import { StoreError } from "../errors.ts";
 import { checkParts } from "../integrity/check.ts";
+import { Pace, systemClock } from "../integrity/pace.ts";
 import { type CheckOptions, type CheckReport, Findings } from "../integrity/report.ts";
+import {
+  SCRUB_BYTES_PER_SECOND,
+  type ScrubOptions,
+  scrubParts,
+  type ScrubReport,
+} from "../integrity/scrub.ts";
 import type { ExpiryReport } from "../retention/expiry.ts";
 import type { GarbageReport } from "../retention/garbage-cycle.ts";
 import { AsyncConnection } from "../sqlite/async-connection.ts";
 import { SqliteRuntime } from "../sqlite/runtime.ts";
 import { readFetching, waiting } from "../storage/not-local.ts";
+import { startBackgroundScrub } from "./background-scrub.ts";
 import { checkHeads } from "./check-heads.ts";
 import type { Compression } from "./compression-option.ts";
 import { Database } from "./database.ts";
@@ -66,6 +74,8 @@ export class Store {
   readonly #sessions: Set<Session> = new Set();
   readonly #runtimes: RuntimePool;
   #runtime: SqliteRuntime | null = null;
+  /** Ends the scrub in the background. */
+  #stopScrub: () => void = () => {};
 
   /** @internal */
   constructor(path: string, engine: Engine) {
@@ -73,6 +83,9 @@ export class Store {
     this.#engine = engine;
     this.#vfs = new StoreVfs(engine);
     this.#runtimes = new RuntimePool(this.#vfs, engine.options.now);
+    const { scrubBytesPerSecond: bytesPerSecond, onDamage } = engine.options;
+    if (bytesPerSecond !== null)
+      this.#stopScrub = startBackgroundScrub(engine.state, { bytesPerSecond, onDamage });
   }
 
   get isOpen(): boolean {
@@ -219,6 +232,17 @@ export class Store {
     return findings.report();
   }
 
+  /**
+   * Reads all chunks and history on disk again, past the cache, at a set rate, while the store goes on. A store does so by itself
+   * with the option `scrubBytesPerSecond`.
+   */
+  async scrub(options: ScrubOptions = {}): Promise<ScrubReport> {
+    this.#engine.assertOpen();
+    const { bytesPerSecond = SCRUB_BYTES_PER_SECOND } = options;
+    const pace = new Pace(bytesPerSecond, systemClock(true));
+    return await scrubParts(this.#engine.state, { ...options, pace });
+  }
+
   /** Frees what no branch, tag or kept version leads to any more; returns when done. See docs/garbage-collection.md. */
   gc(options: GarbageOptions = {}): GarbageReport {
     this.#engine.assertOpen();
@@ -299,6 +323,7 @@ export class Store {
         );
       }
     }
+    this.#stopScrub();
     this.#engine.close();
   }
 

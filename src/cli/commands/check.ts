@@ -1,7 +1,8 @@
 import type { Command } from "commander";
-import type { CheckPhase, CheckReport } from "../../integrity/report.ts";
+import type { CheckPhase, CheckProgress, CheckReport } from "../../integrity/report.ts";
+import type { RepairReport } from "../../store/repair-store.ts";
 import type { CommandContext } from "../command-context.ts";
-import { CommandError } from "../errors.ts";
+import { CommandError, UsageError } from "../errors.ts";
 import { examples } from "../examples.ts";
 import { ProgressBar } from "../progress.ts";
 
@@ -11,21 +12,45 @@ const PHASES: Readonly<Record<CheckPhase, string>> = {
   pages: "page maps",
   chunks: "chunks",
   history: "history segments",
-  sql: "heads",
+  sql: "heads and tags",
 };
+
+interface CheckFlags {
+  readonly deep?: true;
+  readonly repair?: true;
+  readonly from?: string;
+  readonly truncateLog?: true;
+}
 
 export function addCheckCommand(program: Command, context: CommandContext): void {
   program
     .command("check")
     .description("look for damage in the whole store, and say which revisions it touches")
-    .option("--deep", "also recompute all hashes and run SQLite's checks on every head")
+    .option("--deep", "also recompute all hashes and run SQLite's checks on every head and tag")
+    .option("--repair", "mend what can be mended, from other copies in the store and from --from")
+    .option("--from <dir>", "with --repair: a copy of the store's directory to take lost data from")
+    .option(
+      "--truncate-log",
+      "with --repair: give up the commits after a damaged place in the log that nothing else mends",
+    )
     .addHelpText(
       "after",
       `
-Reads everything, changes nothing, works on stores that do not open any more. Exit code 1: damaged.
-${examples([["bough check"], ["bough check --deep --output json"]])}`,
+Reads everything, works on stores that do not open any more, and changes nothing without --repair. Exit code 1: damaged.
+A repair checks deeply, and lists what stays lost. See docs/check-and-repair.md.
+${examples([
+  ["bough check"],
+  ["bough check --deep --output json"],
+  ["bough check --repair --from /backup/bough", "bring back what is damaged here"],
+])}`,
     )
-    .action((options: { deep?: true }) => check(context, options.deep ?? false));
+    .action((flags: CheckFlags) => {
+      if (flags.repair === true) return repair(context, flags);
+      const needed = flags.from === undefined ? "--truncate-log" : "--from";
+      if (flags.from !== undefined || flags.truncateLog === true)
+        throw new UsageError(`Cannot use ${needed} alone: it is for --repair`);
+      return check(context, flags.deep ?? false);
+    });
 }
 
 async function check(context: CommandContext, deep: boolean): Promise<void> {
@@ -36,14 +61,48 @@ async function check(context: CommandContext, deep: boolean): Promise<void> {
     report = await checkStore(context.storePath, {
       ...context.keyOptions(),
       deep,
-      onProgress: ({ phase, done, total }) =>
-        bar.update({ done, total: total ?? 0, text: PHASES[phase] }),
+      onProgress: progressOn(bar),
     });
   } finally {
     bar.end();
   }
   if (context.format === "json") await context.printJson(report);
   else await printReport(context, report);
+  failIfDamaged(context, report);
+}
+
+async function repair(context: CommandContext, flags: CheckFlags): Promise<void> {
+  const { repairStore } = await import("../../store/repair-store.ts");
+  const { CopySource } = await import("../../store/copy-source.ts");
+  const source = flags.from === undefined ? undefined : CopySource.open(flags.from);
+  const bar = new ProgressBar("Repairing", context.terminal.stderr);
+  let result: RepairReport;
+  try {
+    result = await repairStore(context.storePath, {
+      ...context.keyOptions(),
+      source,
+      truncateLog: flags.truncateLog,
+      onProgress: progressOn(bar),
+    });
+  } finally {
+    bar.end();
+    source?.close();
+  }
+  if (context.format === "json") await context.printJson(result);
+  else {
+    for (const { what, how } of result.steps) await context.printLine(`repaired  ${what}: ${how}`);
+    for (const refusal of result.refusals) await context.printLine(`refused  ${refusal}`);
+    await printReport(context, result.report);
+  }
+  failIfDamaged(context, result.report);
+}
+
+function progressOn(bar: ProgressBar): (progress: CheckProgress) => void {
+  return ({ phase, done, total }) => bar.update({ done, total: total ?? 0, text: PHASES[phase] });
+}
+
+/** What all commands that look for damage end with: exit code 1 when there is some. */
+export function failIfDamaged(context: CommandContext, report: CheckReport): void {
   if (report.ok) return;
   const { length } = report.problems;
   throw new CommandError(
@@ -52,12 +111,14 @@ async function check(context: CommandContext, deep: boolean): Promise<void> {
   );
 }
 
-async function printReport(context: CommandContext, report: CheckReport): Promise<void> {
+export async function printReport(context: CommandContext, report: CheckReport): Promise<void> {
   const { counts, problems } = report;
-  for (const { code, message, revisions } of problems) {
+  for (const { code, message, revisions, pages } of problems) {
     await context.printLine(`${code}  ${message}`);
     const touched = revisions.length === 0 ? "no revision" : revisions.join("  ");
-    await context.printLine(`  touches: ${touched}`);
+    const lost =
+      pages === null || pages === 0 ? "" : ` (${pages} ${pages === 1 ? "page" : "pages"})`;
+    await context.printLine(`  touches: ${touched}${lost}`);
   }
   const looked = [
     [counts.catalogRows, "catalog rows"],
@@ -65,7 +126,7 @@ async function printReport(context: CommandContext, report: CheckReport): Promis
     [counts.chunks, "chunks"],
     [counts.historyEntries, "page versions in the history"],
     [counts.logRecords, "log records"],
-    [counts.heads, "heads with SQLite"],
+    [counts.heads, "heads and tags with SQLite"],
   ] as const;
   const shown = looked.filter(([count]) => count > 0).map(([count, what]) => `${count} ${what}`);
   if (shown.length === 0) shown.push("an empty store");
