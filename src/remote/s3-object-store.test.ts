@@ -151,6 +151,7 @@ describe("A server that misbehaves", () => {
     response.write("half", () => request.socket.destroy());
   };
   const put = answer(200, "", { etag: '"e"' });
+  const refuse = answer(412, "PreconditionFailed");
 
   test("what may pass is repeated: overload, internal errors, lost connections, half an answer", async () => {
     const { store, requests } = await storeOn([
@@ -342,14 +343,32 @@ describe("A server that misbehaves", () => {
   });
 
   test("two conditional puts in each other's way (409) are repeated", async () => {
-    const { store, requests } = await storeOn([answer(409, "ConditionalRequestConflict"), put]);
+    const { store, requests } = await storeOn([
+      answer(409, "ConditionalRequestConflict"),
+      put,
+      refuse,
+    ]);
     await store.put("x", Buffer.from("x"), { condition: { absent: true } });
-    expect(requests).toHaveLength(2);
+    expect(requests).toHaveLength(3);
+  });
+
+  test("V3: a service that ignores conditions is found out by the first put that has one", async () => {
+    for (const condition of [{ absent: true }, { etag: '"old"' }] as const) {
+      const bad = await storeOn([put]);
+      const error = await failure(bad.store.put("x", Buffer.from("x"), { condition }));
+      expect([error.code, error.retryable]).toEqual(["REMOTE_DENIED", false]);
+      expect(error.message).toMatch(/the service ignores "If-(None-)?Match"/);
+      const good = await storeOn([put, refuse, put]);
+      await good.store.put("x", Buffer.from("x"), { condition });
+      await good.store.put("x", Buffer.from("x"), { condition });
+      expect(good.requests).toHaveLength(3);
+    }
   });
 
   test("etags go out without quotes only to a service that refuses its own with them", async () => {
     const head = answer(200, "", { etag: '"e"' });
-    const ceph = await storeOn([answer(412, "PreconditionFailed"), head, put]);
+    const other = answer(200, "", { etag: '"f"' });
+    const ceph = await storeOn([refuse, head, other, refuse, put]);
     await ceph.store.put("x", Buffer.from("1"), { condition: { etag: '"e"' } });
     await ceph.store.put("x", Buffer.from("2"), { condition: { etag: '"e"' } });
     expect(
@@ -359,14 +378,15 @@ describe("A server that misbehaves", () => {
       ["HEAD", undefined],
       ["PUT", "e"],
       ["PUT", "e"],
+      ["PUT", "e"],
     ]);
-    const other = await storeOn([
+    const strict = await storeOn([
       answer(412, "PreconditionFailed"),
       answer(200, "", { etag: '"f"' }),
     ]);
-    const stale = other.store.put("x", Buffer.from("1"), { condition: { etag: '"e"' } });
+    const stale = strict.store.put("x", Buffer.from("1"), { condition: { etag: '"e"' } });
     expect((await failure(stale)).code).toBe("CONDITION_FAILED");
-    expect(other.requests).toHaveLength(2);
+    expect(strict.requests).toHaveLength(2);
   });
 
   test("an upload in parts that fails deletes its parts", async () => {

@@ -6,7 +6,9 @@
  *     kept, where the service tells, and each get against the length that the answer promised (B4).
  * V2. A put with a condition is one request: parts are for puts without, since few services know conditions at the end of
  *     an upload in parts.
- * V3. Nothing that a request is signed with gets into a message or the details of an error.
+ * V3. A service that ignores conditions is found out: the first put of a client that met its condition is sent once more, under
+ *     the condition that cannot hold any more. But for Amazon's own, which is known to honour them.
+ * V4. Nothing that a request is signed with gets into a message or the details of an error.
  */
 import type { PutObjectCommandInput } from "@aws-sdk/client-s3";
 
@@ -63,6 +65,8 @@ export class S3ObjectStore implements ObjectStore {
   private readonly retry: Retry;
   private loading: Promise<LoadedS3> | null = null;
   private closed = false;
+  /** Conditions that the service is known to honour. */
+  private readonly trusted: Set<"IfNoneMatch" | "IfMatch">;
   /** Whether the service takes etags as it gives them, as the standard says. */
   private quotesEtags = true;
 
@@ -70,6 +74,7 @@ export class S3ObjectStore implements ObjectStore {
     this.description = options.description;
     this.settings = options;
     this.retry = new Retry(options.retry);
+    this.trusted = new Set(options.endpoint === null ? ["IfNoneMatch", "IfMatch"] : []);
   }
 
   async put(key: string, body: Uint8Array, options: PutOptions = {}): Promise<ObjectVersion> {
@@ -189,9 +194,10 @@ export class S3ObjectStore implements ObjectStore {
       return answer.ETag;
     };
     if (condition === undefined) return send({});
-    if ("absent" in condition) return send({ IfNoneMatch: "*" });
+    if ("absent" in condition) return this.trusting("IfNoneMatch", "*", { action, send });
     try {
-      return await send({ IfMatch: this.quotesEtags ? condition.etag : unquoted(condition.etag) });
+      const etag = this.quotesEtags ? condition.etag : unquoted(condition.etag);
+      return await this.trusting("IfMatch", etag, { action, send });
     } catch (error) {
       const failure = describeS3Failure(error);
       if (isMissingObject(failure)) throw conditionFailed(action, "it is not there any more");
@@ -199,10 +205,37 @@ export class S3ObjectStore implements ObjectStore {
       // Ceph's gateway takes etags without their quotes only: then the object is the wanted one all the same.
       const head = await this.head(s3, put);
       if (head !== condition.etag || unquoted(head) === head) throw error;
-      const etag = await send({ IfMatch: unquoted(head) });
+      const etag = await this.trusting("IfMatch", unquoted(head), { action, send });
       this.quotesEtags = false;
       return etag;
     }
+  }
+
+  /** Sends a put with a condition; see V3. */
+  private async trusting(
+    header: "IfNoneMatch" | "IfMatch",
+    value: string,
+    put: {
+      readonly action: string;
+      readonly send: (headers: Partial<PutObjectCommandInput>) => Promise<string>;
+    },
+  ): Promise<string> {
+    const etag = await put.send({ [header]: value });
+    // The same bytes again would rightly be taken for what was there.
+    const tells = header === "IfNoneMatch" || unquoted(etag) !== unquoted(value);
+    if (this.trusted.has(header) || !tells) return etag;
+    try {
+      await put.send({ [header]: value });
+    } catch (error) {
+      if (describeS3Failure(error).status !== 412) throw error;
+      this.trusted.add(header);
+      return etag;
+    }
+    const name = header === "IfMatch" ? "If-Match" : "If-None-Match";
+    throw new StoreError(
+      "REMOTE_DENIED",
+      `Cannot ${put.action}: the service ignores "${name}", so that two writers would damage each other's work; use one that honours it`,
+    );
   }
 
   /** The etag; null when there is no such object. */

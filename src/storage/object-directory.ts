@@ -251,17 +251,24 @@ export class ObjectDirectory {
   /** Runs `change` with the directory of `path` there, again when somebody deletes it in between, and syncs it (O2). */
   private async inDirectoryOf<T>(path: string, change: () => Promise<T>): Promise<T> {
     const directory = dirname(path);
+    let result: T;
     for (let round = 0; ; round++) {
       try {
         await this.makeDirectory(directory);
-        const result = await change();
-        await syncDirectory(directory);
-        return result;
+        result = await change();
+        break;
       } catch (error) {
         if (systemErrorName(error) !== "ENOENT" || round === ROUNDS_MAX) throw error;
         this.durable.clear();
       }
     }
+    try {
+      await syncDirectory(directory);
+    } catch (error) {
+      // Somebody has deleted the object since, and its directory.
+      if (systemErrorName(error) !== "ENOENT") throw error;
+    }
+    return result;
   }
 
   private async makeDirectory(directory: string): Promise<void> {
