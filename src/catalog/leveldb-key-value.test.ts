@@ -196,6 +196,15 @@ test("tables of a large catalog are read by a check, and at the open only their 
   );
 });
 
+test("V6: leveldb's code stays loaded when its worker has ended, since leveldb's own thread goes on", async () => {
+  const { report } = process;
+  const described = (): { workers: unknown[]; sharedObjects: string[] } =>
+    report.getReport() as unknown as { workers: unknown[]; sharedObjects: string[] };
+  open().close();
+  while (described().workers.length > 0) await new Promise((resolve) => setImmediate(resolve));
+  expect(described().sharedObjects.join("\n")).toContain("classic-level");
+});
+
 test("a directory that another program holds open is an error that says so", () => {
   const first = open();
   expect(() => open()).toThrow(expect.objectContaining({ code: "IO" }));

@@ -1,4 +1,9 @@
-/** The caller's side of leveldb-worker.ts: one request at a time, each waited for. */
+/**
+ * The caller's side of leveldb-worker.ts: one request at a time, each waited for.
+ *
+ * V6. The library is loaded in this thread too. If only the worker had it, Node would unload its code when the worker
+ *     ends, and leveldb's own thread, which outlives every database, would run into nothing: the process would end.
+ */
 import { createRequire } from "node:module";
 import {
   MessageChannel,
@@ -37,13 +42,15 @@ export class LevelThread {
 
   /** Returns once the database is open, or throws LevelError. */
   constructor(directory: string) {
+    const load = createRequire(import.meta.url);
+    load("classic-level"); // V6
     const { port1, port2 } = new MessageChannel();
     this.#port = port1;
     const workerData: LevelWorkerData = {
       port: port2,
       control: this.#control,
       payload: this.#payload,
-      library: createRequire(import.meta.url).resolve("classic-level"),
+      library: load.resolve("classic-level"),
       directory,
       operations: LevelOperation,
       statuses: LevelStatus,
