@@ -3,7 +3,7 @@
  *
  *   idle --begin--> collecting --step, last one--> idle        collecting --abandon, error--> idle
  *
- * G1. While something holds it (a check reads the whole store), no cycle begins or goes on.
+ * G1. While something holds it (a check reads the whole store, expiry drops versions), no cycle begins or goes on.
  * G2. By itself a cycle begins only after a checkpoint, when chunks took as many bytes since the last cycle as `ratio` says of
  *     what there was then, or expiry dropped versions that may have as many. So its work stays in proportion to what is
  *     written.
@@ -71,7 +71,7 @@ export class GarbageCollector {
     if (this.#holds > 0)
       throw new StoreError(
         "STORE_BUSY",
-        "Cannot collect garbage: a check of the store is running; try again when it has ended",
+        "Cannot collect garbage: a check or an expiry is running; try again when it has ended",
         { retryable: true },
       );
     this.abandon();
@@ -125,9 +125,14 @@ export class GarbageCollector {
     };
   }
 
-  /** Versions are gone from the catalog, whose own pages took about so many bytes; a cycle must begin anew (Y2). */
-  dropped(bytes: number): void {
+  /** Versions go from the catalog until the result is disposed of: a cycle that runs is given up, none begins meanwhile (Y2). */
+  dropping(): Disposable {
     this.abandon();
+    return this.hold();
+  }
+
+  /** About so many bytes of chunks belong to nothing any more, as far as is known. */
+  dropped(bytes: number): void {
     this.#droppedBytes += bytes;
   }
 

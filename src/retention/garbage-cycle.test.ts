@@ -43,7 +43,6 @@ function purgeBranch(store: Store, databaseId: number, branchId: number): void {
   const timelineIds = refs.branches.get(branchId)!.history.map(({ timeline }) => timeline);
   engine.change({ type: "purge-branch", databaseId, branchId });
   engine.change({ type: "purge-timelines", databaseId, timelineIds });
-  engine.collector.dropped(0);
 }
 
 describe("a collection", () => {

@@ -86,6 +86,15 @@ export class CheckpointSchedule {
     this.#step(Infinity);
   }
 
+  /** Goes on for about so long, with a new one when none is under way. */
+  step(sliceMs: number): void {
+    if (this.#running === null) {
+      if (!this.#hasWork()) return;
+      this.#start();
+    }
+    this.#step(sliceMs);
+  }
+
   /** Moves all commits so far out of the log; returns when done. */
   run(): void {
     this.finish(); // One that runs already does not cover the newest commits.
@@ -99,8 +108,7 @@ export class CheckpointSchedule {
     const { state } = this.#options;
     const lsn = state.log.lastLsn;
     while ((state.catalog.state()?.checkpointLsn ?? 0) < lsn) {
-      if (this.#running === null) this.#start();
-      this.#step(IDLE_SLICE_MS);
+      this.step(IDLE_SLICE_MS);
       await new Promise((resolve) => setImmediate(resolve));
       assertOpen();
     }

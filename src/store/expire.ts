@@ -13,6 +13,7 @@ import type { Engine } from "./engine.ts";
 
 export function expireStore(engine: Engine): ExpiryReport {
   engine.expireBranches();
+  using _ = engine.collector.dropping();
   engine.checkpoint();
   if (purge(engine)) engine.checkpoint();
   const steps = expire(engine.state, { nowMs: engine.options.now() });
@@ -25,6 +26,7 @@ export function expireStore(engine: Engine): ExpiryReport {
 /** The same in slices between which the event loop runs. */
 export async function expireStoreAsync(engine: Engine): Promise<ExpiryReport> {
   engine.expireBranches();
+  using _ = engine.collector.dropping();
   await engine.checkpointAsync();
   if (purge(engine)) await engine.checkpointAsync();
   const steps = expire(engine.state, { nowMs: engine.options.now() });

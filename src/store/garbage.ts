@@ -1,9 +1,10 @@
 /** Garbage collection that somebody asked for and waits for: `store.gc()` and `store.gcAsync()`. */
 import type { GarbageProgress, GarbageReport } from "../retention/garbage-cycle.ts";
 import type { Engine } from "./engine.ts";
+import { expireStore, expireStoreAsync } from "./expire.ts";
 
 export interface GarbageOptions {
-  /** Only say what would be freed. */
+  /** Only say what would be freed, of what has been let go of so far: nothing expires for it. */
   readonly dryRun?: boolean | undefined;
 }
 
@@ -22,7 +23,8 @@ export function collectGarbage(
   { dryRun: isDryRun = false }: GarbageOptions = {},
 ): GarbageReport {
   engine.assertWritable();
-  engine.checkpoint();
+  if (isDryRun) engine.checkpoint();
+  else expireStore(engine);
   engine.beginCollection({ isDryRun, isBlocking: true, isAwaited: true });
   for (;;) {
     const report = engine.collect(Infinity);
@@ -36,7 +38,8 @@ export async function collectGarbageAsync(
   { dryRun: isDryRun = false, onProgress, signal }: GarbageAsyncOptions = {},
 ): Promise<GarbageReport> {
   signal?.throwIfAborted();
-  await engine.checkpointAsync();
+  if (isDryRun) await engine.checkpointAsync();
+  else await expireStoreAsync(engine);
   const options = { isDryRun, isBlocking: false, isAwaited: true };
   let cycle = engine.beginCollection(options);
   for (;;) {
