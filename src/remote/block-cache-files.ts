@@ -22,7 +22,7 @@ import { Crc64, CRC64_SIZE } from "../storage/crc64.ts";
 import type { Storage } from "../storage/storage.ts";
 
 /** Directories listed by each write until all are known. */
-const LISTINGS_PER_WRITE = 8;
+const LISTINGS_PER_WRITE = 2;
 const WRITE_PAUSE_MS = 10_000;
 const DIGITS = "0123456789abcdef";
 const NAME = /^([0-9a-f]{32}-[0-9a-f]+)\.([0-9a-f]+)$/;

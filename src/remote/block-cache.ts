@@ -18,8 +18,9 @@ import { BlockFiles } from "./block-cache-files.ts";
 export const BLOCK_SIZE = 65_536;
 
 const MEMORY_BYTES_MAX = 8 * 1024 * 1024;
-const WRITES_WAITING_MAX = 64;
-const WRITES_PER_TURN = 4;
+const WRITES_WAITING_MAX = 128;
+/** Of a turn of the event loop; at least one block is written. */
+const TURN_MS = 0.25;
 const PIN_MS = 60_000;
 
 export interface BlockCacheOptions {
@@ -37,6 +38,8 @@ export interface CachedObject {
   /** Bytes. */
   readonly size: number;
   readonly hash: string;
+  /** Names of blocks, made when first needed: a new string for each read would cost more than the read. */
+  readonly ids: string[];
 }
 
 export interface BlockCacheStatistics {
@@ -49,6 +52,12 @@ export interface BlockCacheStatistics {
   readonly damagedFiles: number;
 }
 
+interface RecentBlock {
+  readonly bytes: Uint8Array;
+  /** Since it was last considered for eviction. */
+  wasRead: boolean;
+}
+
 interface Pin {
   readonly bytes: Uint8Array;
   count: number;
@@ -59,8 +68,8 @@ export class BlockCache {
   private readonly files: BlockFiles;
   private readonly memoryBytesMax: number;
   private readonly nowMs: () => number;
-  /** Least recently read first. */
-  private readonly recent = new Map<string, Uint8Array>();
+  /** Evicted by CLOCK, as the files are. The map's order is the clock's, its first block under the hand. */
+  private readonly recent = new Map<string, RecentBlock>();
   private recentBytes = 0;
   /** Oldest first. */
   private readonly pinned = new Map<string, Pin>();
@@ -77,7 +86,7 @@ export class BlockCache {
 
   object(key: string, size: number): CachedObject {
     const hash = createHash("sha256").update(key).digest("hex").slice(0, 32);
-    return { key, size, hash };
+    return { key, size, hash, ids: [] };
   }
 
   /** The block, to be read and not kept: others read the same bytes. Null when it is not here. */
@@ -85,9 +94,8 @@ export class BlockCache {
     const id = blockId(object, index);
     const recent = this.recent.get(id);
     if (recent !== undefined) {
-      this.recent.delete(id);
-      this.recent.set(id, recent);
-      return recent;
+      recent.wasRead = true;
+      return recent.bytes;
     }
     const bytes =
       this.pinned.get(id)?.bytes ??
@@ -110,7 +118,7 @@ export class BlockCache {
     const id = blockId(object, index);
     this.remember(id, bytes);
     this.unwritten.set(id, bytes);
-    if (this.unwritten.size > WRITES_WAITING_MAX) this.writeSome(WRITES_PER_TURN);
+    if (this.unwritten.size > WRITES_WAITING_MAX) this.writeOne();
     this.turn ??= setImmediate(() => this.writeInTurn());
   }
 
@@ -145,11 +153,7 @@ export class BlockCache {
   /** Forgets a block, so that it is fetched again. */
   drop(object: CachedObject, index: number): void {
     const id = blockId(object, index);
-    const recent = this.recent.get(id);
-    if (recent !== undefined) {
-      this.recent.delete(id);
-      this.recentBytes -= recent.byteLength;
-    }
+    this.forget(id);
     this.pinned.delete(id);
     this.unwritten.delete(id);
     this.files.drop(id);
@@ -168,7 +172,7 @@ export class BlockCache {
 
   /** Writes what waits to be written. */
   flush(): void {
-    this.writeSome(Infinity);
+    while (this.unwritten.size > 0) this.writeOne();
   }
 
   /** For the next start to find all blocks. */
@@ -184,33 +188,39 @@ export class BlockCache {
   }
 
   private remember(id: string, bytes: Uint8Array): void {
-    const known = this.recent.get(id);
-    if (known !== undefined) {
-      this.recent.delete(id);
-      this.recentBytes -= known.byteLength;
-    }
-    this.recent.set(id, bytes);
+    this.forget(id);
+    this.recent.set(id, { bytes, wasRead: false });
     this.recentBytes += bytes.byteLength;
     while (this.recentBytes > this.memoryBytesMax) {
       const oldest = this.recent.entries().next();
       if (oldest.done === true) return;
-      this.recent.delete(oldest.value[0]);
-      this.recentBytes -= oldest.value[1].byteLength;
+      const [oldestId, block] = oldest.value;
+      this.recent.delete(oldestId);
+      if (block.wasRead) this.recent.set(oldestId, { bytes: block.bytes, wasRead: false });
+      else this.recentBytes -= block.bytes.byteLength;
     }
+  }
+
+  private forget(id: string): void {
+    const known = this.recent.get(id);
+    if (known === undefined) return;
+    this.recent.delete(id);
+    this.recentBytes -= known.bytes.byteLength;
   }
 
   private writeInTurn(): void {
     this.turn = null;
-    this.writeSome(WRITES_PER_TURN);
+    const startMs = performance.now();
+    do this.writeOne();
+    while (this.unwritten.size > 0 && performance.now() - startMs < TURN_MS);
     if (this.unwritten.size > 0) this.turn = setImmediate(() => this.writeInTurn());
   }
 
-  private writeSome(countMax: number): void {
-    let count = 0;
+  private writeOne(): void {
     for (const [id, bytes] of this.unwritten) {
-      if (count++ >= countMax) return;
       this.unwritten.delete(id);
       this.files.write(id, bytes);
+      return;
     }
   }
 
@@ -228,5 +238,5 @@ export function blockSize(object: { readonly size: number }, index: number): num
 }
 
 export function blockId(object: CachedObject, index: number): string {
-  return `${object.hash}-${index.toString(16)}`;
+  return (object.ids[index] ??= `${object.hash}-${index.toString(16)}`);
 }

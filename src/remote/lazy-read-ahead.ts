@@ -35,13 +35,14 @@ export class ReadAhead {
 
   /** A read of blocks [first, last]; `isMissing`: it has to wait. Returns what to fetch ahead. */
   read(first: number, last: number, isMissing: boolean): BlockRun | null {
+    // The same block again, as readers of pages do, or a read repeated after its fetch: nothing new.
+    if (last + 1 === this.streams[0]?.next) return null;
     const stream = this.streamAt(first);
     if (stream === null) {
       this.streams.unshift({ next: last + 1, window: 0, end: last + 1 });
       if (this.streams.length > STREAMS_MAX) this.streams.pop();
       return null;
     }
-    // The same block again, as readers of pages do, or a read repeated after its fetch: nothing new.
     if (last + 1 === stream.next) return null;
     stream.next = last + 1;
     if (stream.window === 0 && !isMissing) return null;
