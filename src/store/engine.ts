@@ -249,6 +249,12 @@ export class Engine implements PageStager {
     return this.#orFail(step);
   }
 
+  /** Goes on with a checkpoint for about so long; begins one when there is something to move. */
+  stepCheckpoint(sliceMs: number): void {
+    this.assertWritable();
+    this.#checkpoints.step(sliceMs);
+  }
+
   /** Begins a cycle of garbage collection; `collect` goes on with it. A checkpoint that runs is ended first. */
   beginCollection(options: BeginOptions): GarbageCycle {
     this.assertWritable();
@@ -269,12 +275,6 @@ export class Engine implements PageStager {
   /** Of a cycle that nobody waits for. */
   #tryCollect(sliceMs: number): void {
     try {
-  /** Goes on with a checkpoint for about so long; begins one when there is something to move. */
-  stepCheckpoint(sliceMs: number): void {
-    this.assertWritable();
-    this.#checkpoints.step(sliceMs);
-  }
-
       this.collect(sliceMs);
     } catch {
       // What is damaged the next read reports, or a check; a store that failed says so at the next write.
