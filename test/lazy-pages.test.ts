@@ -206,3 +206,46 @@ test("work of the engine waits: checkpoints, branches, statistics, exports", asy
   rmSync(dirname(path), { recursive: true });
   store.close();
 });
+
+/** Two levels of interior pages, each page in a chunk of its own. */
+function deepStore(seed: number): LazyStore {
+  const storage = new VanishingStorage(new SimulatedStorage({ seed }), {
+    random: new Random(seed),
+  });
+  const options = { ...SMALL_STORE, cacheBytesMax: 64 * 1024 * 1024, chunkPages: 1 };
+  const store = openStore("", { ...options, storage });
+  store.createDatabase("shop", { pageSize: 1024 });
+  const connection = store.connect("shop");
+  connection.exec(
+    "CREATE TABLE item(id INTEGER PRIMARY KEY, name BLOB); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<4000) INSERT INTO item SELECT i, randomblob(300) FROM n",
+  );
+  connection.close();
+  store.checkpoint();
+  // Another Store has nothing in memory.
+  store.close();
+  const again = openStore("", { ...options, storage });
+  storage.hideAll();
+  return { store: again, storage };
+}
+
+test.each([
+  ["forwards", "SELECT sum(length(name)) FROM item"],
+  ["backwards", "SELECT sum(length(name)) FROM (SELECT name FROM item ORDER BY id DESC)"],
+])("a scan %s has the children of interior pages fetched ahead", (_, sql) => {
+  const { store, storage } = deepStore(6);
+  const connection = store.connect("shop");
+  const pages = Number(connection.pragma("page_count", { simple: true }));
+  expect(connection.prepare(sql).pluck().get()).toBe(1_200_000);
+  expect(storage.waits).toBeLessThan(pages / 5);
+  expect(storage.prefetches).toBeGreaterThan(pages / 2);
+  store.close();
+});
+
+test("point queries have nothing fetched ahead", () => {
+  const { store, storage } = deepStore(7);
+  const connection = store.connect("shop");
+  const get = connection.prepare("SELECT length(name) FROM item WHERE id = ?").pluck();
+  for (const id of [3, 3999, 1000, 2500, 1800, 600, 3200, 2000]) expect(get.get(id)).toBe(300);
+  expect(storage.prefetches).toBeLessThan(3);
+  store.close();
+});

@@ -3,7 +3,7 @@
  * of the checkpoint after it has up to that version.
  */
 import { StoreError } from "../errors.ts";
-import type { ChunkHandles } from "../page/chunk-handle.ts";
+import type { ChunkHandles, ChunkReference } from "../page/chunk-handle.ts";
 import { decodeHistoryReference, type HistoryEntry, HistoryKind } from "../page/history-format.ts";
 import { applyDelta } from "../page/page-delta.ts";
 import type { PageMapRoot } from "../page/page-map.ts";
@@ -52,6 +52,11 @@ export class HistoricalSource implements PageSource {
 
   cachedPage(pageNumber: number): Uint8Array | null {
     return this.#cache.get(pageNumber) ?? null;
+  }
+
+  /** As before the versions of this history: most pages are not in it. */
+  chunkOf(pageNumber: number): ChunkReference | null {
+    return this.#options.base.chunkOf(pageNumber);
   }
 
   origin(): { root: PageMapRoot; changedPages: Iterable<number> } {

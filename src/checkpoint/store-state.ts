@@ -72,6 +72,9 @@ export function viewContext(parts: StoreParts, pageSize: number): ViewContext {
   return {
     pageSize,
     readChunkPage: (reference) => parts.chunks.readPage(reference, pageSize),
+    ...(parts.storage.prefetch === undefined
+      ? {}
+      : { prefetch: (references) => parts.chunks.prefetch(references) }),
     holders: parts.holders,
   };
 }

@@ -122,6 +122,21 @@ export class ChunkStore {
     return page;
   }
 
+  /** Starts to bring chunks here that will probably be read soon, in this order. Neither waits nor fails. */
+  prefetch(references: readonly ChunkReference[]): void {
+    for (const { chunk } of references) {
+      if (chunk.cached !== null) continue;
+      try {
+        chunk.location ??= this.locate(chunk.id);
+      } catch {
+        return; // Where it is, is not known here yet. Who reads it hears of what is wrong.
+      }
+      if (chunk.location === null) continue;
+      const { pack, offset, length } = chunk.location;
+      this.#options.storage.prefetch?.(packPath(pack), [{ offset, length }]);
+    }
+  }
+
   #load(handle: ChunkHandle): DecodedChunk {
     handle.location ??= this.locate(handle.id);
     if (handle.location === null) throw notIndexed(handle);

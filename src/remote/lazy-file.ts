@@ -1,5 +1,5 @@
 import { InvariantError, StoreError } from "../errors.ts";
-import { NotLocalError, readFetching } from "../storage/not-local.ts";
+import { readFetching, requireLocal } from "../storage/not-local.ts";
 import type { StorageFile } from "../storage/storage.ts";
 import { BLOCK_SIZE, type CachedObject } from "./block-cache.ts";
 import type { LazyFetch } from "./lazy-fetch.ts";
@@ -92,7 +92,11 @@ export class LazyFile implements StorageFile {
 
   private readOne(index: number, offset: number, target: Uint8Array): void {
     const bytes = this.fetch.block(this.object, index);
-    if (bytes === null) throw this.notLocal([index], index, index);
+    if (bytes === null) {
+      this.requireBlocks([index], index, index);
+      this.readOne(index, offset, target);
+      return;
+    }
     const start = offset - index * BLOCK_SIZE;
     target.set(bytes.subarray(start, start + target.byteLength));
     this.fetch.noteRead(this.object, index);
@@ -110,7 +114,11 @@ export class LazyFile implements StorageFile {
       if (bytes === null) missing.push(index);
       else blocks.push(bytes);
     }
-    if (missing.length > 0) throw this.notLocal(missing, first, last);
+    if (missing.length > 0) {
+      this.requireBlocks(missing, first, last);
+      this.readMany(first, last, { offset, target });
+      return;
+    }
     let done = 0;
     for (const bytes of blocks) {
       const start = (offset + done) % BLOCK_SIZE;
@@ -121,11 +129,12 @@ export class LazyFile implements StorageFile {
     for (let index = first; index <= last; index++) this.fetch.noteRead(this.object, index);
   }
 
-  private notLocal(missing: readonly number[], first: number, last: number): NotLocalError {
+  /** Throws NotLocalError, or returns when the blocks are here. */
+  private requireBlocks(missing: readonly number[], first: number, last: number): void {
     const { object, fetch } = this;
     this.counts.misses++;
     const begun = (): void => this.ahead(first, last, true);
-    return new NotLocalError(`"${this.path}", ${missing.length} blocks from ${missing[0]}`, {
+    requireLocal(`"${this.path}", ${missing.length} blocks from ${missing[0]}`, {
       fetch: (options) => fetch.fetch(object, missing, options, begun),
       fetchSync: (options) => fetch.fetchSync(object, missing, options, begun),
     });

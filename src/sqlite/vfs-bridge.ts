@@ -173,6 +173,7 @@ interface FailedRead {
 /** The same for a read. */
 function readAgain({ heap }: SqliteRuntime, read: FailedRead): number {
   const { entry, error, target, length, offset } = read;
+  if (error instanceof NotLocalError) entry.file.noteMiss?.(offset);
   return callAgain(entry, error, ({ file }) => file.read(heap.u8, target, length, offset), 0);
 }
 
@@ -265,6 +266,7 @@ function makeSuspendingRead(runtime: SqliteRuntime, files: FileTable): WasmFunct
         if (!runtime.isSuspendable || !(error instanceof NotLocalError))
           return readAgain(runtime, read);
         missing = { ...read, error };
+        entry.file.noteMiss?.(offset);
         return SUSPEND;
       }
     },

@@ -12,6 +12,8 @@ export interface VfsFile {
    * SQLITE_IOERR_SHORT_READ (522). `heap` is valid only during the call.
    */
   read(heap: Uint8Array, pointer: number, length: number, offset: number): number;
+  /** The read at `offset` has just thrown NotLocalError, and its bytes are about to be fetched. Throws nothing. */
+  noteMiss?(offset: number): void;
   write(heap: Uint8Array, pointer: number, length: number, offset: number): number;
   truncate(size: number): number;
   sync(): number;

@@ -59,6 +59,8 @@ export interface Storage {
   renameSync(from: string, to: string): void;
   /** Deletes a file; a missing one is an error with code FILE_NOT_FOUND. */
   deleteSync(path: string): void;
+  /** Starts to bring parts of a file here that will be read soon. A storage where all is local does not have it. */
+  prefetch?(path: string, ranges: readonly { offset: number; length: number }[]): void;
   /** See S2. "" is the store's own directory. */
   syncDirectorySync(path: string): void;
 }

@@ -31,6 +31,7 @@ export class StoreVfs implements Vfs {
       pipeline: engine.pipeline,
       stager: engine,
       dirtyBytesMax: engine.options.transactionBytesMax,
+      readsAhead: engine.state.storage.prefetch !== undefined,
       onClose: () => {
         this.files.delete(file);
         engine.state.holders.delete(file);

@@ -31,7 +31,8 @@ export class VanishingStorage implements Storage {
   requests = 0;
   /** Times that a thread waited. */
   waits = 0;
-  prefetches: string[] = [];
+  /** Parts of files that were asked for ahead; they arrive at once. */
+  prefetches = 0;
   aborted = 0;
   /** Nothing vanishes and nothing is hidden while it is false. */
   isLazy = false;
@@ -100,13 +101,14 @@ export class VanishingStorage implements Storage {
     for (const name of names) this.#kept.delete(name);
   }
 
-  /** Bytes that nobody waits for. */
-  prefetch(path: string, offset: number, length: number): void {
+  prefetch(path: string, ranges: readonly { offset: number; length: number }[]): void {
     if (!this.isLazy) return;
-    this.prefetches.push(`${path}:${offset}`);
-    const first = Math.floor(offset / BLOCK_BYTES);
-    const last = Math.floor((offset + length - 1) / BLOCK_BYTES);
-    for (let block = first; block <= last; block++) this.#here.add(`${path}:${block}`);
+    for (const { offset, length } of ranges) {
+      this.prefetches++;
+      const first = Math.floor(offset / BLOCK_BYTES);
+      const last = Math.floor((offset + length - 1) / BLOCK_BYTES);
+      for (let block = first; block <= last; block++) this.#here.add(`${path}:${block}`);
+    }
   }
 
   pending(names: readonly string[]): PendingFetch {
@@ -224,10 +226,6 @@ class VanishingFile implements StorageFile {
 
   async read(offset: number, target: Uint8Array): Promise<number> {
     return await this.#file.read(offset, target);
-  }
-
-  prefetch(offset: number, length: number): void {
-    this.#storage.prefetch(this.path, offset, length);
   }
 
   writeSync(offset: number, source: Uint8Array): void {

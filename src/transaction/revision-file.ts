@@ -20,6 +20,7 @@ import { StoreError, invariant } from "../errors.ts";
 import type { ChunkReference } from "../page/chunk-handle.ts";
 import { PagePlaces } from "../page/page-places.ts";
 import type { VfsFile } from "../sqlite/vfs.ts";
+import { ChildPrefetch } from "./child-prefetch.ts";
 import type { CommitPipeline, Durability, PreparedCommit, WriteSet } from "./commit-pipeline.ts";
 import type { PageBuffers } from "./page-buffers.ts";
 import { lockPageNumber, type Snapshot } from "./snapshot.ts";
@@ -92,6 +93,8 @@ export interface RevisionFileOptions {
   readonly stager: PageStager;
   /** A transaction that holds more than this in memory puts its pages into chunks. */
   readonly dirtyBytesMax: number;
+  /** The pages may be in object storage: what a scan will need is fetched ahead. */
+  readonly readsAhead?: boolean;
   readonly onClose: () => void;
 }
 
@@ -119,12 +122,15 @@ export class RevisionFile implements VfsFile, PageHolder {
   /** Of the timeline that was read last (F6); null before the first read. */
   #lineage: object | null = null;
   #cookieShift = 0;
+  /** Null where all is local. */
+  readonly #children: ChildPrefetch | null;
 
   constructor(options: RevisionFileOptions) {
     this.#options = options;
     this.target = options.target;
     this.pageSize = options.target.pageSize;
     this.#buffers = options.pipeline.buffers(this.pageSize);
+    this.#children = options.readsAhead === true ? new ChildPrefetch() : null;
     options.context.files.add(this);
   }
 
@@ -148,6 +154,7 @@ export class RevisionFile implements VfsFile, PageHolder {
         return page <= this.#currentPageCount() ? SQLITE_OK : SQLITE_IOERR_SHORT_READ;
       }
       heap.set(bytes, pointer);
+      if (this.#children !== null) this.#children.noteRead(page, bytes);
       if (page === 1) {
         this.#remember(bytes);
         if (this.#cookieShift !== 0) shiftCookie(heap, pointer, this.#cookieShift);
@@ -175,6 +182,12 @@ export class RevisionFile implements VfsFile, PageHolder {
     }
     if (this.#dirty.size * this.pageSize > this.#options.dirtyBytesMax) this.#stage();
     return SQLITE_OK;
+  }
+
+  noteMiss(offset: number): void {
+    const snapshot = this.#snapshot;
+    if (this.#children === null || snapshot === null) return;
+    this.#children.noteMiss(Math.floor(offset / this.pageSize) + 1, snapshot);
   }
 
   truncate(size: number): number {

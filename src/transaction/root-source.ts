@@ -43,6 +43,10 @@ export class RootSource implements PageSource {
     return this.#reader.chunks.cachedPage(reference, this.#reader.pageSize);
   }
 
+  chunkOf(pageNumber: number): ChunkReference | null {
+    return this.#reader.pageMap.lookup(this.root, pageNumber);
+  }
+
   origin(): { root: PageMapRoot; changedPages: Iterable<number> } {
     return { root: this.root, changedPages: [] };
   }

@@ -19,6 +19,8 @@ export interface PageSource {
   page(pageNumber: number): Uint8Array;
   /** The page only when it costs no input or output; null otherwise. */
   cachedPage(pageNumber: number): Uint8Array | null;
+  /** The chunk that has the page; null when it is not that simple, or there is none. Throws NotLocalError. */
+  chunkOf(pageNumber: number): ChunkReference | null;
   /** A page map that this state grew from, and every page that may differ from it: what a checkpoint must write. */
   origin(): { readonly root: PageMapRoot; readonly changedPages: Iterable<number> };
   /** Names everything that the pages are read from. */
@@ -35,6 +37,8 @@ export interface BoundLayer {
 export interface ViewContext {
   readonly pageSize: number;
   readChunkPage(reference: ChunkReference): Uint8Array;
+  /** Starts to bring chunks here that will probably be read soon; left out where all is local. */
+  readonly prefetch?: (references: readonly ChunkReference[]) => void;
   /** Who reads for longer than a turn, and so keeps what it reads from garbage collection. */
   readonly holders: Set<PageHolder>;
 }
@@ -105,6 +109,18 @@ export class View {
       if (index >= 0) return versions.frames[index]!.image;
     }
     return this.base.cachedPage(pageNumber);
+  }
+
+  /** The chunk that has the page; null when it is in memory. Throws NotLocalError. */
+  chunkOf(pageNumber: number, version: number): ChunkReference | null {
+    for (const { layer, maxVersion } of this.layers) {
+      const versions = layer.versions(pageNumber);
+      const index = versions?.find(Math.min(version, maxVersion)) ?? -1;
+      if (versions === undefined || index < 0) continue;
+      const { image, reference } = versions.frames[index]!;
+      return image === null ? reference : null;
+    }
+    return this.base.chunkOf(pageNumber);
   }
 
   /** `isKept`: the caller keeps the page for longer than a call (V4). */
@@ -192,6 +208,7 @@ export class Snapshot {
     return {
       page: (pageNumber) => view.page(pageNumber, version),
       cachedPage: (pageNumber) => view.cachedPage(pageNumber, version),
+      chunkOf: (pageNumber) => view.chunkOf(pageNumber, version),
       origin: () => {
         const { root, changedPages } = view.base.origin();
         const pages = view.layers.flatMap(({ layer }) => [...layer.pageNumbers()]);
@@ -213,6 +230,7 @@ export const emptySource: PageSource = {
     throw new RangeError(`Cannot read page ${pageNumber}: the database is empty`);
   },
   cachedPage: () => null,
+  chunkOf: () => null,
   origin: () => ({ root: EMPTY_ROOT, changedPages: [] }),
   trace() {},
 };
