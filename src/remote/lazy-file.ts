@@ -38,7 +38,7 @@ export class LazyFile implements StorageFile {
     this.counts = context.counts;
   }
 
-  /** Throws NotLocalError, with `target` as it was, when a block is not here. */
+  /** Throws NotLocalError, with `target` as it was, when a block is not here; within `waiting` it waits (M4 there). */
   readSync(offset: number, target: Uint8Array): number {
     this.checkOpen();
     const end = Math.min(offset + target.byteLength, this.object.size);
@@ -93,7 +93,7 @@ export class LazyFile implements StorageFile {
   private readOne(index: number, offset: number, target: Uint8Array): void {
     const bytes = this.fetch.block(this.object, index);
     if (bytes === null) {
-      this.requireBlocks([index], index, index);
+      this.requireLocal([index], index, index);
       this.readOne(index, offset, target);
       return;
     }
@@ -115,7 +115,7 @@ export class LazyFile implements StorageFile {
       else blocks.push(bytes);
     }
     if (missing.length > 0) {
-      this.requireBlocks(missing, first, last);
+      this.requireLocal(missing, first, last);
       this.readMany(first, last, { offset, target });
       return;
     }
@@ -129,8 +129,7 @@ export class LazyFile implements StorageFile {
     for (let index = first; index <= last; index++) this.fetch.noteRead(this.object, index);
   }
 
-  /** Throws NotLocalError, or returns when the blocks are here. */
-  private requireBlocks(missing: readonly number[], first: number, last: number): void {
+  private requireLocal(missing: readonly number[], first: number, last: number): void {
     const { object, fetch } = this;
     this.counts.misses++;
     const begun = (): void => this.ahead(first, last, true);

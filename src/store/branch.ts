@@ -18,7 +18,7 @@ import type { Snapshot } from "../transaction/snapshot.ts";
 import type { OpenDatabase } from "../transaction/timeline.ts";
 import { type Commit, commitLog, type LogOptions } from "./commit-log.ts";
 import type { Engine } from "./engine.ts";
-import { headOf, resolveRevision } from "./resolve-revision.ts";
+import { headOf, requireBranchId, requireDatabaseId, resolveRevision } from "./resolve-revision.ts";
 
 /** Of "-before-<version>-<number>". */
 const BACKUP_SUFFIX_MAX = 32;
@@ -46,14 +46,22 @@ export interface Head {
 
 export class Branch {
   readonly #engine: Engine;
-  readonly #database: OpenDatabase;
-  readonly #row: BranchRow;
+  readonly #databaseId: number;
+  readonly #branchId: number;
 
   /** @internal */
   constructor(engine: Engine, database: OpenDatabase, row: BranchRow) {
     this.#engine = engine;
-    this.#database = database;
-    this.#row = row;
+    this.#databaseId = database.refs.row.id;
+    this.#branchId = row.id;
+  }
+
+  get #database(): OpenDatabase {
+    return requireDatabaseId(this.#engine, this.#databaseId);
+  }
+
+  get #row(): BranchRow {
+    return requireBranchId(this.#database, this.#branchId);
   }
 
   get name(): string {

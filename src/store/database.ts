@@ -20,6 +20,7 @@ import {
   snapshotInDatabase,
 } from "./branch.ts";
 import type { Engine } from "./engine.ts";
+import { requireDatabaseId } from "./resolve-revision.ts";
 
 export interface Tag {
   readonly name: string;
@@ -29,12 +30,16 @@ export interface Tag {
 
 export class Database {
   readonly #engine: Engine;
-  readonly #database: OpenDatabase;
+  readonly #id: number;
 
   /** @internal */
   constructor(engine: Engine, database: OpenDatabase) {
     this.#engine = engine;
-    this.#database = database;
+    this.#id = database.refs.row.id;
+  }
+
+  get #database(): OpenDatabase {
+    return requireDatabaseId(this.#engine, this.#id);
   }
 
   get name(): string {

@@ -8,6 +8,7 @@
  */
 import { hostname } from "node:os";
 import { currentTimelineId, livingBranches, type RefChange } from "../branch/refs.ts";
+import type { Follower } from "./follower.ts";
 import type { Claim } from "../remote/claim.ts";
 import { RecordingKeyValueStore } from "../catalog/recording-key-value.ts";
 import type { BranchRow } from "../catalog/rows.ts";
@@ -43,7 +44,10 @@ type Phase =
 export class Engine implements PageStager {
   readonly description: string;
   readonly options: ResolvedOptions;
-  readonly state: StoreState;
+  /** A follower replaces it. */
+  state: StoreState;
+  /** Set for a store that follows one in object storage. */
+  readonly follower: Follower | null;
   readonly pipeline: CommitPipeline;
   readonly collector: GarbageCollector;
   readonly #lock: StoreLock;
@@ -72,7 +76,7 @@ export class Engine implements PageStager {
       checkpointBytes: parts.options.checkpointBytes,
       checkpointIntervalMs: parts.options.checkpointIntervalMs,
       nextHistorySegment: parts.nextHistorySegment,
-      isOpen: () => this.#phase.name === "open",
+      isOpen: () => this.#phase.name === "open" && parts.follower === null,
       onFailure: (cause) => this.#fail(cause),
       background: {
         needsTime: () => this.collector.needsTime,
@@ -97,7 +101,9 @@ export class Engine implements PageStager {
       barrier: parts.state.barrier,
     });
     this.#opened = parts.opened;
-    if (parts.remote !== null) this.#openUploads(parts.backend, parts.remote, parts.claim);
+    const { backend, remote, claim } = parts;
+    if (remote !== null && backend !== null) this.#openUploads(backend, remote, claim);
+    this.follower = parts.follower;
   }
 
   /** `claim`: of the place in object storage that the directory was filled from. */
@@ -118,8 +124,21 @@ export class Engine implements PageStager {
       throw new StoreError("STORE_CLOSED", `Cannot use store "${this.description}": it is closed`);
   }
 
+  /** Why nobody can write; null when one can. The end of a message. */
+  get readOnlyReason(): string | null {
+    return this.follower === null
+      ? null
+      : "it follows a store in object storage; open it as the writer there";
+  }
+
   assertWritable(): void {
     this.assertOpen();
+    const { readOnlyReason } = this;
+    if (readOnlyReason !== null)
+      throw new StoreError(
+        "READ_ONLY",
+        `Cannot write to store "${this.description}": ${readOnlyReason}`,
+      );
     const { failure } = this.state.log;
     if (this.#phase.name === "open" && failure !== null) this.#fail(failure);
     const { fenced } = this;
@@ -182,6 +201,7 @@ export class Engine implements PageStager {
   expireBranches(): void {
     const nowMs = this.options.now();
     if (nowMs < this.#nextExpiryMs || this.#phase.name !== "open") return;
+    if (this.follower !== null) return; // The writer does that.
     const due: { databaseId: number; branchId: number }[] = [];
     let next = Infinity;
     for (const database of this.state.refs.databases.values()) {
@@ -312,7 +332,7 @@ export class Engine implements PageStager {
     if (this.#phase.name === "closed") return;
     const steps: (() => void)[] = [
       () => {
-        if (this.#phase.name === "open") this.#checkpointAtClose();
+        if (this.#phase.name === "open" && this.follower === null) this.#checkpointAtClose();
       },
       () => this.collector.abandon(),
       () => this.#uploadAtClose(),

@@ -14,6 +14,7 @@ import type { RemoteClient } from "../remote/remote-client.ts";
 import { openNodeStorage } from "../storage/node-storage.ts";
 import type { Storage } from "../storage/storage.ts";
 import { acquireStoreLock, type StoreLock } from "../storage/store-lock.ts";
+import type { Follower } from "./follower.ts";
 import { openLazyStorage } from "./lazy-store.ts";
 import { openState } from "./open-state.ts";
 import { readRemoteObjects } from "./remote-objects.ts";
@@ -33,7 +34,9 @@ export interface OpenedStore {
   readonly lock: StoreLock;
   readonly header: StoreHeader;
   readonly cipher: CurrentCipher | null;
-  readonly backend: RecordingKeyValueStore;
+  /** Null for a follower. */
+  readonly backend: RecordingKeyValueStore | null;
+  readonly follower: Follower | null;
   readonly claim: Claim | null;
   readonly remote: OpenRemote | null;
   /** To be closed in the reverse order. */
@@ -93,6 +96,7 @@ export function openDirectory(
       header,
       cipher,
       backend,
+      follower: null,
       claim,
       remote,
       opened,

@@ -17,6 +17,7 @@ import { ChunkStore } from "../page/chunk-store.ts";
 import { PageMap } from "../page/page-map.ts";
 import { PendingPages } from "../page/page-writer.ts";
 import { WriteBarrier } from "../page/write-barrier.ts";
+import type { PageHolder } from "../transaction/tracer.ts";
 import type { Storage } from "../storage/storage.ts";
 import { codecOf } from "./compression-option.ts";
 import type { StoreHeader } from "./store-header.ts";
@@ -34,11 +35,16 @@ export function openState(given: {
   readonly cipher: CurrentCipher | null;
   readonly resolved: ResolvedOptions;
   readonly catalog: KeyValueStore;
+  /** Of an earlier state of the same store, whose connections go on. */
+  readonly holders?: Set<PageHolder>;
 }): OpenedState {
   const { storage, header, cipher, resolved } = given;
   const { storeId } = header;
   const catalog = new Catalog(given.catalog);
-  const parts = makeParts({ storage, storeId, cipher, resolved, catalog });
+  const parts: StoreParts = {
+    ...makeParts({ storage, storeId, cipher, resolved, catalog }),
+    ...(given.holders === undefined ? {} : { holders: given.holders }),
+  };
   try {
     const stored = catalog.state();
     if (stored !== null) parts.refs.nextDatabaseId = stored.nextDatabaseId;

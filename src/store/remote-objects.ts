@@ -43,6 +43,7 @@ export class RemoteObjects implements LazyObjects {
 
   constructor(files: Iterable<RemoteFile>) {
     for (const file of files) {
+      if (this.#files.has(file.path)) continue;
       this.#files.set(file.path, file);
       const slash = file.path.lastIndexOf("/");
       const directory = file.path.slice(0, Math.max(slash, 0));
@@ -85,4 +86,11 @@ function checksum(line: string): string {
   const check = new Uint8Array(CRC64_SIZE);
   crc64Into(bytes, 0, bytes.length, check, 0);
   return Buffer.from(check).reverse().toString("hex");
+}
+
+export function remoteNotFound(url: string): StoreError {
+  return new StoreError(
+    "REMOTE_NOT_FOUND",
+    `Cannot open "${url}": there is no store; check the URL, or make a store upload there with "bough remote set"`,
+  );
 }

@@ -54,6 +54,22 @@ export function openDatabaseNamed(engine: Engine, name: string): OpenDatabase {
   return database;
 }
 
+/** By id: what a follower has open now, whatever it had when the id was looked up. */
+export function requireDatabaseId(engine: Engine, id: number): OpenDatabase {
+  const database = engine.state.databases.get(id);
+  if (database !== undefined) return database;
+  throw new StoreError("DATABASE_NOT_FOUND", "Cannot use the database: it was deleted");
+}
+
+export function requireBranchId(database: OpenDatabase, id: number): BranchRow {
+  const row = database.refs.branches.get(id);
+  if (row !== undefined) return row;
+  throw new StoreError(
+    "BRANCH_NOT_FOUND",
+    `Cannot use the branch of "${database.refs.row.name}": it was deleted`,
+  );
+}
+
 /** The branch's newest commit. */
 export function headOf(database: OpenDatabase, branch: BranchRow): Snapshot {
   return timelineOf(database, branch.history.at(-1)!.timeline).head;

@@ -7,7 +7,7 @@ import type { RevisionTarget } from "../transaction/revision-file.ts";
 import type { Snapshot } from "../transaction/snapshot.ts";
 import type { OpenDatabase, Timeline } from "../transaction/timeline.ts";
 import type { Engine } from "./engine.ts";
-import { resolveRevision } from "./resolve-revision.ts";
+import { requireBranchId, requireDatabaseId, resolveRevision } from "./resolve-revision.ts";
 
 export function openTarget(
   engine: Engine,
@@ -16,8 +16,8 @@ export function openTarget(
 ): RevisionTarget {
   const { database, branch, snapshot } = resolveRevision(engine, revision);
   if (snapshot === null) {
-    const reason = options.readOnly ? "the connection is read-only" : null;
-    return new BranchTarget(engine, database, branch, reason);
+    const reason = options.readOnly ? "the connection is read-only" : engine.readOnlyReason;
+    return new BranchTarget(engine, database.refs.row.id, branch.id, reason);
   }
   return {
     database: database.refs.row.name,
@@ -35,21 +35,24 @@ export function openTarget(
 
 class BranchTarget implements RevisionTarget {
   readonly #engine: Engine;
-  readonly #database: OpenDatabase;
-  readonly #row: BranchRow;
+  readonly #databaseId: number;
+  readonly #branchId: number;
   readonly isFixed = false;
   readonly readOnlyReason: string | null;
 
-  constructor(
-    engine: Engine,
-    database: OpenDatabase,
-    row: BranchRow,
-    readOnlyReason: string | null,
-  ) {
+  constructor(engine: Engine, databaseId: number, branchId: number, readOnlyReason: string | null) {
     this.#engine = engine;
-    this.#database = database;
-    this.#row = row;
+    this.#databaseId = databaseId;
+    this.#branchId = branchId;
     this.readOnlyReason = readOnlyReason;
+  }
+
+  get #database(): OpenDatabase {
+    return requireDatabaseId(this.#engine, this.#databaseId);
+  }
+
+  get #row(): BranchRow {
+    return requireBranchId(this.#database, this.#branchId);
   }
 
   get database(): string {

@@ -26,6 +26,18 @@ export interface StoreOptions {
   /** Of a store that is in object storage: what is kept of it on disk, in bytes; 1 GiB by default. */
   readonly diskCacheBytesMax?: number;
   /**
+   * How a store in object storage is opened: to follow its writer, read-only (the default), or as its new writer, which ends
+   * the earlier one.
+   */
+  readonly mode?: "follow" | "write";
+  /**
+   * Where a store in object storage has what it needs on this machine. By default a directory of the user's, named by the
+   * URL: among caches to follow, among data to write.
+   */
+  readonly directory?: string;
+  /** How often a follower looks for changes, in milliseconds: 1000 by default. */
+  readonly pollIntervalMs?: number;
+  /**
    * Of new chunks and history: "lz4", "zstd", "zstd:1" to "zstd:22" (needs Node 22.15 or newer to write) or "none". A new
    * store records it. Default: what the store has recorded, else lz4. See `Store.setCompression`.
    */
@@ -63,6 +75,7 @@ export interface ResolvedOptions {
   /** Commits return when object storage has them. */
   readonly isRemoteDurable: boolean;
   readonly diskCacheBytesMax: number;
+  readonly pollIntervalMs: number;
   /** Undefined: what the store has recorded. */
   readonly remote: ResolvedRemote | null | undefined;
   /** Null: what the store has recorded. */
@@ -95,6 +108,9 @@ const OPTION_NAMES: Readonly<Record<keyof StoreOptions, true>> = {
   durability: true,
   remote: true,
   diskCacheBytesMax: true,
+  mode: true,
+  directory: true,
+  pollIntervalMs: true,
   compression: true,
   cacheBytesMax: true,
   checkpointBytes: true,
@@ -140,6 +156,7 @@ export function resolveOptions(options: StoreOptions): ResolvedOptions {
     backend,
     durability: durability === "remote" ? "full" : durability,
     isRemoteDurable: durability === "remote",
+    pollIntervalMs: bytes("pollIntervalMs", options.pollIntervalMs, 1000),
     diskCacheBytesMax: bytes("diskCacheBytesMax", options.diskCacheBytesMax, 1024 * MIB),
     remote: options.remote == null ? options.remote : resolveRemote(options.remote),
     compression: compression ?? null,

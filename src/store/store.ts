@@ -38,6 +38,7 @@ import {
   type GarbageOptions,
 } from "./garbage.ts";
 import { findRevision, headOf, openDatabaseNamed, resolveRevision } from "./resolve-revision.ts";
+import { isRemoteUrl, openRemoteEngine } from "./open-remote.ts";
 import { type ConnectOptions, Session } from "./session.ts";
 import { RuntimePool } from "./runtime-pool.ts";
 import { storeStatistics, type StoreStatistics } from "./statistics.ts";
@@ -57,7 +58,8 @@ export interface CreateDatabaseOptions {
  */
 export function openStore(path: string, options: StoreOptions = {}): Store {
   requireText("The path of a store", path);
-  return new Store(path, Engine.open(path, options));
+  const engine = isRemoteUrl(path) ? openRemoteEngine(path, options) : Engine.open(path, options);
+  return new Store(path, engine);
 }
 
 /** The twin of `openStore` for callers that await: recovery of a long log happens before it resolves. */

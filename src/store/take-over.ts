@@ -16,7 +16,7 @@ import type { Storage } from "../storage/storage.ts";
 import { acquireStoreLock } from "../storage/store-lock.ts";
 import { Engine } from "./engine.ts";
 import { fillDirectory } from "./fill-directory.ts";
-import { remoteFiles, writeRemoteObjects } from "./remote-objects.ts";
+import { remoteFiles, remoteNotFound, writeRemoteObjects } from "./remote-objects.ts";
 import { resolveRemote } from "./remote-options.ts";
 import {
   HEADER_FILE,
@@ -26,7 +26,7 @@ import {
   writeHeader,
 } from "./store-header.ts";
 import { givenMasterKey, openCipher } from "./store-key.ts";
-import { resolveOptions, storeNotFound, type StoreOptions } from "./store-options.ts";
+import { resolveOptions, type StoreOptions } from "./store-options.ts";
 
 /** `directory`: where the store lives on this machine; made where it is missing. */
 export function takeOver(url: string, directory: string, options: StoreOptions): Engine {
@@ -111,9 +111,4 @@ function* claimAndFill(
   writeRemoteObjects(storage, remoteFiles(manifest, claim.files));
   writeHeader(storage, header);
   return claim;
-}
-
-export function remoteNotFound(url: string): StoreError {
-  const { message } = storeNotFound(url);
-  return new StoreError("REMOTE_NOT_FOUND", message.replace(/;.*/, "; check the URL"));
 }

@@ -309,6 +309,12 @@ export class RevisionFile implements VfsFile, PageHolder {
     if (this.#staged.size > 0) tracer.places(this.#staged);
   }
 
+  heldContext(): object | null {
+    const { target } = this;
+    const snapshot = this.#snapshot ?? (target.isFixed ? target.head() : null);
+    return snapshot?.view.context ?? null;
+  }
+
   close(): void {
     this.unlock(LOCK_NONE);
     this.#options.context.files.delete(this);

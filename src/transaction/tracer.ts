@@ -19,4 +19,6 @@ export interface Tracer {
 /** Whoever needs pages that names of the store may not lead to: a reader, a transaction, an import. */
 export interface PageHolder {
   trace(tracer: Tracer): void;
+  /** The state of its store that it reads from now; null when it reads from none. */
+  heldContext?(): object | null;
 }
