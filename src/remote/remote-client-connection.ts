@@ -63,6 +63,8 @@ export class WorkerConnection {
     this.worker.unref();
     this.worker.on("error", (error) => this.end(error));
     this.worker.on("exit", () => this.end());
+    // A call that keeps the process alive does so through the port: the worker's own end might come too late.
+    port1.on("close", () => this.end());
     port1.on("message", (message: FromWorker) => this.settle(message));
     port1.unref();
   }

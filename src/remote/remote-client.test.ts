@@ -1,13 +1,17 @@
+import { execFile } from "node:child_process";
 import fs from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { pathToFileURL } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { promisify } from "node:util";
 import { afterEach, beforeEach, expect, test } from "vitest";
 
 import { StoreError } from "../errors.ts";
 import { ObjectStoreControl } from "../testing/held-object-store-thread.ts";
 import type { ListedObject } from "./object-store.ts";
 import { RemoteClient } from "./remote-client.ts";
+
+const PROGRAM = fileURLToPath(new URL("../testing/remote-client-process.ts", import.meta.url));
 
 let directory: string;
 let clients: RemoteClient[] = [];
@@ -68,9 +72,45 @@ test("objects go and come through the worker, asynchronously and while the threa
   expect(await all(client.list("a/"))).toEqual(["a/1 3", "a/2 2"]);
   expect(await all(client.list("a/", { startAfter: "a/1" }))).toEqual(["a/2 2"]);
   expect(client.listSync("").map(({ key }) => key)).toEqual(["a/1", "a/2"]);
+  expect(client.listSync("a/", { startAfter: "a/1" }).map(({ key }) => key)).toEqual(["a/2"]);
   client.deleteSync(["a/1", "none"]);
   await client.delete(["a/2"]);
   expect(client.listSync("")).toEqual([]);
+});
+
+test("long listings come in batches, each object once", async () => {
+  const { client, control } = openHeld();
+  const keys = Array.from({ length: 20_001 }, (_, index) => String(index + 1).padStart(9, "0"));
+  control.showObjects(keys.length);
+  expect(client.listSync("").map(({ key }) => key)).toEqual(keys);
+  expect(control.get("requests")).toBe(3);
+  expect((await all(client.list(""))).length).toBe(keys.length);
+  for await (const { key } of client.list("")) {
+    expect(key).toBe(keys[0]);
+    break;
+  }
+  expect(control.get("requests")).toBe(7);
+});
+
+test("many gets at once while the thread waits: answers in order, one failure or the time ends them", async () => {
+  const { client, control } = openHeld();
+  for (let index = 0; index < 30; index++) client.putSync(`k${index}`, bytes(index, index));
+  const requests = Array.from({ length: 31 }, (_, index) => ({ key: `k${index}` }));
+  const range = { offset: 1, length: 1 };
+  const answers = client.getManySync([...requests, { key: "k7", range }]);
+  expect(answers.slice(0, 30).map((object) => object?.body[0])).toEqual([...Array(30).keys()]);
+  expect(answers[30]).toBeNull();
+  expect(answers[31]?.body).toEqual(bytes(7));
+  expect(client.getManySync([])).toEqual([]);
+  control.failNext(1);
+  expect(failure(() => client.getManySync(requests))).toMatchObject({ code: "REMOTE_UNAVAILABLE" });
+  control.dieNext();
+  expect(failure(() => client.getManySync(requests))).toMatchObject({ code: "REMOTE_UNAVAILABLE" });
+  control.hold();
+  expect(failure(() => client.getManySync(requests, { timeoutMs: 5 })).code).toBe("TIMEOUT");
+  await control.reached("cancelled", 8);
+  control.release();
+  expect(client.getManySync(requests).length).toBe(31);
 });
 
 test("errors keep code, message, retryable, details and cause over the thread boundary", async () => {
@@ -188,4 +228,11 @@ test("closing fails what is under way and refuses what comes after", async () =>
   await expect(reading).rejects.toMatchObject({ code: "REMOTE_UNAVAILABLE" });
   await control.reached("cancelled", 1);
   expect(failure(() => client.getSync("a"))).toMatchObject({ code: "STORE_CLOSED" });
+});
+
+test("idle clients and gets that nobody waits for let the process end, an awaited one keeps it", async () => {
+  const url = pathToFileURL(directory).href;
+  const output = await promisify(execFile)(process.execPath, ["--import", "tsx", PROGRAM, url]);
+  // Nothing after "idle": the process ended with the get under way that nobody waited for.
+  expect(output.stdout).toBe("stored\nread 3\njoined 3\nidle\n");
 });

@@ -37,6 +37,7 @@ import { type Settle, WorkerConnection, type WorkerProgram } from "./remote-clie
 
 /** Objects in one answer of a listing. */
 const LIST_BATCH = 10_000;
+const GETS_AT_ONCE = 8;
 
 export interface RemotePutOptions extends PutOptions {
   /** The body's buffer is handed to the worker instead of copied; afterwards it is empty for the caller. */
@@ -49,6 +50,11 @@ export interface PutSyncOptions extends FetchOptions {
 
 export interface GetSyncOptions extends FetchOptions {
   readonly range?: GetOptions["range"];
+}
+
+export interface ListSyncOptions extends FetchOptions {
+  /** Only keys after this one. */
+  readonly startAfter?: string;
 }
 
 /** A request that was started; see `RemoteClient.startGet`. */
@@ -109,6 +115,42 @@ export class RemoteClient implements ObjectStore {
     return objectOf(this.callSync(getCall(key, options.range), options));
   }
 
+  /** Several gets, some at once; the answers in the order of the requests. The time limit is for all; the first failure ends it. */
+  getManySync(
+    requests: readonly { readonly key: string; readonly range?: GetOptions["range"] }[],
+    options: FetchOptions = {},
+  ): (StoredObject | null)[] {
+    options.signal?.throwIfAborted();
+    const answers: (StoredObject | null)[] = requests.map(() => null);
+    const underWay = new Map<number, StartedRequest>();
+    const failures: Error[] = [];
+    let next = 0;
+    const startSome = (): void => {
+      while (next < requests.length && underWay.size < GETS_AT_ONCE && failures.length === 0) {
+        const index = next++;
+        const { key, range } = requests[index] as (typeof requests)[number];
+        const settled = (error: Error | null, object: StoredObject | null): void => {
+          underWay.delete(index);
+          answers[index] = object;
+          if (error !== null) failures.push(error);
+        };
+        underWay.set(index, this.startGet(key, range, settled));
+      }
+    };
+    const isDone = (): boolean => {
+      startSome();
+      return underWay.size === 0 || failures.length > 0;
+    };
+    const isInTime = this.waitSync(isDone, options.timeoutMs);
+    for (const request of underWay.values()) request.cancel();
+    if (failures[0] !== undefined) throw failures[0];
+    if (isInTime) return answers;
+    throw timedOut(
+      `get objects in object storage "${this.description}"`,
+      options.timeoutMs ?? Infinity,
+    );
+  }
+
   putSync(key: string, body: Uint8Array, options: PutSyncOptions = {}): ObjectVersion {
     const bytes = new Uint8Array(body);
     return versionOf(
@@ -116,12 +158,12 @@ export class RemoteClient implements ObjectStore {
     );
   }
 
-  listSync(prefix: string, options: FetchOptions = {}): ListedObject[] {
+  listSync(prefix: string, options: ListSyncOptions = {}): ListedObject[] {
     const all: ListedObject[] = [];
     const limits = remaining(options);
     for (;;) {
       const { objects, complete } = listOf(
-        this.callSync(listCall(prefix, all.at(-1)?.key), limits()),
+        this.callSync(listCall(prefix, all.at(-1)?.key ?? options.startAfter), limits()),
       );
       for (const object of objects) all.push(object);
       if (complete) return all;

@@ -48,6 +48,11 @@ export interface SyncObjectStore {
     key: string,
     options?: FetchOptions & { readonly range?: ByteRange },
   ): StoredObject | null;
+  /** Some at once, the answers in order. */
+  getManySync(
+    requests: readonly { readonly key: string; readonly range?: ByteRange }[],
+    options?: FetchOptions,
+  ): (StoredObject | null)[];
   listSync(
     prefix: string,
     options?: FetchOptions & { readonly startAfter?: string },
@@ -200,8 +205,12 @@ function performSync(step: RemoteStep, store: SyncObjectStore, options: FetchOpt
     case "delete":
       store.deleteSync(step.keys, options);
       return undefined;
-    case "all":
-      return step.steps.map((each) => performSync(each, store, options));
+    case "all": {
+      const gets = step.steps.filter((each) => each.type === "get");
+      return gets.length === step.steps.length
+        ? store.getManySync(gets, options)
+        : step.steps.map((each) => performSync(each, store, options));
+    }
     case "pause":
       return undefined;
   }

@@ -23,6 +23,7 @@ const COUNTERS = {
   truncations: 4,
   deaths: 5,
   bytes: 6,
+  listed: 7,
 } as const;
 
 /** Both threads' side of what the store is told and tells. */
@@ -57,6 +58,11 @@ export class ObjectStoreControl {
   /** The next gets lose their last byte. */
   truncateNext(count: number): void {
     this.set("truncations", count);
+  }
+
+  /** Listings show this many objects, whatever there is. */
+  showObjects(count: number): void {
+    this.set("listed", count);
   }
 
   /** The thread ends at the next get, as if something in it had crashed. */
@@ -127,7 +133,12 @@ class HeldObjectStore implements ObjectStore {
 
   async *list(prefix: string, options: ListOptions = {}): AsyncIterable<ListedObject> {
     await this.pass(options.signal);
-    yield* this.store.list(prefix, options);
+    const count = this.control.get("listed");
+    if (count === 0) yield* this.store.list(prefix, options);
+    for (let number = 1; number <= count; number++) {
+      const key = String(number).padStart(9, "0");
+      if (key > (options.startAfter ?? "")) yield { key, size: number, modifiedMs: 0 };
+    }
   }
 
   async delete(keys: readonly string[], options: RequestOptions = {}): Promise<void> {
