@@ -124,7 +124,7 @@ class Cluster {
         return end;
       }),
     );
-    await rm(this.directory, { recursive: true, force: true });
+    await rm(this.directory, { recursive: true, force: true, maxRetries: 5 });
   }
 
   async lastLines(): Promise<string> {
