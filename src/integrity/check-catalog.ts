@@ -95,10 +95,12 @@ function collect(
     case "node":
       if (idKey(nodeId(row.bytes, parts.cipher)) !== idKey(row.id))
         // As decodeNode says it, so that the walk from the roots adds the revisions to this problem.
-        findings.add(
-          "CORRUPT_NODE",
-          `Cannot read page map node ${nodeName(row.id)}: its ${row.bytes.length} bytes have another hash`,
-        ).subject = { kind: "node", id: Uint8Array.from(row.id) };
+        findings
+          .add(
+            "CORRUPT_NODE",
+            `Cannot read page map node ${nodeName(row.id)}: its ${row.bytes.length} bytes have another hash`,
+          )
+          .subjects.push({ kind: "node", id: Uint8Array.from(row.id) });
       return;
     case "damaged":
       contents.damaged.push({ key: row.key, error: row.error });

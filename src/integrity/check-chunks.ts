@@ -57,8 +57,8 @@ export class ChunkChecker {
   slotProblem(chunk: ChunkHandle, slot: number, pageSize: number): Problem | null {
     const checked = this.#check(chunk.id, chunk.key);
     if (checked.problem !== null) {
+      if (!checked.lostSlots.has(slot)) checked.problem.pages = (checked.problem.pages ?? 0) + 1;
       checked.lostSlots.add(slot);
-      checked.problem.pages = checked.lostSlots.size;
       return checked.problem;
     }
     const isPresent = slot < checked.slotCount && ((checked.present >> BigInt(slot)) & 1n) === 1n;
@@ -71,8 +71,8 @@ export class ChunkChecker {
       "CORRUPT_CHUNK",
       `Cannot read page in chunk ${chunk.name}: ${fact}`,
     );
-    problem.subject = { kind: "chunk", id: chunk.id };
-    problem.pages = 1;
+    problem.subjects.push({ kind: "chunk", id: chunk.id });
+    problem.pages ??= 1;
     return problem;
   }
 
@@ -130,7 +130,7 @@ export class ChunkChecker {
       return { problem: null, pageSize, slotCount, present, lostSlots: new Set() };
     } catch (error) {
       const problem = findings.addDamage({ kind: "chunk", id: Uint8Array.from(id) }, error);
-      problem.pages = 0;
+      problem.pages ??= 0;
       return { problem, pageSize: 0, slotCount: 0, present: 0n, lostSlots: new Set() };
     }
   }
@@ -170,10 +170,12 @@ export class ChunkChecker {
     if (this.#check(chunkId, idKey(chunkId)).problem !== null) return;
     const page = this.#load(chunkId, false).page(slot);
     if (page !== null && Buffer.compare(pageHash(page, cipher), hash) === 0) return;
-    findings.add(
-      "CORRUPT_CATALOG",
-      `Cannot use the page index: page ${Buffer.from(hash).toString("hex")} is not in slot ${slot} of chunk ${Buffer.from(chunkId).toString("hex")}`,
-    ).subject = { kind: "row", key: Uint8Array.of(Table.pageHash, ...hash) };
+    findings
+      .add(
+        "CORRUPT_CATALOG",
+        `Cannot use the page index: page ${Buffer.from(hash).toString("hex")} is not in slot ${slot} of chunk ${Buffer.from(chunkId).toString("hex")}`,
+      )
+      .subjects.push({ kind: "row", key: Uint8Array.of(Table.pageHash, ...hash) });
   }
 }
 

@@ -15,6 +15,7 @@ import { emptyChain, readSegmentHeader } from "../log/log-recovery.ts";
 import { fileSizeFor, listSegments, LOG_DIRECTORY, segmentPath } from "../log/segment-files.ts";
 import {
   decodeSegmentHeader,
+  END_RECORD_SIZE,
   encodeSegmentHeader,
   SALT_SIZE,
   SEGMENT_HEADER_SIZE,
@@ -89,15 +90,16 @@ function mend(parts: StoreParts, number: number, theirs: Uint8Array): boolean {
   const theirHeader = headerOf(theirs, number, storeId);
   if (header === null || theirHeader === null) return false;
   if (Buffer.compare(header.salt, theirHeader.salt) !== 0) return false;
-  const recordEnd = scanCopy(parts, `${path}.copy`, header, theirs).scanner.offset;
+  const { scanner } = scanCopy(parts, `${path}.copy`, header, theirs);
+  const recordEnd = scanner.offset + (scanner.end === "closed" ? END_RECORD_SIZE : 0);
   const candidate = new Uint8Array(header.fileSize);
   candidate.set(local.subarray(0, header.fileSize));
   candidate.set(encodeSegmentHeader(header));
   candidate.set(theirs.subarray(SEGMENT_HEADER_SIZE, recordEnd), SEGMENT_HEADER_SIZE);
   const next = headerAt(storage, number + 1, storeId);
   return replaceFile(storage, path, candidate, (file) => {
-    const scanner = new SegmentScanner({ file, header, cipher, next });
-    while (scanner.next() !== null);
+    const mended = new SegmentScanner({ file, header, cipher, next });
+    while (mended.next() !== null);
     return true;
   });
 }

@@ -12,7 +12,7 @@ import { idKey } from "../page/chunk-handle.ts";
 import { repairChunks } from "./repair-chunks.ts";
 import { repairHistory, repairPackHeader } from "./repair-files.ts";
 import { repairLog } from "./repair-log.ts";
-import { RepairPlan } from "./repair-plan.ts";
+import { hexOf, RepairPlan } from "./repair-plan.ts";
 import { repairNodes, repairRows } from "./repair-rows.ts";
 import type { RepairSource } from "./repair-source.ts";
 import type { Findings } from "./report.ts";
@@ -37,15 +37,16 @@ export async function repairParts(request: RepairRequest): Promise<RepairPlan> {
   const chunks = new Map<string, Uint8Array>();
   const segments = new Set<number>();
   let isLogDamaged = false;
-  for (const { subject, revisions } of findings.problems()) {
-    if (subject?.kind === "pack") repairPackHeader(parts, plan, subject.number);
-    else if (subject?.kind === "row")
-      rows.set(Buffer.from(subject.key).toString("hex"), subject.key);
-    else if (subject?.kind === "node")
-      nodes.set(idKey(subject.id), { id: subject.id, isUsed: revisions.size > 0 });
-    else if (subject?.kind === "chunk") chunks.set(idKey(subject.id), subject.id);
-    else if (subject?.kind === "history") segments.add(subject.segment);
-    else if (subject?.kind === "log") isLogDamaged = true;
+  for (const { subjects, revisions } of findings.problems()) {
+    for (const subject of subjects) {
+      if (subject.kind === "pack") repairPackHeader(parts, plan, subject.number);
+      else if (subject.kind === "row") rows.set(hexOf(subject.key), subject.key);
+      else if (subject.kind === "node")
+        nodes.set(idKey(subject.id), { id: subject.id, isUsed: revisions.size > 0 });
+      else if (subject.kind === "chunk") chunks.set(idKey(subject.id), subject.id);
+      else if (subject.kind === "history") segments.add(subject.segment);
+      else if (subject.kind === "log") isLogDamaged = true;
+    }
   }
   const repair = { parts, source, plan };
   for (const id of await repairRows(repair, [...rows.values()])) chunks.set(idKey(id), id);

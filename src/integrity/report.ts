@@ -70,8 +70,8 @@ export interface Problem {
   readonly code: CheckCode;
   readonly message: string;
   readonly revisions: Set<string>;
-  /** Null where there is no such thing: SQLite's findings, and pages that a whole page map does not have. */
-  subject: Subject | null;
+  /** One message may stand for several things: all chunks of a pack. None: SQLite's findings, page maps that are too small. */
+  readonly subjects: Subject[];
   /** See CheckProblem. */
   pages: number | null;
 }
@@ -99,7 +99,7 @@ export class Findings {
     if (problem === undefined)
       this.#problems.set(
         key,
-        (problem = { code, message, revisions: new Set(), subject: null, pages: null }),
+        (problem = { code, message, revisions: new Set(), subjects: [], pages: null }),
       );
     for (const revision of revisions) problem.revisions.add(revision);
     return problem;
@@ -114,7 +114,7 @@ export class Findings {
   /** The same, and says what is damaged. */
   addDamage(subject: Subject, error: unknown, revisions: Iterable<string> = []): Problem {
     const problem = this.addError(error, revisions);
-    problem.subject ??= subject;
+    problem.subjects.push(subject);
     return problem;
   }
 

@@ -125,7 +125,7 @@ class Scrub {
         if (error instanceof StoreError && error.code === "STORE_CLOSED") throw error;
         if (place !== null && !this.#isStillAt(id, place)) continue; // K2
         const problem = this.#findings.addDamage({ kind: "chunk", id }, error);
-        problem.pages = 0;
+        problem.pages ??= 0;
         this.#lost.set(idKey(id), problem);
         return place?.length ?? 0;
       }
@@ -207,8 +207,9 @@ class Scrub {
       },
     };
     await checkRoots({ parts, findings, index, chunks, onProgress: () => {}, isOpen: true });
-    for (const { subject, revisions } of findings.problems())
-      if (subject?.kind === "history")
-        for (const revision of index.ofSegment(subject.segment)) revisions.add(revision);
+    for (const { subjects, revisions } of findings.problems())
+      for (const subject of subjects)
+        if (subject.kind === "history")
+          for (const revision of index.ofSegment(subject.segment)) revisions.add(revision);
   }
 }

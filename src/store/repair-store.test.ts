@@ -1,155 +1,32 @@
-import { createHash } from "node:crypto";
-
 import { beforeAll, describe, expect, test } from "vitest";
 import { Table } from "../catalog/catalog.ts";
 import { WriteBatch } from "../catalog/key-value.ts";
 import { openMemoryKeyValue } from "../catalog/memory-key-value.ts";
-import { StoreError } from "../errors.ts";
 import type { CheckReport } from "../integrity/report.ts";
-import { CopySource } from "./copy-source.ts";
-import { Random } from "../testing/random.ts";
-
 import { readFileSync } from "../storage/whole-file.ts";
+import {
+  answersOf,
+  CATALOG_FILE,
+  copyOf,
+  files,
+  type Fixture,
+  makeFixtures,
+  remove,
+  repair,
+  rows,
+  run,
+  sizeOf,
+  sourceOf,
+} from "../testing/repair-fixture.ts";
 import { SimulatedStorage } from "../testing/simulated-storage.ts";
-
-import { type RepairOptions, type RepairReport, repairStore } from "./repair-store.ts";
-import { headOf, resolveRevision } from "./resolve-revision.ts";
-import { openStore, type Store } from "./store.ts";
-
-const CATALOG = "catalog/catalog.kv";
-const KEY = new Uint8Array(32).fill(7);
-
-interface Fixture {
-  readonly name: string;
-  readonly key: { readonly key?: Uint8Array };
-  readonly disk: SimulatedStorage;
-  /** What each revision reads: a hash of its pages. */
-  readonly whole: ReadonlyMap<string, string>;
-}
+import { type RepairReport, repairStore } from "./repair-store.ts";
+import { openStore } from "./store.ts";
 
 const fixtures: Fixture[] = [];
 
 beforeAll(() => {
-  for (const [name, key] of [
-    ["plain", {}],
-    ["encrypted", { key: KEY }],
-  ] as const)
-    fixtures.push(makeFixture(name, key));
+  fixtures.push(...makeFixtures());
 });
-
-/** Two databases, branches, a tag, history, a large transaction, several log segments and packs. */
-function makeFixture(name: string, key: { readonly key?: Uint8Array }): Fixture {
-  const building = new SimulatedStorage();
-  const options = { ...key, storage: building, backend: "memory" as const, chunkPages: 8 };
-  let store = openStore("store", {
-    ...options,
-    transactionBytesMax: 8192,
-    logSegmentBytes: 16_384,
-  });
-  const shop = store.createDatabase("shop", { pageSize: 512 });
-  store.createDatabase("books", { pageSize: 1024 });
-  run(store, "shop", "CREATE TABLE item(id INTEGER PRIMARY KEY, name TEXT)");
-  run(store, "shop", rows("item", 1, 200));
-  store.close();
-  store = openStore("store", { ...options, transactionBytesMax: 8192, logSegmentBytes: 16_384 });
-  for (let id = 1; id < 7; id++)
-    run(store, "shop", `UPDATE item SET name = 'v${id}' WHERE id = ${id * 30}`);
-  store.database("shop").createTag("early", { at: "shop@4" });
-  store.checkpoint();
-  const again = store.database("shop");
-  again.createBranch("dev");
-  again.createBranch("old", { from: "shop@3" });
-  for (let id = 1; id < 5; id++) run(store, "shop/dev", `DELETE FROM item WHERE id = ${id * 7}`);
-  run(store, "shop/old", "DELETE FROM item WHERE id > 100");
-  run(store, "books", "CREATE TABLE book(id INTEGER PRIMARY KEY, title TEXT)");
-  store.checkpoint();
-  for (let id = 1; id < 40; id++)
-    run(store, "shop/dev", `UPDATE item SET name = name || ' ${id}' WHERE id < ${id + 20}`);
-  run(store, "books", rows("book", 1, 600));
-  again.createBranch("late");
-  const whole = answers(store);
-  expect(shop.name).toBe("shop");
-  return { name, key, disk: building.copyAfterCrash(new Random(1)), whole };
-}
-
-function rows(table: string, from: number, to: number): string {
-  return `WITH RECURSIVE n(i) AS (VALUES(${from}) UNION ALL SELECT i+1 FROM n WHERE i<${to})
-    INSERT INTO ${table} SELECT i, 'item ' || i || ' of a long list of items' FROM n`;
-}
-
-function run(store: Store, revision: string, sql: string): void {
-  const connection = store.connect(revision);
-  connection.exec(sql);
-  connection.close();
-}
-
-function answers(store: Store): Map<string, string> {
-  const found = new Map<string, string>();
-  for (const database of store.databases()) {
-    for (const branch of database.branches()) {
-      found.set(branch.revision, answer(store, branch.revision));
-      try {
-        for (const { version } of branch.log()) {
-          const revision = `${branch.revision}@${version}`;
-          found.set(revision, answer(store, revision));
-        }
-      } catch (error) {
-        found.set(`log of ${branch.revision}`, codeOf(error));
-      }
-    }
-    for (const { name } of database.tags())
-      found.set(`${database.name}@${name}`, answer(store, `${database.name}@${name}`));
-  }
-  return found;
-}
-
-function answer(store: Store, revision: string): string {
-  try {
-    const { database, branch, snapshot } = resolveRevision(store.engine, revision);
-    const pages = snapshot ?? headOf(database, branch);
-    const hash = createHash("sha256");
-    for (let page = 1; page <= pages.pageCount; page++) hash.update(pages.page(page));
-    return hash.digest("hex");
-  } catch (error) {
-    return codeOf(error);
-  }
-}
-
-function codeOf(error: unknown): string {
-  if (error instanceof StoreError) return error.code;
-  throw error;
-}
-
-function answersOf({ key }: Fixture, disk: SimulatedStorage): Map<string, string> {
-  const storage = disk.copyAfterCrash(new Random(2));
-  let store: Store;
-  try {
-    store = openStore("store", { ...key, storage, create: false });
-  } catch (error) {
-    return new Map([["open", codeOf(error)]]);
-  }
-  try {
-    return answers(store);
-  } finally {
-    store.engine.state.log.closeSync();
-  }
-}
-
-function copyOf(disk: SimulatedStorage): SimulatedStorage {
-  return disk.copyAfterCrash(new Random(4));
-}
-
-function sourceOf({ disk }: Fixture): CopySource {
-  return CopySource.open("the copy", copyOf(disk));
-}
-
-async function repair(
-  { key }: Fixture,
-  storage: SimulatedStorage,
-  options: RepairOptions = {},
-): Promise<RepairReport> {
-  return await repairStore("store", { ...key, storage, ...options });
-}
 
 /** With a source that has everything the store is as it was. */
 async function expectWholeAgain(
@@ -177,29 +54,13 @@ function expectNoOtherBytes(fixture: Fixture, disk: SimulatedStorage, name: stri
   return failed;
 }
 
-function files(disk: SimulatedStorage, directory: string): string[] {
-  return disk.listSync(directory).map((name) => `${directory}/${name}`);
-}
-
-function sizeOf(disk: SimulatedStorage, path: string): number {
-  const file = disk.openFileSync(path, { mode: "read" });
-  const size = file.sizeSync();
-  file.closeSync();
-  return size;
-}
-
-function remove(disk: SimulatedStorage, path: string): void {
-  disk.deleteSync(path);
-  disk.syncDirectorySync(path.slice(0, path.lastIndexOf("/")));
-}
-
 function changeRow(
   storage: SimulatedStorage,
   table: number,
   index: number,
   change: (value: Uint8Array) => Uint8Array | null,
 ): void {
-  const catalog = openMemoryKeyValue(storage, CATALOG);
+  const catalog = openMemoryKeyValue(storage, CATALOG_FILE);
   const batch = new WriteBatch();
   const found = [...catalog.range({ start: Uint8Array.of(table), end: Uint8Array.of(table + 1) })];
   const row = found[index % found.length]!;
@@ -237,9 +98,9 @@ const DAMAGES: readonly Damage[] = [
   ],
   ["a missing history file", (d) => remove(d, first(d, "history"))],
   ["the header", (d) => d.flipBit("store.json", 99)],
-  ["the catalog's file", (d) => d.flipBit(CATALOG, 4000)],
-  ["a cut catalog", (d) => d.truncateFile(CATALOG, 1000)],
-  ["a missing catalog", (d) => remove(d, CATALOG)],
+  ["the catalog's file", (d) => d.flipBit(CATALOG_FILE, 4000)],
+  ["a cut catalog", (d) => d.truncateFile(CATALOG_FILE, 1000)],
+  ["a missing catalog", (d) => remove(d, CATALOG_FILE)],
   ...Object.entries(Table).map(([what, table]): Damage => [
     `a row of table ${what}`,
     (d) => changeRow(d, table, 1, garble),
