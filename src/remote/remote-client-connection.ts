@@ -49,6 +49,7 @@ export class WorkerConnection {
   private readonly pending = new Map<number, Pending>();
   private nextId = 1;
   private keepAliveCount = 0;
+  private isPortClosed = false;
   private ended = false;
 
   constructor(program: WorkerProgram, description: string) {
@@ -64,7 +65,10 @@ export class WorkerConnection {
     this.worker.on("error", (error) => this.end(error));
     this.worker.on("exit", () => this.end());
     // A call that keeps the process alive does so through the port: the worker's own end might come too late.
-    port1.on("close", () => this.end());
+    port1.on("close", () => {
+      this.isPortClosed = true;
+      this.end();
+    });
     port1.on("message", (message: FromWorker) => this.settle(message));
     port1.unref();
   }
@@ -96,7 +100,8 @@ export class WorkerConnection {
 
   /** Settles what has been answered by now. */
   settleAnswered(): void {
-    for (;;) {
+    // Receiving from a port that is about to close ends the process (seen in Node 20). It has delivered everything by then.
+    while (!this.isPortClosed) {
       const received = receiveMessageOnPort(this.port);
       if (received === undefined) return;
       this.settle(received.message as FromWorker);
