@@ -303,3 +303,53 @@ test("a run of 64 KiB is read once and whole; one with a long index takes a seco
   expect([file.readCount, reader.blockCount]).toEqual([2, 50]);
   expect(shown(readAll(file))).toEqual(shown(long));
 });
+
+describe("forged blocks with a good checksum", () => {
+  const large = new Uint8Array(33_000);
+  const entries: Entry[] = [
+    [Uint8Array.of(1), text("one")],
+    [Uint8Array.of(4), large],
+    [Uint8Array.of(7), text("next block")],
+  ];
+  /** In the first block: 3 varints, key 01, value of 3; varints of 1, 1 and 3 bytes, key 04. */
+  const FIRST_KEY = 16 + 3;
+  const SECOND_KEY = FIRST_KEY + 4 + 5;
+
+  test.each([
+    ["as the index says", FIRST_KEY, 1, "read"],
+    ["a first key that is not the one of the index", FIRST_KEY, 2, "index says"],
+    ["keys that do not ascend", SECOND_KEY, 1, "not after"],
+    ["a last key that belongs into the next block", SECOND_KEY, 7, "index says"],
+  ])("%s", (_, offset, byte, expected) => {
+    const bytes = contentOf(write(entries));
+    expect(bytes[SECOND_KEY]).toBe(4);
+    bytes[offset] = byte;
+    const end = 16 + new DataView(bytes.buffer).getUint32(4, true);
+    crc64Into(bytes, 0, end, bytes, end);
+    if (expected === "read") expect(readAll(fileOf(bytes))).toHaveLength(3);
+    else expect(() => readAll(fileOf(bytes))).toThrow(expected);
+  });
+});
+
+test("G2: a range reads no block that only begins where it ends, nor one that ends before it begins", () => {
+  const entries = manyEntries(0, 4000);
+  const probe = RunReader.open(write(entries), { storeId, cipher: null });
+  expect(probe.blockCount).toBeGreaterThan(3);
+  const bound = probe.block(2).keyAt(0);
+  const at = entries.findIndex(([key]) => compareKeys(key, bound) === 0);
+  const readsOf = (start: number, end: number, reverse: boolean): string => {
+    const lazy = new LazyFile(write(entries), { localChance: 1, random: new Random(1) });
+    const reader = RunReader.open(lazy, { storeId, cipher: null });
+    const before = lazy.readCount;
+    const range = { start: entries[start]![0], end: entries[end]![0], reverse };
+    const merge = new RunMerge([reader], range, (run, number) => run.block(number));
+    let count = 0;
+    while (merge.next() !== null) count++;
+    return `${count} entries, ${lazy.readCount - before} blocks`;
+  };
+  for (const reverse of [false, true]) {
+    expect(readsOf(at - 5, at + 5, reverse)).toBe("10 entries, 2 blocks");
+    expect(readsOf(at, at + 5, reverse)).toBe("5 entries, 1 blocks");
+    expect(readsOf(at - 5, at, reverse)).toBe("5 entries, 1 blocks");
+  }
+});

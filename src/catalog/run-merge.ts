@@ -76,7 +76,11 @@ class RunCursor {
     const { start, end, reverse } = range;
     if (!reverse) this.#number = Math.max(0, reader.blockOf(start));
     else if (end === null) this.#number = reader.blockCount - 1;
-    else this.#number = reader.blockOf(end);
+    else {
+      const last = reader.blockOf(end);
+      const isBeyond = last >= 0 && reader.compareFirstKey(last, end) === 0;
+      this.#number = isBeyond ? last - 1 : last;
+    }
   }
 
   get isLoaded(): boolean {
