@@ -1,4 +1,5 @@
 /** bough beside better-sqlite3, in one process: `npm run bench -- --help` names the options. */
+import { benchBackends } from "./backends.ts";
 import { benchBranches } from "./branches.ts";
 import { benchImport } from "./importing.ts";
 import type { ResultRow } from "./measure.ts";
@@ -38,6 +39,7 @@ async function main(root: string, argv: readonly string[]): Promise<void> {
     rows.push(...benchOpening(sides, settings));
     rows.push(...benchImport(sides, settings));
     rows.push(...benchStorageCost(sides, settings));
+    rows.push(...benchBackends(workspace, settings));
     print(`\nWritten to ${writeJson(root, machine, rows)}`);
   } finally {
     workspace.dispose();
