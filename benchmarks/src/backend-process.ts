@@ -1,6 +1,6 @@
 /**
  * Works on one catalog backend alone, so that memory is its own, and prints what that cost. Arguments: backend, directory,
- * nodes. Rows as the catalog has them: nodes of about 1 KiB under 17 bytes, ten page hashes of 25 bytes to each node.
+ * nodes, "load" or "work"; the load comes first, in another process. Rows as the catalog has them: nodes of about 1 KiB under 17 bytes, ten page hashes of 25 bytes to each node.
  */
 import fs from "node:fs";
 import path from "node:path";
@@ -9,8 +9,12 @@ import { type KeyValueStore, WriteBatch } from "../../src/catalog/key-value.ts";
 import { openNodeStorage } from "../../src/storage/node-storage.ts";
 import { Random } from "../../src/testing/random.ts";
 
-export interface BackendCosts {
+export interface LoadCosts {
   readonly loadRowsPerSecond: number;
+  readonly diskBytes: number;
+}
+
+export interface WorkCosts {
   readonly openMs: number;
   readonly getUs: number;
   readonly missUs: number;
@@ -18,7 +22,6 @@ export interface BackendCosts {
   readonly rangeUs: number;
   readonly commitOneMs: number;
   readonly commitHundredMs: number;
-  readonly diskBytes: number;
   readonly diskBytesCompact: number;
   readonly memoryBytes: number;
 }
@@ -28,7 +31,7 @@ const PAGE = 6;
 const PAGES_PER_NODE = 10;
 const BATCH_ROWS = 2000;
 
-const [, , name = "", directory = "", nodesText = ""] = process.argv;
+const [, , name = "", directory = "", nodesText = "", phase = ""] = process.argv;
 const backend = BACKENDS.find((known) => known === name)!;
 const nodeCount = Number(nodesText);
 const storage = openNodeStorage(directory);
@@ -84,50 +87,53 @@ function sizeOf(place: string): number {
   return fs.readdirSync(place).reduce((sum, child) => sum + sizeOf(path.join(place, child)), 0);
 }
 
-const first = openBackend(backend, storage);
-const loadRowsPerSecond = load(first);
-first.close();
-const diskBytes = sizeOf(directory);
+function runLoad(): LoadCosts {
+  const store = openBackend(backend, storage);
+  const loadRowsPerSecond = load(store);
+  store.close();
+  return { loadRowsPerSecond, diskBytes: sizeOf(directory) };
+}
 
-globalThis.gc?.();
-const rssBefore = process.memoryUsage().rss;
-const openStart = performance.now();
-const store = openBackend(backend, storage);
-store.get(key(NODE, 0));
-const openMs = performance.now() - openStart;
+function runWork(): WorkCosts {
+  globalThis.gc?.();
+  const rssBefore = process.memoryUsage().rss;
+  const openStart = performance.now();
+  const store = openBackend(backend, storage);
+  store.get(key(NODE, 0));
+  const openMs = performance.now() - openStart;
 
-const keys = Array.from({ length: 10_000 }, () => key(NODE, random.integer(0, nodeCount - 1)));
-const missing = Array.from({ length: 10_000 }, (_, index) => key(PAGE, 3e8 + index));
-for (const known of keys.slice(0, 1000)) store.get(known);
-const getUs = timePer(keys.length, (index) => store.get(keys[index]!)) * 1000;
-const missUs = timePer(missing.length, (index) => store.get(missing[index]!)) * 1000;
-let rows = 0;
-const scanStart = performance.now();
-for (const _ of store.range({ start: Uint8Array.of(0), end: Uint8Array.of(255) })) rows++;
-const scanRowsPerSecond = (rows / (performance.now() - scanStart)) * 1000;
-const end = Uint8Array.of(255);
-const rangeUs =
-  1000 *
-  timePer(500, (index) => {
-    for (const _ of store.range({ start: missing[index]!, end, limit: 100 })) rows++;
-  });
-const commitOneMs = commitMs(store, 1);
-const commitHundredMs = commitMs(store, 100);
-globalThis.gc?.();
-const memoryBytes = process.memoryUsage().rss - rssBefore;
-store.compact();
-store.close();
-const costs: BackendCosts = {
-  loadRowsPerSecond,
-  openMs,
-  getUs,
-  missUs,
-  scanRowsPerSecond,
-  rangeUs,
-  commitOneMs,
-  commitHundredMs,
-  diskBytes,
-  diskBytesCompact: sizeOf(directory),
-  memoryBytes,
-};
-process.stdout.write(JSON.stringify(costs));
+  const keys = Array.from({ length: 10_000 }, () => key(NODE, random.integer(0, nodeCount - 1)));
+  const missing = Array.from({ length: 10_000 }, (_, index) => key(PAGE, 3e8 + index));
+  for (const known of keys.slice(0, 1000)) store.get(known);
+  const getUs = timePer(keys.length, (index) => store.get(keys[index]!)) * 1000;
+  const missUs = timePer(missing.length, (index) => store.get(missing[index]!)) * 1000;
+  let rows = 0;
+  const scanStart = performance.now();
+  for (const _ of store.range({ start: Uint8Array.of(0), end: Uint8Array.of(255) })) rows++;
+  const scanRowsPerSecond = (rows / (performance.now() - scanStart)) * 1000;
+  const end = Uint8Array.of(255);
+  const rangeUs =
+    1000 *
+    timePer(500, (index) => {
+      for (const _ of store.range({ start: missing[index]!, end, limit: 100 })) rows++;
+    });
+  const commitOneMs = commitMs(store, 1);
+  const commitHundredMs = commitMs(store, 100);
+  globalThis.gc?.();
+  const memoryBytes = process.memoryUsage().rss - rssBefore;
+  store.compact();
+  store.close();
+  return {
+    openMs,
+    getUs,
+    missUs,
+    scanRowsPerSecond,
+    rangeUs,
+    commitOneMs,
+    commitHundredMs,
+    diskBytesCompact: sizeOf(directory),
+    memoryBytes,
+  };
+}
+
+process.stdout.write(JSON.stringify(phase === "load" ? runLoad() : runWork()));

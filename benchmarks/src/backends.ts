@@ -2,12 +2,14 @@
 import { execFileSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { BACKENDS } from "../../src/catalog/backends.ts";
-import type { BackendCosts } from "./backend-process.ts";
+import type { LoadCosts, WorkCosts } from "./backend-process.ts";
 import { fact, median, type ResultRow } from "./measure.ts";
 import type { Settings } from "./settings.ts";
 import type { Workspace } from "./sides.ts";
 
 const MIB = 1024 * 1024;
+
+type BackendCosts = LoadCosts & WorkCosts;
 
 interface Measure {
   readonly part: keyof BackendCosts;
@@ -38,8 +40,16 @@ export function benchBackends(workspace: Workspace, settings: Settings): ResultR
   const rows: ResultRow[] = [];
   for (const backend of BACKENDS) {
     const runs = Array.from({ length: rounds }, (): BackendCosts => {
-      const words = ["--expose-gc", script, backend, workspace.path(backend), String(nodes)];
-      return JSON.parse(execFileSync(process.execPath, words, { encoding: "utf8" }));
+      const directory = workspace.path(backend);
+      const run = (phase: "load" | "work"): string =>
+        execFileSync(
+          process.execPath,
+          ["--expose-gc", script, backend, directory, String(nodes), phase],
+          { encoding: "utf8" },
+        );
+      const loaded: LoadCosts = JSON.parse(run("load"));
+      const worked: WorkCosts = JSON.parse(run("work"));
+      return { ...loaded, ...worked };
     });
     for (const { part, title, unit, factor = 1 } of MEASURES) {
       const row = fact(
