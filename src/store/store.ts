@@ -22,7 +22,10 @@ import { startBackgroundScrub } from "./background-scrub.ts";
 import { checkHeads } from "./check-heads.ts";
 import type { Compression } from "./compression-option.ts";
 import { Database } from "./database.ts";
-import { Engine } from "./engine.ts";
+import { Engine, requireUploads } from "./engine.ts";
+import type { FollowerStatus } from "./follower.ts";
+import type { RemoteGarbageReport } from "../remote/remote-garbage.ts";
+import type { UploadStatus } from "./upload-service.ts";
 import { expireStore, expireStoreAsync } from "./expire.ts";
 import {
   type ExportOptions,
@@ -267,6 +270,34 @@ export class Store {
   expireAsync(): Promise<ExpiryReport> {
     this.#engine.assertOpen();
     return expireStoreAsync(this.#engine);
+  }
+
+  /** How far the upload to object storage is; null for a store that is not uploaded. */
+  get uploadStatus(): UploadStatus | null {
+    return this.#engine.uploads?.status ?? null;
+  }
+
+  /** Resolves when all that is durable here is in object storage. Throws REMOTE_NOT_FOUND for a store that is not uploaded. */
+  async upload(): Promise<void> {
+    this.#engine.assertWritable();
+    await requireUploads(this.#engine).flush();
+  }
+
+  /** Deletes from object storage what nothing there needs any more, once readers have had their time; see docs/remote.md. */
+  async collectRemote(): Promise<RemoteGarbageReport> {
+    this.#engine.assertWritable();
+    return await requireUploads(this.#engine).collect();
+  }
+
+  /** What a store that follows another one shows; null for one that does not. */
+  get followerStatus(): FollowerStatus | null {
+    return this.#engine.follower?.status ?? null;
+  }
+
+  /** Shows what the writer has uploaded by now; a follower does so by itself from time to time. */
+  async refresh(): Promise<void> {
+    this.#engine.assertOpen();
+    await this.#engine.follower?.refresh();
   }
 
   /** Moves every commit so far from the log into chunks. Happens by itself; for tests and before a copy. */

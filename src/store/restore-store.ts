@@ -1,0 +1,240 @@
+/**
+ * A full copy of a store out of object storage, on this machine and without ties to where it came from.
+ *
+ *   read the manifest --catalog, log, packs, history--> directory --store.json--> a store --verify--> done
+ *
+ * Y1. The writer there goes on undisturbed. A reader's object keeps what the copy needs from being deleted meanwhile.
+ * Y2. The copy is checked as a whole before it is said to be good: every chunk, node and history block, and SQLite's own check
+ *     of every head and tag.
+ */
+import { randomBytes } from "node:crypto";
+import { parseRevision } from "../branch/revision.ts";
+import { StoreError } from "../errors.ts";
+import type { CheckProgress, CheckReport } from "../integrity/report.ts";
+import { readManifest } from "../remote/claim.ts";
+import { downloadFile } from "../remote/download.ts";
+import type { RemoteClient } from "../remote/remote-client.ts";
+import { HISTORY_PREFIX, PACK_PREFIX, readerKey } from "../remote/remote-keys.ts";
+import { listObjects, putObject, type RemoteProcedure, runAsync } from "../remote/remote-steps.ts";
+import { openNodeStorage } from "../storage/node-storage.ts";
+import type { Storage } from "../storage/storage.ts";
+import { acquireStoreLock } from "../storage/store-lock.ts";
+import { Engine } from "./engine.ts";
+import { fillDirectory } from "./fill-directory.ts";
+import type { ByteProgress } from "./progress.ts";
+import { type RemoteFile, remoteFiles, remoteNotFound } from "./remote-objects.ts";
+import { type RemoteOptions, resolveRemote } from "./remote-options.ts";
+import { Store } from "./store.ts";
+import { parseHeader, writeHeader } from "./store-header.ts";
+import { givenMasterKey, openCipher } from "./store-key.ts";
+import type { StoreOptions } from "./store-options.ts";
+
+export interface RestoreStoreOptions extends Pick<
+  StoreOptions,
+  "key" | "keyFile" | "environment" | "now"
+> {
+  /** How to reach object storage, where the URL does not say it all. */
+  readonly remote?: Omit<RemoteOptions, "url">;
+  /** Every branch becomes what it was at this time; or one branch what a revision was ("shop@120"). */
+  readonly to?: Date | string;
+  /** Skips Y2: the copy is only as good as what was read. True by default. */
+  readonly verify?: boolean;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (progress: ByteProgress) => void;
+  readonly onCheckProgress?: (progress: CheckProgress) => void;
+}
+
+export interface RestoreStoreResult {
+  readonly url: string;
+  readonly directory: string;
+  readonly databases: number;
+  readonly files: number;
+  readonly bytes: number;
+  /** The last log record of the copy, and when its writer last stored something. */
+  readonly lsn: number;
+  readonly uploadedAt: Date;
+  /** Branches that `to` has moved. */
+  readonly moved: readonly string[];
+  /** Null when it was not asked for. */
+  readonly check: CheckReport | null;
+}
+
+const RENEWAL_MS = 60_000;
+const FILES_AT_ONCE = 4;
+
+/** Throws REMOTE_NOT_FOUND, FILE_EXISTS, KEY_*. A copy that fails its check is left for inspection; see the result. */
+export async function restoreStore(
+  url: string,
+  directory: string,
+  options: RestoreStoreOptions = {},
+): Promise<RestoreStoreResult> {
+  const storage = openNodeStorage(directory);
+  const taken = storage.listSync("").find((name) => !name.startsWith("lock"));
+  if (taken !== undefined)
+    throw new StoreError(
+      "FILE_EXISTS",
+      `Cannot restore into "${directory}": it is not empty ("${taken}" is there); choose a new directory`,
+    );
+  storage.makeDirectorySync("");
+  const lock = acquireStoreLock(storage, { description: directory });
+  const client = resolveRemote({ ...options.remote, url }).connect();
+  let copied: Copied;
+  try {
+    const signal = options.signal ?? new AbortController().signal;
+    copied = await new StoreCopy(storage, client, url, options, signal).run();
+  } finally {
+    client.close();
+    lock.release();
+  }
+  const { key, keyFile, environment, now } = options;
+  const opening = { create: false, key, keyFile, environment, now };
+  const given = Object.entries(opening).filter(([, value]) => value !== undefined);
+  const store = new Store(directory, Engine.open(directory, Object.fromEntries(given)));
+  try {
+    const lsn = store.engine.state.log.lastLsn;
+    const moved = options.to === undefined ? [] : moveBranches(store, options.to);
+    const { onCheckProgress } = options;
+    const check =
+      options.verify === false
+        ? null
+        : await store.check({
+            deep: true,
+            ...(onCheckProgress === undefined ? {} : { onProgress: onCheckProgress }),
+          });
+    const databases = store.databases().length;
+    return { url, directory, databases, ...copied, lsn, moved, check };
+  } finally {
+    store.close();
+  }
+}
+
+interface Copied {
+  readonly files: number;
+  readonly bytes: number;
+  readonly uploadedAt: Date;
+}
+
+class StoreCopy {
+  readonly #storage: Storage;
+  readonly #client: RemoteClient;
+  readonly #url: string;
+  readonly #options: RestoreStoreOptions;
+  readonly #signal: AbortSignal;
+  readonly #reader = randomBytes(8).toString("hex");
+  #renewedMs = -Infinity;
+
+  constructor(
+    storage: Storage,
+    client: RemoteClient,
+    url: string,
+    options: RestoreStoreOptions,
+    signal: AbortSignal,
+  ) {
+    this.#storage = storage;
+    this.#client = client;
+    this.#url = url;
+    this.#options = options;
+    this.#signal = signal;
+  }
+
+  async run(): Promise<Copied> {
+    const storage = this.#storage;
+    const { now = Date.now, remote: _remote, to: _to, ...keys } = this.#options;
+    const stored = await this.#ask(readManifest());
+    if (stored === null) throw remoteNotFound(this.#url);
+    const { manifest } = stored;
+    const { remote: _, ...header } = parseHeader(manifest.header);
+    const cipher = openCipher(header, givenMasterKey(keys), keys);
+    await this.#renew(manifest.number);
+    const slices = await this.#ask(fillDirectory({ storage, manifest, header, cipher, now }));
+    const listed = new Map<string, number>();
+    for (const prefix of [PACK_PREFIX, HISTORY_PREFIX])
+      for (const { key, size } of await this.#ask(listObjects(prefix))) listed.set(key, size);
+    for (const { key } of manifest.garbage) listed.delete(key);
+    const files = remoteFiles(manifest, listed);
+    const bytes = await this.#download(files, manifest.number);
+    writeHeader(storage, header);
+    const uploadedAt = new Date(Math.max(manifest.atMs, slices.at(-1)?.atMs ?? 0));
+    await this.#try(deleteObject(readerKey(this.#reader, manifest.number)));
+    return { files: files.length, bytes, uploadedAt };
+  }
+
+  async #download(files: readonly RemoteFile[], manifestNumber: number): Promise<number> {
+    const totalBytes = files.reduce((sum, { size }) => sum + size, 0);
+    let bytes = 0;
+    let next = 0;
+    const work = async (): Promise<void> => {
+      while (next < files.length) {
+        const { key, path, size } = files[next++]!;
+        await this.#ask(downloadFile(this.#storage, key, path));
+        bytes += size;
+        this.#options.onProgress?.({ bytes, totalBytes });
+        await this.#renew(manifestNumber);
+      }
+    };
+    await Promise.all(Array.from({ length: FILES_AT_ONCE }, work));
+    return totalBytes;
+  }
+
+  /** Y1. Who may only read has the time of grace. */
+  async #renew(manifestNumber: number): Promise<void> {
+    if (performance.now() - this.#renewedMs < RENEWAL_MS) return;
+    this.#renewedMs = performance.now();
+    const body = new TextEncoder().encode("bough reader\n");
+    await this.#try(putObject(readerKey(this.#reader, manifestNumber), body));
+  }
+
+  #ask<T>(procedure: RemoteProcedure<T>): Promise<T> {
+    return runAsync(procedure, this.#client, this.#signal);
+  }
+
+  /** For what only helps: who may only read does without. */
+  async #try(procedure: RemoteProcedure<unknown>): Promise<void> {
+    try {
+      await this.#ask(procedure);
+    } catch (error) {
+      if (!(error instanceof StoreError) || error.code !== "REMOTE_DENIED") throw error;
+    }
+  }
+}
+
+function* deleteObject(key: string): RemoteProcedure<void> {
+  yield { type: "delete", keys: [key] };
+}
+
+/** Makes branches what they were; those that were not there yet are deleted. Returns their names. */
+function moveBranches(store: Store, to: Date | string): string[] {
+  // Date.parse reads "shop@600" as a time, too.
+  if (typeof to === "string" && !/^\d{4}-\d\d-\d\dT/.test(to)) return [moveOne(store, to)];
+  const time = new Date(to).toISOString();
+  const moved: string[] = [];
+  for (const database of store.databases()) {
+    if (database.createdAt > new Date(to)) {
+      moved.push(database.name);
+      database.delete();
+      continue;
+    }
+    // Children first: a branch with children is not deleted.
+    const branches = database
+      .branches()
+      .sort((a, b) => b.createdAt.getTime() - a.createdAt.getTime());
+    for (const branch of branches) {
+      moved.push(branch.revision);
+      if (branch.name !== "main" && branch.createdAt > new Date(to)) branch.delete();
+      else if (branch.head.version > 0) branch.reset({ to: `${branch.revision}@${time}` });
+    }
+  }
+  return moved;
+}
+
+function moveOne(store: Store, revision: string): string {
+  const { database, branch, at } = parseRevision(revision);
+  if (at === null)
+    throw new StoreError(
+      "REVISION_INVALID",
+      `Cannot restore to "${revision}": it names no version; write "shop@120" or a time`,
+    );
+  const target = store.database(database).branch(branch ?? "main");
+  target.reset({ to: revision });
+  return target.revision;
+}
