@@ -1,4 +1,4 @@
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import fs from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -19,6 +19,8 @@ import { copyCatalog, digestCatalog } from "./copy-catalog.ts";
 import { type KeyValueStore, WriteBatch } from "./key-value.ts";
 
 const WRITER = fileURLToPath(new URL("../testing/catalog-writer-process.ts", import.meta.url));
+
+const LEAVER = fileURLToPath(new URL("../testing/leave-open-process.ts", import.meta.url));
 
 let directory = "";
 
@@ -71,6 +73,18 @@ describe.each(BACKENDS)("%s", (backend) => {
       first = last + 1;
     }
   });
+
+  test.each(["exit", "return"])(
+    "a process that ends by %s without closing it does end, and left what it committed",
+    (end) => {
+      const words = ["--import", "tsx", LEAVER, directory, backend, end];
+      const { status, signal, stderr } = spawnSync(process.execPath, words, { timeout: 30_000 });
+      expect({ status, signal }, String(stderr)).toEqual({ status: 0, signal: null });
+      const store = openBackend(backend, openNodeStorage(directory));
+      expect(textOf(store, "key")).toBe("value");
+      store.close();
+    },
+  );
 
   test("a copy in any other backend has the same digest", () => {
     const storage = openNodeStorage(directory);

@@ -275,6 +275,33 @@ function describeRanges(place: Place): void {
     expect(keysOf(store)).toHaveLength(510);
   });
 
+  test("K3: an iterator keeps its snapshot over a compaction, and commits go on after it", () => {
+    const open = place();
+    let store = open();
+    const keys = Array.from({ length: 2000 }, (_, index) => numberKey(index));
+    store.commit(batchOf(keys.map((key) => [key, new Uint8Array(300).fill(1)] as const)));
+    store.commit(batchOf(keys.slice(0, 500).map((key) => [key, "second"] as const)));
+    const iterator = store.range(ALL)[Symbol.iterator]();
+    const backwards = store.range({ ...ALL, reverse: true })[Symbol.iterator]();
+    let count = 0;
+    for (let next = iterator.next(); next.done !== true; next = iterator.next()) {
+      expect(Buffer.compare(next.value.key, numberKey(count))).toBe(0);
+      expect(next.value.value.byteLength).toBe(count < 500 ? 6 : 300);
+      expect(Buffer.compare(backwards.next().value?.key ?? FIRST, numberKey(1999 - count))).toBe(0);
+      if (count === 10) store.commit(batchOf(keys.map((key) => [key, null] as const)));
+      if (count === 20) store.compact();
+      if (count === 30) store.commit(batchOf([["after", "both"]]));
+      count++;
+    }
+    expect(count).toBe(2000);
+    expect(backwards.next().done).toBe(true);
+    store.compact();
+    expect(store.estimatedSize()).toBeLessThan(200_000);
+    store.close();
+    store = open();
+    expect(keysOf(store)).toEqual(["after"]);
+  });
+
   test("several iterators run at once, also with reads between, and can be left early", () => {
     const store = place()();
     store.commit(
