@@ -9,6 +9,7 @@
 import type { StoreCipher } from "../encryption/cipher.ts";
 import { StoreError } from "../errors.ts";
 import type { StorageFile } from "../storage/storage.ts";
+import { readVerified } from "../storage/verified-read.ts";
 import { RunBlock, RunBlockError } from "./run-block.ts";
 import { type CachedRunBlock, RunBlockCache } from "./run-block-cache.ts";
 import { RunFilter } from "./run-filter.ts";
@@ -71,8 +72,14 @@ export class RunReader {
 
   /** The file stays the caller's to close. Throws CORRUPT_CATALOG, KEY_REQUIRED, STORE_FORMAT; NotLocalError. */
   static open(file: StorageFile, options: OpenRunOptions): RunReader {
-    const { path } = file;
     const size = file.sizeSync();
+    return readVerified(file, { offset: 0, length: size }, () =>
+      RunReader.#open(file, size, options),
+    );
+  }
+
+  static #open(file: StorageFile, size: number, options: OpenRunOptions): RunReader {
+    const { path } = file;
     if (size < RUN_FOOTER_SIZE) throw corruptRun(path, 0, `the file has only ${size} bytes`);
     const tailOffset = Math.max(0, size - TAIL_SIZE);
     let tail = readBytes(file, tailOffset, size - tailOffset);
@@ -130,6 +137,11 @@ export class RunReader {
 
   /** A block, past the cache: for those who read all of a run once. */
   readBlock(number: number): RunBlock {
+    const place = placeOf(this.#parts.index, number);
+    return readVerified(this.#file, place, () => this.#readBlock(number));
+  }
+
+  #readBlock(number: number): RunBlock {
     const { index, sealing, bytes } = this.#parts;
     const { offset, length, count } = placeOf(index, number);
     const stored =

@@ -10,6 +10,7 @@
 import type { StoreCipher } from "../encryption/cipher.ts";
 import { invariant, StoreError } from "../errors.ts";
 import type { StorageFile } from "../storage/storage.ts";
+import { readVerified } from "../storage/verified-read.ts";
 import {
   CHUNK_HEADER_SIZE,
   CHUNK_SIZE_MAX,
@@ -152,10 +153,12 @@ export class ChunkStore {
 
   /** Reads and verifies a chunk past the cache; the result is the caller's own. */
   readChunk(id: Uint8Array, location: ChunkLocation, options: ReadChunkOptions = {}): DecodedChunk {
-    const bytes = this.#readBytes(id, location);
     const place = `${packPath(location.pack)} at ${location.offset}`;
     const { cipher } = this.#options;
-    const decoded = decodeChunk(bytes, { expectedId: id, cipher, place, ...options });
+    const { file } = this.#openPack(location.pack, Buffer.from(id).toString("hex"));
+    const decoded = readVerified(file, location, () =>
+      decodeChunk(this.#readBytes(id, location), { expectedId: id, cipher, place, ...options }),
+    );
     return decoded.pages.buffer === this.#scratch.buffer ? decoded.clone() : decoded;
   }
 
@@ -172,8 +175,6 @@ export class ChunkStore {
         },
       );
     }
-    if (this.#closed)
-      throw new StoreError("STORE_CLOSED", `Cannot read chunk ${chunk}: the store is closed`);
     const { file } = this.#openPack(pack, chunk);
     if (this.#scratch.length < length) this.#scratch = new Uint8Array(length * 2);
     const bytes = this.#scratch.subarray(0, length);
@@ -198,6 +199,8 @@ export class ChunkStore {
   }
 
   #openPack(number: number, chunk: string): ReadablePack {
+    if (this.#closed)
+      throw new StoreError("STORE_CLOSED", `Cannot read chunk ${chunk}: the store is closed`);
     const key = String(number);
     const open = this.#readable.get(key);
     if (open !== undefined) return open;
@@ -219,8 +222,10 @@ export class ChunkStore {
     }
     try {
       const header = new Uint8Array(PACK_HEADER_SIZE);
-      const count = file.readSync(0, header);
-      checkPackHeader(header.subarray(0, count), { storeId, number });
+      readVerified(file, { offset: 0, length: PACK_HEADER_SIZE }, () => {
+        const count = file.readSync(0, header);
+        checkPackHeader(header.subarray(0, count), { storeId, number });
+      });
     } catch (error) {
       file.closeSync();
       throw error;
@@ -238,9 +243,12 @@ export class ChunkStore {
   /** The bytes of a chunk as they are stored, their checksum verified; a view until the next call. */
   readStored(id: Uint8Array, location: ChunkLocation): Uint8Array {
     const place = `${packPath(location.pack)} at ${location.offset}`;
-    const bytes = this.#readBytes(id, location);
-    checkStoredChunk(bytes, { expectedId: id, place });
-    return bytes;
+    const { file } = this.#openPack(location.pack, Buffer.from(id).toString("hex"));
+    return readVerified(file, location, () => {
+      const bytes = this.#readBytes(id, location);
+      checkStoredChunk(bytes, { expectedId: id, place });
+      return bytes;
+    });
   }
 
   /** The chunk has moved, lost pages or got them back; null: it is not stored any more. */

@@ -2,6 +2,7 @@
 import type { StoreCipher } from "../encryption/cipher.ts";
 import { StoreError } from "../errors.ts";
 import type { StorageFile } from "../storage/storage.ts";
+import { readVerified } from "../storage/verified-read.ts";
 import { ClockCache } from "./clock-cache.ts";
 import {
   BLOCK_OVERHEAD,
@@ -75,8 +76,14 @@ export class HistoryReader {
 
   /** Reads header, footer and index. The file stays the caller's to close. Throws CORRUPT_HISTORY. */
   static open(file: StorageFile, options: OpenHistoryOptions): HistoryReader {
-    const { path } = file;
     const size = file.sizeSync();
+    return readVerified(file, { offset: 0, length: size }, () =>
+      HistoryReader.#open(file, size, options),
+    );
+  }
+
+  static #open(file: StorageFile, size: number, options: OpenHistoryOptions): HistoryReader {
+    const { path } = file;
     if (size < HISTORY_HEADER_SIZE + HISTORY_FOOTER_SIZE) {
       throw corruptHistory(path, 0, `the file has only ${size} bytes`);
     }
@@ -166,7 +173,7 @@ export class HistoryReader {
     const key = String(number);
     const cached = this.#blocks.get(key);
     if (cached !== undefined) return cached;
-    const block = this.#readBlock(number);
+    const block = readVerified(this.#file, this.#index[number]!, () => this.#readBlock(number));
     this.#blocks.set(key, block);
     return block;
   }

@@ -13,6 +13,7 @@
  * F5. Requests ahead of readers are begun only while at most DEMAND_MAX others are under way, and hold at most `prefetchBytesMax`
  *     in flight; of what waits to be begun the oldest is dropped. Their failures are nobody's: a reader asks again.
  * F6. An answer of a wrong size is asked for once more, then it is CORRUPT_REMOTE; so is an object that is not there.
+ * F7. A block that readers find damaged is fetched anew, REFETCHES_MAX times at most.
  */
 import { StoreError } from "../errors.ts";
 import type { FetchOptions } from "../storage/not-local.ts";
@@ -34,7 +35,8 @@ const DEMAND_MAX = 4;
 const PREFETCH_BYTES_MAX = 4 * 1024 * 1024;
 const QUEUE_MAX = 256;
 const ATTEMPTS_MAX = 2;
-/** Blocks remembered as fetched ahead and not read yet, for the statistics. */
+const REFETCHES_MAX = 3;
+/** Blocks remembered: those fetched ahead and not read yet, for the statistics, and those fetched anew. */
 const AHEAD_MAX = 10_000;
 
 export type BlockSource = Pick<RemoteClient, "startGet" | "waitSync" | "poll" | "description">;
@@ -79,6 +81,7 @@ export class LazyFetch {
   private readonly underWay = new Map<string, Flight>();
   private readonly queue: Run[] = [];
   private readonly ahead = new Set<string>();
+  private readonly refetched = new Map<string, number>();
   private demandCount = 0;
   private prefetchBytes = 0;
   private requests = 0;
@@ -175,6 +178,16 @@ export class LazyFetch {
       this.queue.push(run);
     }
     this.pump();
+  }
+
+  /** Drops blocks [first, end) that turned out not to hold what they should; false when that has not helped before (F7). */
+  refetch(object: CachedObject, first: number, end: number): boolean {
+    const ids = range(first, end - first).map((index) => blockId(object, index));
+    if (ids.some((id) => (this.refetched.get(id) ?? 0) >= REFETCHES_MAX)) return false;
+    if (this.refetched.size > AHEAD_MAX) this.refetched.clear();
+    for (const id of ids) this.refetched.set(id, (this.refetched.get(id) ?? 0) + 1);
+    for (let index = first; index < end; index++) this.cache.drop(object, index);
+    return true;
   }
 
   /** Nothing more is begun ahead of readers. */

@@ -86,6 +86,13 @@ export class LazyFile implements StorageFile {
     this.refuse("truncate");
   }
 
+  refetch(offset: number, length: number): boolean {
+    this.checkOpen();
+    const end = Math.min(offset + length, this.object.size);
+    const first = Math.floor(offset / BLOCK_SIZE);
+    return this.fetch.refetch(this.object, first, Math.ceil(end / BLOCK_SIZE));
+  }
+
   closeSync(): void {
     this.isClosed = true;
   }

@@ -6,7 +6,9 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 
 import { NotLocalError, readFetching, readWaiting } from "../storage/not-local.ts";
 import { openNodeStorage } from "../storage/node-storage.ts";
+import { StoreError } from "../errors.ts";
 import type { Storage, StorageFile } from "../storage/storage.ts";
+import { readVerified } from "../storage/verified-read.ts";
 import { ObjectStoreControl } from "../testing/held-object-store-thread.ts";
 import { Random } from "../testing/random.ts";
 import { BLOCK_SIZE, BlockCache } from "./block-cache.ts";
@@ -38,7 +40,8 @@ beforeEach(() => {
 
 afterEach(() => {
   control.release();
-  for (const counter of ["failures", "truncations", "deaths"] as const) control.set(counter, 0);
+  for (const counter of ["failures", "truncations", "deaths", "corruptions"] as const)
+    control.set(counter, 0);
   for (const cache of caches) cache.close();
   caches = [];
 });
@@ -417,14 +420,30 @@ describe("the cache under a storage", () => {
     expect(cache.statistics().diskBytes).toBeLessThanOrEqual(100 * KIB);
   });
 
-  test("dropped blocks are fetched again, and nothing else", async () => {
+  test("blocks that a reader finds damaged are fetched again, alone, and not for ever", async () => {
     const { objects, storage } = open(NO_READ_AHEAD);
-    const bytes = objects.add("a", random.bytes(3 * BLOCK_SIZE));
+    const bytes = objects.add("a", new Uint8Array(3 * BLOCK_SIZE).fill(5));
     const file = storage.openFileSync("a", { mode: "read" });
     await readFetching(() => read(file, 0, bytes.byteLength));
-    storage.dropCached("a", { offset: BLOCK_SIZE + 5, length: 1 });
-    await readFetching(() => read(file, 0, bytes.byteLength));
-    expect(control.get("bytes")).toBe(4 * BLOCK_SIZE);
+    const place = { offset: BLOCK_SIZE + 5, length: 10 };
+    let checks = 0;
+    const readChecked = (): Buffer =>
+      readVerified(file, place, () => {
+        const found = read(file, BLOCK_SIZE, BLOCK_SIZE);
+        checks++;
+        if (found.some((byte) => byte !== 5)) throw new StoreError("CORRUPT_CHUNK", "Damaged");
+        return found;
+      });
+    expect(file.refetch?.(place.offset, place.length)).toBe(true);
+    control.corruptNext(1);
+    expect((await readFetching(readChecked)).byteLength).toBe(BLOCK_SIZE);
+    expect(checks).toBe(2);
+    // The whole file, then block 1 damaged, then block 1 again.
+    expect(control.get("bytes")).toBe(5 * BLOCK_SIZE);
+    file.refetch?.(place.offset, place.length);
+    control.corruptNext(100);
+    await expect(readFetching(readChecked)).rejects.toMatchObject({ code: "CORRUPT_CHUNK" });
+    expect(control.get("bytes")).toBe(6 * BLOCK_SIZE);
   });
 });
 
@@ -459,7 +478,7 @@ describe("under faults", () => {
       if (dice.chance(0.1)) control.truncateNext(1);
       if (dice.chance(0.005)) control.dieNext();
       if (dice.chance(0.1)) storage.prefetch(path, [{ offset, length }]);
-      if (dice.chance(0.1)) storage.dropCached(path, { offset, length });
+      if (dice.chance(0.1)) file.refetch?.(offset, length);
       try {
         const get = (): Buffer => read(file, offset, length);
         const result = isWaiting ? readWaiting(get, limits) : await readFetching(get, limits);
@@ -476,7 +495,8 @@ describe("under faults", () => {
       await Promise.all(Array.from({ length: dice.integer(1, 8) }, readOne));
     }
     expect(succeeded, label).toBeGreaterThan(failed);
-    for (const counter of ["failures", "truncations", "deaths"] as const) control.set(counter, 0);
+    for (const counter of ["failures", "truncations", "deaths", "corruptions"] as const)
+      control.set(counter, 0);
     for (const { bytes, file } of files) {
       const whole = await readFetching(() => read(file, 0, bytes.byteLength));
       expect(whole.equals(bytes), label).toBe(true);

@@ -98,16 +98,6 @@ export class LazyStorage implements Storage {
     }
   }
 
-  /** Drops cached blocks that turned out not to hold what they should, so that the next read fetches them again. */
-  dropCached(path: string, range: ByteRange): void {
-    const object = this.objectFor(path);
-    if (object === null) return;
-    const end = Math.min(range.offset + range.length, object.size);
-    for (let index = Math.floor(range.offset / BLOCK_SIZE); index * BLOCK_SIZE < end; index++) {
-      this.cache.drop(object, index);
-    }
-  }
-
   statistics(): LazyStorageStatistics {
     return { ...this.counts, ...this.fetch.statistics(), ...this.cache.statistics() };
   }

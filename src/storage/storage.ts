@@ -27,6 +27,11 @@ export interface StorageFile {
   /** Differs, in size or time of change, once anybody has written to the file; to be compared, nothing else. */
   changeMarkSync(): string;
   truncateSync(size: number): void;
+  /**
+   * What was read there is not what was written: drops cached copies, so that the next read fetches them anew. False: it has been
+   * tried often enough. Files that are here themselves do not have it.
+   */
+  refetch?(offset: number, length: number): boolean;
   closeSync(): void;
 }
 

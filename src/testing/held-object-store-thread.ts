@@ -24,6 +24,7 @@ const COUNTERS = {
   deaths: 5,
   bytes: 6,
   listed: 7,
+  corruptions: 8,
 } as const;
 
 /** Both threads' side of what the store is told and tells. */
@@ -58,6 +59,11 @@ export class ObjectStoreControl {
   /** The next gets lose their last byte. */
   truncateNext(count: number): void {
     this.set("truncations", count);
+  }
+
+  /** The next gets have a byte changed. */
+  corruptNext(count: number): void {
+    this.set("corruptions", count);
   }
 
   /** Listings show this many objects, whatever there is. */
@@ -128,6 +134,7 @@ class HeldObjectStore implements ObjectStore {
     const object = await this.store.get(key, options);
     if (object === null) return null;
     this.control.add("bytes", object.body.byteLength);
+    if (this.takes("corruptions")) object.body[object.body.byteLength >> 1]! ^= 1;
     return this.takes("truncations") ? { ...object, body: object.body.subarray(0, -1) } : object;
   }
 
@@ -159,7 +166,7 @@ class HeldObjectStore implements ObjectStore {
     }
   }
 
-  private takes(counter: "deaths" | "failures" | "truncations"): boolean {
+  private takes(counter: "corruptions" | "deaths" | "failures" | "truncations"): boolean {
     if (this.control.get(counter) <= 0) return false;
     this.control.add(counter, -1);
     return true;
