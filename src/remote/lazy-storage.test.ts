@@ -4,6 +4,12 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 
+import { encodeChunk } from "../page/chunk-format.ts";
+import { ChunkHandles, type ChunkLocation, idKey } from "../page/chunk-handle.ts";
+import { ChunkStore } from "../page/chunk-store.ts";
+import { Codec } from "../page/compression.ts";
+import { packPath } from "../page/pack-format.ts";
+import { readFileSync } from "../storage/whole-file.ts";
 import { NotLocalError, readFetching, readWaiting } from "../storage/not-local.ts";
 import { openNodeStorage } from "../storage/node-storage.ts";
 import { StoreError } from "../errors.ts";
@@ -11,6 +17,8 @@ import type { Storage, StorageFile } from "../storage/storage.ts";
 import { readVerified } from "../storage/verified-read.ts";
 import { ObjectStoreControl } from "../testing/held-object-store-thread.ts";
 import { Random } from "../testing/random.ts";
+import { describeStorage } from "../testing/storage-conformance.ts";
+import { SimulatedStorage } from "../testing/simulated-storage.ts";
 import { BLOCK_SIZE, BlockCache } from "./block-cache.ts";
 import { type LazyObjects, LazyStorage, type LazyStorageOptions } from "./lazy-storage.ts";
 import { RemoteClient } from "./remote-client.ts";
@@ -119,6 +127,11 @@ function pendingOf(action: () => unknown): NotLocalError["pending"] {
   }
   throw new Error("Everything was there");
 }
+
+describeStorage("lazy storage without objects", () => ({
+  storage: open().storage,
+  cleanUp: () => undefined,
+}));
 
 describe("files", () => {
   test("a local file is the local storage's own, an object is read block by block", async () => {
@@ -445,6 +458,50 @@ describe("the cache under a storage", () => {
     await expect(readFetching(readChecked)).rejects.toMatchObject({ code: "CORRUPT_CHUNK" });
     expect(control.get("bytes")).toBe(6 * BLOCK_SIZE);
   });
+});
+
+test("a chunk whose bytes are damaged on their way is fetched anew; one that is damaged in object storage is CORRUPT_CHUNK", async () => {
+  const writing = new SimulatedStorage();
+  const storeId = new Uint8Array(16).fill(3);
+  const index = new Map<string, ChunkLocation>();
+  const openChunks = (storage: Storage): ChunkStore =>
+    ChunkStore.open({
+      storage,
+      storeId,
+      cipher: null,
+      handles: new ChunkHandles(),
+      locate: (id) => index.get(idKey(id)),
+      cacheBytesMax: 0,
+    });
+  const pages = random.bytes(64 * 4096);
+  const chunk = encodeChunk({ pages, pageSize: 4096, codec: Codec.raw, cipher: null });
+  const chunks = openChunks(writing);
+  index.set(idKey(chunk.id), chunks.append(chunk));
+  chunks.syncSync();
+  chunks.close();
+  const location = index.get(idKey(chunk.id))!;
+  const path = packPath(location.pack);
+
+  const { objects, storage } = open(NO_READ_AHEAD);
+  const stored = objects.add(path, readFileSync(writing, path));
+  const lazy = openChunks(storage);
+  const load = (): Uint8Array => lazy.readChunk(chunk.id, location).pages;
+  // First the pack's header, then the blocks of the chunk.
+  control.corruptNext(2);
+  expect(Buffer.compare(await readFetching(load), pages)).toBe(0);
+  expect(control.get("corruptions")).toBe(0);
+  expect(control.get("bytes")).toBeGreaterThan(stored.byteLength);
+  lazy.close();
+
+  const damaged = stored.slice();
+  damaged[location.offset + 5000]! ^= 1;
+  objects.add(path, damaged);
+  const other = openChunks(storage);
+  const reading = readFetching(() => other.readChunk(chunk.id, location));
+  await expect(reading).rejects.toMatchObject({ code: "CORRUPT_CHUNK" });
+  expect(() => readWaiting(() => other.readChunk(chunk.id, location))).toThrow(/checksum|CRC/i);
+  expect(control.get("requests")).toBeLessThan(12);
+  other.close();
 });
 
 describe("under faults", () => {
