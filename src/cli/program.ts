@@ -4,6 +4,7 @@ import { CommandContext, type GlobalOptions } from "./command-context.ts";
 import { addBranchCommands } from "./commands/branch.ts";
 import { addCheckCommand } from "./commands/check.ts";
 import { addDatabaseCommands } from "./commands/database.ts";
+import { addGcCommand } from "./commands/gc.ts";
 import { addKeyCommands } from "./commands/key.ts";
 import { addLogCommand } from "./commands/log.ts";
 import { addRestoreCommand } from "./commands/restore.ts";
@@ -65,6 +66,7 @@ export function makeProgram(context: CommandContext, version: string): Command {
   addRestoreCommand(program, context);
   addStatCommand(program, context);
   addCheckCommand(program, context);
+  addGcCommand(program, context);
   addScrubCommand(program, context);
   addStoreCommands(program, context);
   addKeyCommands(program, context);

@@ -40,6 +40,7 @@ import {
   type GarbageAsyncOptions,
   type GarbageOptions,
 } from "./garbage.ts";
+import { type HeldSpace, heldSpace } from "./garbage-holders.ts";
 import { findRevision, headOf, openDatabaseNamed, resolveRevision } from "./resolve-revision.ts";
 import { isRemoteUrl, openRemoteEngine } from "./open-remote.ts";
 import { type ConnectOptions, Session } from "./session.ts";
@@ -252,6 +253,12 @@ export class Store {
   gc(options: GarbageOptions = {}): GarbageReport {
     this.#engine.assertOpen();
     return collectGarbage(this.#engine, options);
+  }
+
+  /** Which branches, tags and old versions hold how much that nothing else does; blocks while it walks them. */
+  heldSpace(): HeldSpace {
+    this.#engine.assertWritable();
+    return waiting(() => heldSpace(this.#engine));
   }
 
   /** The twin of `gc` for callers that await: the event loop goes on meanwhile. */
