@@ -191,6 +191,10 @@ test("blocks are written a little later, without waiting for it, and before too 
   expect(cache.statistics().memoryBytes).toBe(2 * BLOCK_SIZE);
   cache.close();
   expect(pathsOf(storage).length).toBe(203);
+  // An answer that comes after that is nobody's.
+  cache.insert(object, 500, contents(object, 500));
+  cache.flush();
+  expect(pathsOf(storage).length).toBe(203);
 });
 
 test("a full or broken disk is no error: writing pauses, and goes on later", () => {

@@ -116,6 +116,7 @@ export class BlockCache {
   /** Takes over the buffer of a whole block. */
   insert(object: CachedObject, index: number, bytes: Uint8Array): void {
     const id = blockId(object, index);
+    if (this.isClosed) return;
     this.remember(id, bytes);
     this.unwritten.set(id, bytes);
     if (this.unwritten.size > WRITES_WAITING_MAX) this.writeOne();
