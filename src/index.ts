@@ -31,6 +31,7 @@ export type { CheckOptions, CheckProblem, CheckReport } from "./integrity/report
 export type { ScrubOptions, ScrubReport } from "./integrity/scrub.ts";
 export type { RetentionOverrides } from "./catalog/rows.ts";
 export type { RetentionPolicy } from "./retention/policy.ts";
+export type { KeptVersion, RetentionStatus } from "./store/retention-status.ts";
 export type { ExpiryReport } from "./retention/expiry.ts";
 export type { RepairSource } from "./integrity/repair-source.ts";
 export type { RepairOptions, RepairReport } from "./store/repair-store.ts";

@@ -10,7 +10,7 @@
  * | 0x01  | -                                    | store state, JSON: format version, checkpoint LSN, counters   |
  * | 0x02  | database u32                         | database row, JSON                                            |
  * | 0x03  | database u32, branch u32             | branch row, JSON                                              |
- * | 0x04  | database u32, timeline u32           | timeline row and its checkpointed head, JSON                  |
+ * | 0x04  | database u32, timeline u32           | timeline row and its checkpointed head, JSON; `row.everyCommitFrom` once versions have expired |
  * | 0x05  | database u32, tag name UTF-8         | tag row, JSON                                                 |
  * | 0x06  | database u32, timeline u32, version u64 | commits up to that version, at most 128: commit-run.ts      |
  * | 0x07  | database u32, timeline u32, version u64 | root: page count u32, levels u8, has node u8, node 16, history segment u32 (0 = none) |

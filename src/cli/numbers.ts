@@ -9,6 +9,18 @@ export function parseCount(option: string, text: string): number {
 
 const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"] as const;
 
+/** "500", "64KiB", "1.5 GiB" as a whole number of bytes; null for "forever". Throws UsageError. */
+export function parseSize(option: string, text: string): number | null {
+  if (text === "forever") return null;
+  const match = /^([0-9]+(?:\.[0-9]+)?) ?(B|KiB|MiB|GiB|TiB)?$/i.exec(text);
+  const unit = UNITS.findIndex((name) => name.toLowerCase() === (match?.[2] ?? "B").toLowerCase());
+  const bytes = Math.round(Number(match?.[1]) * 1024 ** unit);
+  if (match !== null && Number.isSafeInteger(bytes)) return bytes;
+  throw new UsageError(
+    `Cannot read ${option} "${text}": it must be a number of bytes, perhaps with a unit (512MiB, 1.5GiB), or "forever" for no bound`,
+  );
+}
+
 /** "1.5 MiB". */
 export function showBytes(bytes: number): string {
   let value = bytes;

@@ -8,6 +8,7 @@ import { addGcCommand } from "./commands/gc.ts";
 import { addKeyCommands } from "./commands/key.ts";
 import { addLogCommand } from "./commands/log.ts";
 import { addRestoreCommand } from "./commands/restore.ts";
+import { addRetentionCommands } from "./commands/retention.ts";
 import { addScrubCommand } from "./commands/scrub.ts";
 import { addShellCommand } from "./commands/shell.ts";
 import { addSqlCommand } from "./commands/sql.ts";
@@ -64,6 +65,7 @@ export function makeProgram(context: CommandContext, version: string): Command {
   addTagCommands(program, context);
   addLogCommand(program, context);
   addRestoreCommand(program, context);
+  addRetentionCommands(program, context);
   addStatCommand(program, context);
   addCheckCommand(program, context);
   addGcCommand(program, context);

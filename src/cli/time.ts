@@ -19,6 +19,43 @@ export function parseFutureTime(text: string, nowMs: number): Date {
   );
 }
 
+/** "7d", "1h30m", "0" in milliseconds; null for "forever". Throws UsageError. */
+export function parseDuration(option: string, text: string): number | null {
+  if (text === "forever") return null;
+  if (text === "0") return 0;
+  try {
+    const { at } = parseRevision(`database@-${text}`);
+    if (at?.kind === "ago") return at.milliseconds;
+  } catch (error) {
+    if (!(error instanceof StoreError)) throw error;
+  }
+  throw new UsageError(
+    `Cannot read ${option} "${text}": give a duration ("7d", "1h30m", "0") or "forever"`,
+  );
+}
+
+const DURATION_UNITS = [
+  ["d", 86_400_000],
+  ["h", 3_600_000],
+  ["m", 60_000],
+  ["s", 1_000],
+  ["ms", 1],
+] as const;
+
+/** As parseDuration reads it. */
+export function showDuration(durationMs: number | null): string {
+  if (durationMs === null) return "forever";
+  if (durationMs === 0) return "0";
+  let rest = durationMs;
+  let text = "";
+  for (const [unit, unitMs] of DURATION_UNITS) {
+    const count = Math.floor(rest / unitMs);
+    if (count > 0) text += `${count}${unit}`;
+    rest -= count * unitMs;
+  }
+  return text;
+}
+
 export function showTime(time: Date | null): string {
   return time === null ? "" : time.toISOString();
 }

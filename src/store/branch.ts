@@ -18,6 +18,7 @@ import type { Snapshot } from "../transaction/snapshot.ts";
 import type { OpenDatabase } from "../transaction/timeline.ts";
 import { type Commit, commitLog, type LogOptions } from "./commit-log.ts";
 import type { Engine } from "./engine.ts";
+import { retentionStatus, type RetentionStatus } from "./retention-status.ts";
 import { headOf, requireBranchId, requireDatabaseId, resolveRevision } from "./resolve-revision.ts";
 
 /** Of "-before-<version>-<number>". */
@@ -170,6 +171,12 @@ export class Branch {
   /** What holds for this branch: its own, else what its database says, else the defaults. */
   get retention(): RetentionPolicy {
     return retentionOf(this.#database.refs.row, this.#row);
+  }
+
+  /** What is readable now, why, and until when. */
+  retentionStatus(): RetentionStatus {
+    this.#living();
+    return waiting(() => retentionStatus(this.#engine, this.#database, this.#row));
   }
 
   /** Changes how long versions of this branch are kept; null: as its database says. Null as a value: no bound. */

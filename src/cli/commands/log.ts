@@ -28,10 +28,8 @@ function log(context: CommandContext, name: string, options: LogOptions): Promis
   const limit = limitText === "all" ? Infinity : parseCount("--limit", limitText);
   const newest = before === undefined ? Infinity : parseCount("--before", before) - 1;
   return context.withStore(async (store) => {
-    const found = store
-      .database(database)
-      .branch(branch)
-      .log({ limit: limit + 1, before: newest });
+    const owner = store.database(database).branch(branch);
+    const found = owner.log({ limit: limit + 1, before: newest });
     const commits = found.slice(0, limit);
     await context.printList(
       commits,
@@ -48,6 +46,9 @@ function log(context: CommandContext, name: string, options: LogOptions): Promis
     if (context.format === "table" && found.length > limit && last !== undefined) {
       const next = context.commandLine("log", name, "--before", String(last.version));
       await context.printLine(`Older commits: ${next}`);
+    } else if (context.format === "table" && owner.retentionStatus().hasExpired) {
+      const rest = context.commandLine("retention", "show", name);
+      await context.printLine(`Other commits have expired; what is kept, and until when: ${rest}`);
     }
   });
 }
