@@ -31,6 +31,8 @@ export interface WorkerProgram {
   readonly options: unknown;
   /** URL of a module that exports `openObjectStore(url, options)`; null is bough's own. */
   readonly module: string | null;
+  /** Without a heartbeat for this long, the worker counts as ended: by default SILENCE_MS. */
+  readonly silenceMs?: number;
 }
 
 export type Settle = (answer: FromWorker) => void;
@@ -43,6 +45,7 @@ interface Pending {
 /** One worker and the calls that it has not answered; see remote-client.ts for the rules. */
 export class WorkerConnection {
   private readonly description: string;
+  private readonly silenceMsMax: number;
   private readonly worker: Worker;
   private readonly port: MessagePort;
   private readonly counters: Int32Array;
@@ -54,6 +57,7 @@ export class WorkerConnection {
 
   constructor(program: WorkerProgram, description: string) {
     this.description = description;
+    this.silenceMsMax = program.silenceMs ?? SILENCE_MS;
     const { port1, port2 } = new MessageChannel();
     const counters = new SharedArrayBuffer(COUNTERS_SIZE);
     const module = program.module ?? siblingUrl("open-object-store");
@@ -125,7 +129,7 @@ export class WorkerConnection {
         silenceMs = 0;
       } else {
         silenceMs += Math.min(left, LOOK_MS);
-        if (silenceMs >= SILENCE_MS) this.end(new Error(`No sign of life for ${silenceMs} ms`));
+        if (silenceMs >= this.silenceMsMax) this.giveUp(silenceMs);
       }
     }
   }
@@ -135,6 +139,11 @@ export class WorkerConnection {
     if (this.ended) return;
     this.post({ kind: "close" });
     this.end(new Error("The client was closed"));
+  }
+
+  private giveUp(silenceMs: number): void {
+    void this.worker.terminate();
+    this.end(new Error(`No sign of life for ${silenceMs} ms`));
   }
 
   private settle(message: FromWorker): void {
@@ -165,7 +174,7 @@ export class WorkerConnection {
   }
 
   private post(message: ToWorker, transfer: readonly ArrayBuffer[] = []): void {
-    this.port.postMessage(message, transfer);
+    this.port.postMessage(message, [...transfer]);
   }
 }
 

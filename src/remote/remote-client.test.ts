@@ -219,6 +219,20 @@ test("when the worker dies its calls fail, and the next call starts another", as
   expect(client.getSync("a")?.body).toEqual(bytes(1));
 });
 
+test("a worker that stands still counts as ended, for a thread that waits without a time limit", () => {
+  const control = new ObjectStoreControl();
+  const url = pathToFileURL(directory).href;
+  const client = new RemoteClient(url, { url, ...control.program, silenceMs: 2500 });
+  clients.push(client);
+  client.putSync("a", bytes(1));
+  control.hangNext();
+  expect(failure(() => client.getSync("a"))).toMatchObject({
+    code: "REMOTE_UNAVAILABLE",
+    cause: { message: expect.stringContaining("No sign of life") },
+  });
+  expect(client.getSync("a")?.body).toEqual(bytes(1));
+});
+
 test("closing fails what is under way and refuses what comes after", async () => {
   const { client, control } = openHeld();
   control.hold();

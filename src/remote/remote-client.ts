@@ -70,6 +70,8 @@ export class RemoteClient implements ObjectStore {
   private readonly program: WorkerProgram;
   private connection: WorkerConnection | null = null;
   private isClosed = false;
+  /** Requests begun, by whatever call; repeated attempts are the worker's. */
+  requestCount = 0;
 
   /** For tests, which bring a program of their own. */
   constructor(description: string, program: WorkerProgram) {
@@ -224,6 +226,7 @@ export class RemoteClient implements ObjectStore {
     if (this.connection === null || this.connection.hasEnded) {
       this.connection = new WorkerConnection(this.program, this.description);
     }
+    this.requestCount++;
     return this.connection;
   }
 

@@ -25,6 +25,7 @@ const COUNTERS = {
   bytes: 6,
   listed: 7,
   corruptions: 8,
+  hangs: 9,
 } as const;
 
 /** Both threads' side of what the store is told and tells. */
@@ -69,6 +70,11 @@ export class ObjectStoreControl {
   /** Listings show this many objects, whatever there is. */
   showObjects(count: number): void {
     this.set("listed", count);
+  }
+
+  /** The thread stands still at the next get. */
+  hangNext(): void {
+    this.set("hangs", 1);
   }
 
   /** The thread ends at the next get, as if something in it had crashed. */
@@ -125,6 +131,7 @@ class HeldObjectStore implements ObjectStore {
   async get(key: string, options: GetOptions = {}): Promise<StoredObject | null> {
     await this.pass(options.signal);
     if (this.takes("deaths")) process.exit(1);
+    if (this.takes("hangs")) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
     if (this.takes("failures")) {
       throw new StoreError("REMOTE_UNAVAILABLE", `Cannot get object "${key}": as the test asked`, {
         retryable: true,
@@ -166,7 +173,7 @@ class HeldObjectStore implements ObjectStore {
     }
   }
 
-  private takes(counter: "corruptions" | "deaths" | "failures" | "truncations"): boolean {
+  private takes(counter: "corruptions" | "deaths" | "failures" | "hangs" | "truncations"): boolean {
     if (this.control.get(counter) <= 0) return false;
     this.control.add(counter, -1);
     return true;
