@@ -4,6 +4,7 @@ import { benchBranches } from "./branches.ts";
 import { benchImport } from "./importing.ts";
 import type { ResultRow } from "./measure.ts";
 import { benchOpening } from "./opening.ts";
+import { benchRemote } from "./remote.ts";
 import { benchReads } from "./reads.ts";
 import { describeMachine, tableHeader, tableLine, writeJson } from "./report.ts";
 import { Settings } from "./settings.ts";
@@ -40,6 +41,7 @@ async function main(root: string, argv: readonly string[]): Promise<void> {
     rows.push(...benchImport(sides, settings));
     rows.push(...benchStorageCost(sides, settings));
     rows.push(...benchBackends(workspace, settings));
+    rows.push(...(await benchRemote(sides, settings)));
     print(`\nWritten to ${writeJson(root, machine, rows)}`);
   } finally {
     workspace.dispose();

@@ -55,6 +55,10 @@ export interface FollowerStatus {
   readonly lagMs: number;
   /** Null: the last time was answered. */
   readonly lastError: string | null;
+  /** Of object storage, since the store was opened. */
+  readonly requests: number;
+  /** Of packs, history and catalog, since then. */
+  readonly fetchedBytes: number;
 }
 
 /** What object storage has: read in one go, then made a state without asking again but for pages. */
@@ -114,6 +118,8 @@ export class Follower {
       checkedAt: new Date(this.#checkedMs),
       lagMs: Math.max(0, resolved.now() - this.#checkedMs),
       lastError: this.#lastError?.message ?? null,
+      requests: this.#options.client.requestCount,
+      fetchedBytes: this.#options.lazy.storage.statistics().bytes,
     };
   }
 
