@@ -2,7 +2,7 @@
  * Checks a store that is not open, and may not open: what `Store.check` does, from the files. Damage becomes problems of the
  * report; what is no damage (no store there, another process has it, a wrong key) is thrown.
  */
-import { checkCatalogFiles, openBackend } from "../catalog/backends.ts";
+import { checkCatalogFiles, isCatalogThere, openBackend } from "../catalog/backends.ts";
 import { Catalog } from "../catalog/catalog.ts";
 import { checkPacks } from "../integrity/check-chunks.ts";
 import { type CheckedParts, checkParts } from "../integrity/check.ts";
@@ -93,7 +93,7 @@ function openCatalog(
 ): KeyValueStore | null {
   return damageTo(findings, "catalog", () => {
     const hasPacks = storage.listSync(PACK_DIRECTORY).length > 0;
-    if (hasPacks && storage.listSync("catalog").length === 0)
+    if (hasPacks && !isCatalogThere(header.backend, storage))
       throw new StoreError("CORRUPT_CATALOG", "Cannot read the catalog: its file is missing");
     // Opening looks at a part of a large file; lmdb would end the process at the first damaged page in the rest.
     checkCatalogFiles(header.backend, storage);

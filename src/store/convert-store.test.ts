@@ -142,6 +142,19 @@ describe("convertStore", () => {
     expect(readHeader(openNodeStorage(path)).backend).toBe("lmdb");
   });
 
+  test.each(["lmdb", "leveldb"] as const)(
+    "a %s catalog that is lost is CORRUPT_CATALOG for a check, and never an empty store",
+    async (backend) => {
+      const path = join(directory, "store");
+      makeStore(path, backend);
+      openStore(path).close();
+      const lost = join(path, "catalog", backend === "leveldb" ? "leveldb" : "");
+      for (const name of fs.readdirSync(lost)) fs.rmSync(join(lost, name));
+      expect(await problemsOf(path)).toMatchObject([{ code: "CORRUPT_CATALOG" }]);
+      expect(() => openStore(path)).toThrow(expect.objectContaining({ code: "CORRUPT_CATALOG" }));
+    },
+  );
+
   test("a damaged catalog is refused, and stays in force for a repair", () => {
     const path = join(directory, "store");
     makeStore(path, "lmdb");

@@ -3,7 +3,12 @@
  * is settled here.
  */
 import { randomBytes } from "node:crypto";
-import { deleteOtherCatalogs, openBackend } from "../catalog/backends.ts";
+import {
+  type Backend,
+  deleteOtherCatalogs,
+  isCatalogThere,
+  openBackend,
+} from "../catalog/backends.ts";
 import { RecordingKeyValueStore } from "../catalog/recording-key-value.ts";
 import type { CurrentCipher } from "../encryption/current-cipher.ts";
 import { KeyRing } from "../encryption/key-ring.ts";
@@ -11,6 +16,7 @@ import { StoreError } from "../errors.ts";
 import type { StoreState } from "../checkpoint/store-state.ts";
 import type { Claim } from "../remote/claim.ts";
 import type { RemoteClient } from "../remote/remote-client.ts";
+import { PACK_DIRECTORY } from "../page/pack-format.ts";
 import { openNodeStorage } from "../storage/node-storage.ts";
 import type { Storage } from "../storage/storage.ts";
 import { acquireStoreLock, type StoreLock } from "../storage/store-lock.ts";
@@ -85,6 +91,7 @@ export function openDirectory(
     }
     resolved = { ...resolved, compression: resolved.compression ?? header.compression ?? null };
     const cipher = openCipher(header, master, options);
+    refuseLostCatalog(header.backend, local);
     deleteOtherCatalogs(header.backend, storage);
     const backend = new RecordingKeyValueStore(openBackend(header.backend, storage));
     opened.push(backend);
@@ -165,4 +172,17 @@ function prepareDirectory(storage: Storage, description: string, create: boolean
 /** Whether the store's own path is a file, not a directory. */
 function isFile(error: unknown): boolean {
   return error instanceof StoreError && error.details["systemCode"] === "ENOTDIR";
+}
+
+/**
+ * An empty catalog must not take the place of one that is lost: all that the packs hold would count as garbage. The file of
+ * the memory backend is made by the first checkpoint only, the others before the first pack.
+ */
+function refuseLostCatalog(backend: Backend, storage: Storage): void {
+  if (backend === "memory" || isCatalogThere(backend, storage)) return;
+  if (storage.listSync(PACK_DIRECTORY).length === 0) return;
+  throw new StoreError(
+    "CORRUPT_CATALOG",
+    `Cannot open the catalog: its files for "${backend}" are missing; run "bough check", or restore a copy`,
+  );
 }
