@@ -58,10 +58,16 @@ export class RevisionIndex {
 
   constructor(rows: ScannedRows, refs: RefState, logged: Iterable<LoggedSpan> = []) {
     this.#refs = refs;
+    // The log has forgotten these, and the next checkpoint takes their rows away.
+    const forgotten = new Set(
+      rows.timelines
+        .filter(({ row }) => refs.databases.get(row.databaseId)?.timelines.has(row.id) === false)
+        .map(({ row }) => `${row.databaseId}/${row.id}`),
+    );
     for (const { databaseId, timeline, row } of rows.roots)
-      this.#addRoot(databaseId, timeline, row);
+      if (!forgotten.has(`${databaseId}/${timeline}`)) this.#addRoot(databaseId, timeline, row);
     for (const { row, root, headVersion } of rows.timelines) {
-      if (root === null) continue;
+      if (root === null || forgotten.has(`${row.databaseId}/${row.id}`)) continue;
       const known = this.#rootsOf(row.databaseId, row.id);
       // A fork without commits of its own has a root, but no row in the table of roots.
       if (known.some(({ version }) => version === headVersion)) continue;

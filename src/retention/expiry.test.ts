@@ -1,7 +1,11 @@
 import { expect, test } from "vitest";
+import { HistoryFiles } from "../checkpoint/history-files.ts";
 import { StoreError } from "../errors.ts";
+import { checkStore } from "../store/check-store.ts";
 import type { StoreOptions } from "../store/store-options.ts";
 import { openStore, type Store } from "../store/store.ts";
+import { overdueDeletions, unneededTimelines } from "./purge.ts";
+import { Random } from "../testing/random.ts";
 import { SimulatedStorage } from "../testing/simulated-storage.ts";
 
 const HOUR = 3_600_000;
@@ -90,4 +94,188 @@ test("without a window only heads, tags and fork points stay, and no history fil
     expect(world.read(`shop@${version}`), `version ${version}`).toBe(kept[version]);
   expect(world.store.expire()).toMatchObject({ expiredVersions: 0, historySegments: 0 });
   world.store.close();
+});
+
+const NOTHING = { everyCommitMs: 0, hourlyMs: 0, dailyMs: 0 };
+
+test("a reader of a version that expires goes on reading; the file goes when it is closed", () => {
+  const world = new World();
+  const { store } = world;
+  for (let count = 0; count < 6; count++) world.commit("shop");
+  store.checkpoint();
+  const reader = store.connect("shop@4");
+  const query = reader.prepare("SELECT count(*), group_concat(value) FROM item").raw();
+  const before = query.get();
+  store.database("shop").setRetention(NOTHING);
+  expect(store.expire()).toMatchObject({ historySegments: 1, historyBytes: 0 });
+  expect(world.read("shop@4")).toBe("VERSION_EXPIRED");
+  expect(query.get()).toEqual(before);
+  expect(world.historyFiles()).toBe(1);
+  reader.close();
+  const { historyBytes } = store.expire();
+  expect(historyBytes).toBeGreaterThan(0);
+  expect(world.historyFiles()).toBe(0);
+  store.close();
+});
+
+test("a fork of an old version, made while the history around it goes, keeps what it reads", async () => {
+  const world = new World();
+  const { store } = world;
+  for (let count = 0; count < 6; count++) world.commit("shop");
+  store.checkpoint();
+  const shop = store.database("shop");
+  shop.setRetention(NOTHING);
+  const expiring = store.expireAsync();
+  shop.createBranch("late", { from: "shop@4" }); // Before the first slice.
+  await expiring;
+  expect(world.read("shop/late")).toBe(3);
+  expect([world.read("shop@4"), world.read("shop@5")]).toEqual([3, "VERSION_EXPIRED"]);
+  expect(await store.check({ deep: true })).toMatchObject({ problems: [] });
+  store.close();
+});
+
+test("the bound in bytes takes the oldest history first, and no checkpoint", () => {
+  const world = new World();
+  const { store } = world;
+  for (let round = 0; round < 4; round++) {
+    for (let count = 0; count < 5; count++) world.commit("shop");
+    store.checkpoint();
+  }
+  const shop = store.database("shop");
+  const { historyBytes } = shop.branch().retentionStatus();
+  shop.setRetention({ historyBytesMax: Math.floor(historyBytes * 0.6) });
+  store.expire();
+  const status = shop.branch().retentionStatus();
+  expect(status).toMatchObject({ historySegments: 2, everyCommitFrom: { version: 11 } });
+  expect(status.historyBytes).toBeLessThanOrEqual(historyBytes * 0.6);
+  expect(status.older.map(({ version }) => version)).toEqual([6]);
+  expect([5, 6, 7, 11, 12, 20].map((version) => world.read(`shop@${version}`))).toEqual([
+    "VERSION_EXPIRED",
+    5,
+    "VERSION_EXPIRED",
+    10,
+    11,
+    19,
+  ]);
+  store.close();
+});
+
+test("a time finds a kept version for as long as that was current, else the error names the nearest", () => {
+  const world = new World();
+  const { store } = world;
+  for (let count = 0; count < 9; count++) {
+    world.clock += 10 * 60_000;
+    world.commit("shop");
+    if (count === 4) store.checkpoint(); // Version 6, at 00:50.
+  }
+  world.clock += DAY;
+  world.commit("shop");
+  const shop = store.database("shop");
+  shop.setRetention({ everyCommitMs: HOUR, dailyMs: 0 });
+  store.expire();
+  const at = (minutes: number): string =>
+    `shop@${new Date(START + minutes * 60_000).toISOString()}`;
+  expect([world.read(at(49)), world.read(at(50)), world.read(at(59)), world.read(at(60))]).toEqual([
+    "VERSION_EXPIRED",
+    5,
+    5,
+    "VERSION_EXPIRED",
+  ]);
+  expect(world.read(at(-1))).toBe("VERSION_NOT_FOUND");
+  for (const revision of ["shop@8", at(75)]) {
+    expect(() => shop.createBranch("no", { from: revision })).toThrow(
+      expect.objectContaining({
+        code: "VERSION_EXPIRED",
+        details: {
+          database: "shop",
+          branch: "main",
+          before: { version: 6, timestamp: new Date(START + 50 * 60_000).toISOString() },
+          after: { version: 11, timestamp: new Date(world.clock).toISOString() },
+        },
+      }),
+    );
+  }
+  expect(() => shop.branch().restore({ to: "shop@8" })).toThrow("version 6 of 2026-01-01T00:50");
+  expect(() => shop.createTag("no", { at: "shop@8" })).toThrow("have expired");
+  expect(() => shop.branch().reset({ to: "shop@8" })).toThrow("bough retention show shop/main");
+  store.close();
+});
+
+test("deleted branches and databases come back until their time is over, then nothing of them is left", async () => {
+  const world = new World();
+  const { store } = world;
+  const shop = store.database("shop");
+  shop.createBranch("dev");
+  world.commit("shop/dev");
+  const other = store.createDatabase("other");
+  other.setRetention({ undeleteMs: HOUR });
+  const connection = store.connect("other");
+  connection.exec("CREATE TABLE item(x)");
+  connection.exec("INSERT INTO item VALUES (1)");
+  connection.close();
+  other.createTag("kept");
+  shop.branch("dev").delete();
+  other.delete();
+  world.clock += HOUR - 1;
+  store.expire();
+  store.undeleteDatabase("other").delete();
+  world.clock += HOUR;
+  store.expire();
+  expect(() => store.undeleteDatabase("other")).toThrow("no deleted database of that name is kept");
+  expect([...store.engine.state.catalog.databases()].map(({ name }) => name)).toEqual(["shop"]);
+  expect([...store.engine.state.catalog.tags()]).toEqual([]);
+  expect(world.historyFiles()).toBe(0);
+  shop.undeleteBranch("dev").delete();
+  world.clock += 7 * DAY;
+  store.expire();
+  expect(() => shop.undeleteBranch("dev")).toThrow("no deleted branch of that name is kept");
+  const { catalog } = store.engine.state;
+  expect(catalog.branches().map(({ name }) => name)).toEqual(["main"]);
+  expect(catalog.timelines().map(({ row }) => row.id)).toEqual([1]);
+  expect(store.createDatabase("other").name).toBe("other");
+  expect(catalog.databases().map(({ id }) => id)).toEqual([1]); // Ids are not used again.
+  store.checkpoint();
+  expect(catalog.databases().map(({ id }) => id)).toEqual([1, 3]);
+  expect(await store.check({ deep: true })).toMatchObject({ problems: [] });
+  store.close();
+});
+
+test("what only the log has forgotten is no damage, and is gone after the next start", async () => {
+  const world = new World();
+  const { store } = world;
+  const shop = store.database("shop");
+  for (let count = 0; count < 3; count++) world.commit("shop");
+  shop.createBranch("dev", { from: "shop@2" });
+  for (let count = 0; count < 3; count++) world.commit("shop/dev");
+  store.checkpoint();
+  shop.branch("dev").setRetention({ undeleteMs: 0 });
+  shop.branch("dev").delete();
+  store.checkpoint();
+  const { engine } = store;
+  for (const change of overdueDeletions(engine.state, world.clock)) engine.change(change);
+  const forgotten = unneededTimelines(engine.state, world.clock);
+  expect(forgotten).toEqual([{ type: "purge-timelines", databaseId: 1, timelineIds: [2] }]);
+  for (const change of forgotten) engine.change(change);
+  expect(await store.check({ deep: true })).toMatchObject({ problems: [] });
+  const disk = world.disk.copyAfterCrash(new Random(1));
+  expect(await checkStore("", { storage: disk, deep: true })).toMatchObject({ problems: [] });
+  const again = openStore("", { backend: "memory", storage: disk, now: () => world.clock });
+  expect(again.database("shop").branches()).toHaveLength(1);
+  again.checkpoint();
+  expect(again.engine.state.catalog.timelines()).toHaveLength(1);
+  again.close();
+  store.close();
+});
+
+test("history files that no checkpoint finished are deleted", () => {
+  const world = new World();
+  const { store } = world;
+  for (let count = 0; count < 3; count++) world.commit("shop");
+  store.checkpoint();
+  for (const name of ["00000077.hist", "note.txt"])
+    world.disk.openFileSync(`history/${name}`, { mode: "create" }).closeSync();
+  store.expire();
+  expect(world.disk.listSync("history")).toEqual(["00000001.hist", "note.txt"]);
+  expect(new HistoryFiles(store.engine.state).nextSegmentNumber()).toBe(2);
+  store.close();
 });
