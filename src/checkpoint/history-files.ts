@@ -1,6 +1,7 @@
 /** The history segments of a store: `history/<8-digit number>.hist`, written by checkpoints, opened when first read. */
 import type { StoreCipher } from "../encryption/cipher.ts";
 import { invariant, StoreError } from "../errors.ts";
+import { isLostPage } from "../page/chunk-store.ts";
 import { encodeHistoryReference, type HistoryKey } from "../page/history-format.ts";
 import { HistoryReader } from "../page/history-reader.ts";
 import { type HistorySize, HistoryWriter } from "../page/history-writer.ts";
@@ -175,9 +176,9 @@ export function* writeTimelineHistory(
             if (frame.version >= headVersion) continue;
             key.page = page;
             key.version = frame.version;
-            if (frame.kind === FrameKind.delta && deltas >= IMAGE_INTERVAL) {
-              // Frames replayed from the log have no images of their own.
-              const payload = frame.image ?? timeline.pageAt(page, frame.version);
+            const isDue = frame.kind === FrameKind.delta && deltas >= IMAGE_INTERVAL;
+            const payload = isDue ? imageOf(timeline.pageAt, page, frame) : null;
+            if (payload !== null) {
               writer.add({ ...key, kind: FrameKind.image, payload });
               deltas = 0;
             } else {
@@ -196,6 +197,21 @@ export function* writeTimelineHistory(
     return size;
   } finally {
     file.closeSync();
+  }
+}
+
+/** Frames replayed from the log have no images of their own. Null when the page below is lost for good. */
+function imageOf(
+  pageAt: (page: number, version: number) => Uint8Array,
+  page: number,
+  { image, version }: Frame,
+): Uint8Array | null {
+  if (image !== null) return image;
+  try {
+    return pageAt(page, version);
+  } catch (error) {
+    if (!isLostPage(error)) throw error;
+    return null;
   }
 }
 

@@ -1,4 +1,5 @@
 /** Puts what a snapshot changed over the page map that it grew from into chunks: pages that the store has already are shared. */
+import { isLostPage } from "../page/chunk-store.ts";
 import type { ChunkReference } from "../page/chunk-handle.ts";
 import type { PageMapRoot } from "../page/page-map.ts";
 import type { PagePlaces } from "../page/page-places.ts";
@@ -36,10 +37,24 @@ export function* storePages(
       changes.set(page, reference);
     };
     if (frame !== null && frame.reference !== null) receive(frame.reference);
-    else if (writer.add(head.page(page), receive)) writer.flushSync();
+    else {
+      const bytes = pageOrLost(head, page);
+      if (bytes === null) changes.set(page, writer.lostPage());
+      else if (writer.add(bytes, receive)) writer.flushSync();
+    }
     if (++count % SLICE_PAGES === 0) yield;
   }
   return root;
+}
+
+/** Null when the page is a change of one that is lost for good: it stays lost, and everything else goes on. */
+function pageOrLost(head: Snapshot, page: number): Uint8Array | null {
+  try {
+    return head.page(page);
+  } catch (error) {
+    if (!isLostPage(error)) throw error;
+    return null;
+  }
 }
 
 /** Ascending; an import has as many pages as its file, so they are not collected twice. */

@@ -283,9 +283,18 @@ function notIndexed(handle: ChunkHandle): StoreError {
     "CORRUPT_CHUNK",
     `Cannot read chunk ${chunk}: the chunk index does not have it`,
     {
-      details: { chunk },
+      // What repair could not bring back: see `isLostPage`.
+      details: { chunk, isLost: true },
     },
   );
+}
+
+/**
+ * Whether an error says that a page is lost for good: the store itself says that it does not have it, as after a repair that did
+ * not find it. Damaged bytes or a missing file may still be brought back.
+ */
+export function isLostPage(error: unknown): boolean {
+  return error instanceof StoreError && error.details["isLost"] === true;
 }
 
 function missingPage(
@@ -300,6 +309,6 @@ function missingPage(
       ? `its pages have ${size} bytes instead of ${pageSize}`
       : `slot ${slot} of ${slotCount} is ${slot < slotCount ? "a hole" : "past its end"}`;
   return new StoreError("CORRUPT_CHUNK", `Cannot read page in chunk ${handle.name}: ${what}`, {
-    details: { chunk: handle.name, slot },
+    details: { chunk: handle.name, slot, isLost: size === pageSize && slot < slotCount },
   });
 }

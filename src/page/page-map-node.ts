@@ -12,6 +12,8 @@
  *                in the table above, slot in
  *                that chunk; FF FF = no such page
  *
+ * The chunk id of 16 zeros is no chunk's: a page that it stands for is lost (page-writer.ts, W5).
+ *
  * Node id = the first 16 bytes of SHA-256 of these bytes; with a store key, of HMAC-SHA-256 under the address key.
  *
  * Invariants

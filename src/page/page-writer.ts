@@ -8,6 +8,8 @@
  * W3. Chunks hold pages of one size, in the order in which they came.
  * W4. A chunk that garbage collection left with holes is no chunk that the store has already: its pages are stored again
  *     under the same id, and the new place replaces the old one.
+ * W5. A page that changed after its older bytes were lost has a place that no chunk will ever have: bringing back the older
+ *     bytes must not make them pass for the newer ones.
  */
 import type { StoreCipher } from "../encryption/cipher.ts";
 import { invariant } from "../errors.ts";
@@ -60,6 +62,9 @@ export interface PageWriterOptions {
   /** Pages in a chunk, at most 64. */
   readonly chunkPages: number;
 }
+
+/** No chunk hashes to this. Page maps have it where a page was lost: append only, as what is stored. */
+const LOST_CHUNK_ID: Uint8Array = new Uint8Array(16);
 
 type Receiver = (reference: ChunkReference) => void;
 
@@ -117,6 +122,11 @@ export class PageWriter {
     this.#unwritten.set(key, { draft, slot });
     this.pagesWritten++;
     return draft.hashes.length === this.#options.chunkPages;
+  }
+
+  /** A place that no page has or will have: what reads it is told that the page is lost. */
+  lostPage(): ChunkReference {
+    return { chunk: this.#options.handles.intern(LOST_CHUNK_ID), slot: 0 };
   }
 
   /** Writes the pages collected so far as a chunk. */

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { files, remove, rows, run } from "../testing/repair-fixture.ts";
+import { Random } from "../testing/random.ts";
 import { SimulatedStorage } from "../testing/simulated-storage.ts";
 import { checkStore } from "./check-store.ts";
 import { repairStore } from "./repair-store.ts";
@@ -83,4 +84,47 @@ test("the same bytes written again heal every revision that reads them", async (
   store.close();
   const { problems } = await checkStore("store", { storage, backend: "memory", deep: true });
   expect(problems.map(({ message }) => message)).toEqual([]);
+});
+
+test("changes in the log to a page that is lost do not stop checkpoints: the page stays lost", async () => {
+  const building = new SimulatedStorage();
+  const options = { backend: "memory", gc: "off" } as const;
+  let store = openStore("store", { ...options, storage: building });
+  for (const name of ["shop", "books"]) {
+    store.createDatabase(name, { pageSize: 512 });
+    run(store, name, "CREATE TABLE item(id INTEGER PRIMARY KEY, name TEXT)");
+    const from = name === "shop" ? 1 : 1000;
+    run(store, name, `CREATE TABLE ${name}(id)`); // No page is the same in both.
+    run(store, name, rows("item", from, from + 299));
+    store.checkpoint();
+  }
+  store.close();
+  const [pack = ""] = files(building, "chunks");
+  store = openStore("store", { ...options, storage: building });
+  run(store, "shop", "UPDATE item SET name = 'x' WHERE id = 2");
+  run(store, "shop", "UPDATE item SET name = 'y' WHERE id = 2");
+  run(store, "books", "UPDATE item SET name = 'x' WHERE id = 1002");
+  const storage = building.copyAfterCrash(new Random(3));
+  store.close();
+  // The first chunk is of the first database.
+  for (let offset = 50; offset < 900; offset += 30) storage.flipBit(pack, offset * 8);
+  store = openStore("store", { ...options, storage });
+  expect(() => store.checkpoint()).toThrow("checksum");
+  store.close();
+  const { report } = await repairStore("store", { ...options, storage });
+  expect(report.ok).toBe(false);
+  store = openStore("store", { ...options, storage });
+  run(store, "books", "DELETE FROM item WHERE id >= 1100");
+  store.checkpoint();
+  expect(read(store, "shop")).toBe("CORRUPT_CHUNK");
+  expect(read(store, "books")).toBe(100);
+  store.close();
+  store = openStore("store", { ...options, storage });
+  expect(read(store, "shop")).toBe("CORRUPT_CHUNK");
+  const { problems } = await store.check();
+  expect(problems.flatMap(({ revisions }) => revisions)).toContain("shop");
+  expect(problems.flatMap(({ revisions }) => revisions)).not.toContain("books");
+  store.gc();
+  expect(read(store, "books")).toBe(100);
+  store.close();
 });
