@@ -1,6 +1,7 @@
 /** bough beside better-sqlite3, in one process: `npm run bench -- --help` names the options. */
 import { benchBackends } from "./backends.ts";
 import { benchBranches } from "./branches.ts";
+import { benchGarbage } from "./garbage.ts";
 import { benchImport } from "./importing.ts";
 import type { ResultRow } from "./measure.ts";
 import { benchOpening } from "./opening.ts";
@@ -41,6 +42,7 @@ async function main(root: string, argv: readonly string[]): Promise<void> {
     rows.push(...benchImport(sides, settings));
     rows.push(...benchStorageCost(sides, settings));
     rows.push(...benchBackends(workspace, settings));
+    rows.push(...(await benchGarbage(sides, settings)));
     rows.push(...(await benchRemote(sides, settings)));
     print(`\nWritten to ${writeJson(root, machine, rows)}`);
   } finally {

@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { Random } from "../testing/random.ts";
 import { SimulatedStorage } from "../testing/simulated-storage.ts";
+import { encodeChunk } from "./chunk-format.ts";
 import { ChunkHandles, type ChunkLocation, type ChunkReference, idKey } from "./chunk-handle.ts";
 import { ChunkStore } from "./chunk-store.ts";
 import { Codec } from "./compression.ts";
@@ -105,6 +106,56 @@ describe("page writer", () => {
     expect(writer.pagesWritten).toBe(90);
     for (const [seed, reference] of found)
       expect(Buffer.compare(world.read(reference), pageOf(seed % 90))).toBe(0);
+  });
+
+  test("a chunk that has holes by now is stored again, whole, when another writer ends up with the same (W4)", () => {
+    const world = new World();
+    const writers = [world.writer(), world.writer()];
+    const found = new Map<number, ChunkReference>();
+    for (const writer of writers)
+      for (const seed of [1, 2, 3])
+        writer.add(pageOf(seed), (reference) => found.set(seed, reference));
+    writers[0]!.flushSync();
+    world.index();
+    const { chunk } = found.get(1)!;
+    const holes = { id: chunk.id, slotCount: 3, present: 0b010n };
+    const options = { pageSize: PAGE_SIZE, codec: Codec.lz4, cipher: null, holes };
+    const encoded = encodeChunk({ ...options, pages: pageOf(2) });
+    const place = { ...world.chunks.append(encoded), slotCount: 3, present: holes.present };
+    world.places.set(chunk.key, place);
+    world.chunks.relocate(chunk, place);
+    expect(() => world.read(found.get(1)!)).toThrow("is a hole");
+    writers[1]!.flushSync();
+    expect(world.pending.chunks.get(chunk.key)).toBe(chunk);
+    expect(chunk.location).toMatchObject({ slotCount: 3 });
+    expect(chunk.location?.present).toBeUndefined();
+    for (const seed of [1, 2, 3])
+      expect(Buffer.compare(world.read(found.get(seed)!), pageOf(seed))).toBe(0);
+  });
+
+  test("tells the write barrier of every reference before it hands it out", () => {
+    const world = new World();
+    const barrier = new WriteBarrier();
+    const told = new Set<string>();
+    barrier.marks = {
+      page: (id, slot) => void told.add(`${idKey(id)}/${slot}`),
+      chunk: (id) => {
+        for (let slot = 0; slot < 64; slot++) told.add(`${idKey(id)}/${slot}`);
+      },
+      node: () => expect.fail("a writer of pages makes no nodes"),
+    };
+    const receive = ({ chunk, slot }: ChunkReference): void =>
+      expect(told.has(`${chunk.key}/${slot}`)).toBe(true);
+    world.writer({ barrier }).add(pageOf(0), receive);
+    for (let round = 0; round < 3; round++) {
+      const writer = world.writer({ barrier });
+      for (let seed = 0; seed < 10; seed++)
+        if (writer.add(pageOf(seed), receive)) writer.flushSync();
+      writer.flushSync();
+      if (round === 1) world.index();
+      told.clear(); // A new cycle: what is found in the index, or among what is pending, is told again.
+    }
+    expect.assertions(31 - 1);
   });
 
   test("copies the pages it is given", () => {
