@@ -5,7 +5,7 @@ import type { RemoteClient } from "../remote/remote-client.ts";
 import { openNodeStorage } from "../storage/node-storage.ts";
 import type { Storage } from "../storage/storage.ts";
 
-/** Blocks of objects, in a directory of the store's own. */
+/** Blocks of objects, below in a directory for each store: another store under the same URL has other objects of the same names. */
 const CACHE_DIRECTORY = "cache";
 
 export interface LazyStoreStorage {
@@ -16,10 +16,15 @@ export interface LazyStoreStorage {
 export function openLazyStorage(
   local: Storage,
   client: RemoteClient,
-  options: { readonly objects: LazyObjects; readonly cacheBytesMax: number },
+  options: {
+    readonly storeId: Uint8Array;
+    readonly objects: LazyObjects;
+    readonly cacheBytesMax: number;
+  },
 ): LazyStoreStorage {
-  local.makeDirectorySync(CACHE_DIRECTORY);
-  const cache = new BlockCache(openNodeStorage(`${local.directory}/${CACHE_DIRECTORY}`), {
+  const directory = `${CACHE_DIRECTORY}/${Buffer.from(options.storeId).toString("hex")}`;
+  local.makeDirectorySync(directory);
+  const cache = new BlockCache(openNodeStorage(`${local.directory}/${directory}`), {
     bytesMax: options.cacheBytesMax,
   });
   const { objects } = options;

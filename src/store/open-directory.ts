@@ -23,7 +23,7 @@ import { acquireStoreLock, type StoreLock } from "../storage/store-lock.ts";
 import type { Follower } from "./follower.ts";
 import { openLazyStorage } from "./lazy-store.ts";
 import { openState } from "./open-state.ts";
-import { readRemoteObjects } from "./remote-objects.ts";
+import { readRemoteObjects, REMOTE_OBJECTS_FILE } from "./remote-objects.ts";
 import { type ResolvedRemote, resolveRemote } from "./remote-options.ts";
 import { HEADER_FILE, readHeader, type StoreHeader, writeHeader } from "./store-header.ts";
 import { givenMasterKey, openCipher } from "./store-key.ts";
@@ -85,7 +85,11 @@ export function openDirectory(
     const objects = remote === null ? null : readRemoteObjects(local);
     if (remote !== null && objects !== null) {
       const cacheBytesMax = resolved.diskCacheBytesMax;
-      const lazy = openLazyStorage(local, remote.client, { objects, cacheBytesMax });
+      const lazy = openLazyStorage(local, remote.client, {
+        storeId: header.storeId,
+        objects,
+        cacheBytesMax,
+      });
       opened.push(lazy);
       ({ storage } = lazy);
     }
@@ -124,21 +128,30 @@ export interface OpenRemote {
 
 /** Null when the store is not uploaded. Nothing is asked yet. */
 function openRemote({ remote }: StoreHeader, resolved: ResolvedOptions): OpenRemote | null {
-  if (remote === undefined) return null;
+  if (remote === undefined || remote.url === null) return null;
   const options = resolved.remote ?? resolveRemote(remote.url);
   return { client: options.connect(), options, replica: remote.replica };
 }
 
-/** The header with what was asked for, written if it is new. */
+/**
+ * The header with what was asked for, written if it is new. The replica stays: a store whose upload was ended goes on at the same
+ * place later.
+ */
 function withRemote(
   header: StoreHeader,
   remote: ResolvedRemote | null | undefined,
   storage: Storage,
 ): StoreHeader {
-  if (remote === undefined || remote?.url === header.remote?.url) return header;
-  const { remote: _, ...rest } = header;
-  const replica = randomBytes(8).toString("hex");
-  const changed = remote === null ? rest : { ...rest, remote: { url: remote.url, replica } };
+  const known = header.remote?.url ?? null;
+  const url = remote === undefined ? known : (remote?.url ?? null);
+  if (url === known) return header;
+  if (storage.existsSync(REMOTE_OBJECTS_FILE))
+    throw new StoreError(
+      "REMOTE_CONFLICT",
+      `Cannot change where the store uploads to: it has pages that are in "${known}" only; make a full copy with "bough restore-store"`,
+    );
+  const replica = header.remote?.replica ?? randomBytes(8).toString("hex");
+  const changed = { ...header, remote: { url, replica } };
   writeHeader(storage, changed);
   return changed;
 }

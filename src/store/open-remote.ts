@@ -52,7 +52,11 @@ function follow(url: string, directory: string, options: StoreOptions): Engine {
     const cipher = openCipher(header, givenMasterKey(options), options);
     const objects = new RemoteObjects([]);
     const cacheBytesMax = resolved.diskCacheBytesMax;
-    const lazy = openLazyStorage(local, client, { objects, cacheBytesMax });
+    const lazy = openLazyStorage(local, client, {
+      storeId: header.storeId,
+      objects,
+      cacheBytesMax,
+    });
     opened.push(lazy);
     const follower = new Follower({ url, client, local, lazy, header, cipher, resolved });
     opened.push(follower);
