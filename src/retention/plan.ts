@@ -8,7 +8,8 @@
  * W1. Every commit within a claim's window is readable: it has a root, or its segment stays.
  * W2. A segment stays or goes as a whole: when one of its commits is within a window, all of them stay readable.
  * W3. A segment that stays keeps both roots that it lies between.
- * W4. Of the roots of an hour, or a day, that are within the window for that, the newest up to the claim's end stays.
+ * W4. Of the roots of an hour, or a day, that are within the window for that, the newest up to the claim's end stays. Pins are
+ *     left out: what stays for them alone does not stand for an hour.
  * W5. A pin has a root, or lies in a segment that stays, or gets a root.
  * W6. Segments above the bound in bytes go, however new they are. Roots do not.
  * W7. Taking only the oldest changes first (`changesMax`) leaves a state for which all of this holds but what may go.
@@ -123,7 +124,7 @@ function keepNewestOfEach(
   let period = Infinity;
   for (let index = request.roots.length - 1; index >= 0; index--) {
     const { version, timestampMs } = request.roots[index]!;
-    if (version > claim.upTo) continue;
+    if (version > claim.upTo || request.pins.has(version)) continue;
     const own = Math.floor(timestampMs / periodMs);
     if (own !== period && timestampMs > start) stays[index] = true;
     period = own;
