@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { StoreError } from "../errors.ts";
 import {
+  requireBranch,
   createBranchChange,
   createDatabaseChange,
   createTagChange,
@@ -18,6 +19,7 @@ import {
   undeleteDatabaseChange,
 } from "./ref-operations.ts";
 import {
+  type DatabaseRefs,
   applyRefChange,
   currentTimelineId,
   emptyRefState,
@@ -48,6 +50,10 @@ const KINDS = [
   "expire",
   "create-tag",
   "delete-tag",
+  "set-retention",
+  "purge-branch",
+  "purge-database",
+  "purge-timelines",
   "commit",
   "commit",
 ] as const;
@@ -68,6 +74,10 @@ function changeFor(state: RefState, step: Operation, atMs: number): RefChange | 
   const name = DATABASES[first]!;
   if (kind === "create-database") return createDatabaseChange(state, { name, atMs });
   if (kind === "undelete-database") return undeleteDatabaseChange(state, { name });
+  if (kind === "purge-database") {
+    const deleted = [...state.databases.values()].find(({ row }) => row.deletedAtMs !== null);
+    return deleted === undefined ? null : { type: kind, databaseId: deleted.row.id };
+  }
   const database = requireDatabase(state, name);
   const branch = BRANCHES[second]!;
   const other = BRANCHES[third]!;
@@ -94,7 +104,8 @@ function changeFor(state: RefState, step: Operation, atMs: number): RefChange | 
     case "reset-branch":
     case "restore-branch": {
       const preserveAs = kind === "restore-branch" ? other : null;
-      const from = { timeline: 1, version: Math.min(third, database.row.nextVersion - 1) };
+      const version = Math.min(third, database.row.nextVersion - 1);
+      const from = { timeline: oldest(database), version };
       return resetBranchChange(database, { name: branch, from, preserveAs, atMs });
     }
     case "protect":
@@ -105,18 +116,45 @@ function changeFor(state: RefState, step: Operation, atMs: number): RefChange | 
     case "create-tag":
       return createTagChange(database, {
         name: `tag-${second}`,
-        target: { timeline: 1, version: 0 },
+        target: { timeline: oldest(database), version: 0 },
         atMs,
       });
     case "delete-tag":
       return deleteTagChange(database, { name: `tag-${second}` });
+    case "set-retention": {
+      const found = third === 0 ? null : requireBranch(database, branch).id;
+      const retention = second === 0 ? null : { everyCommitMs: second, dailyMs: null };
+      return { type: kind, databaseId: database.row.id, branchId: found, retention };
+    }
+    case "purge-branch": {
+      const deleted = [...database.branches.values()].find((row) => row.deletedAtMs !== null);
+      if (deleted === undefined) return null;
+      return { type: kind, databaseId: database.row.id, branchId: deleted.id };
+    }
+    case "purge-timelines": {
+      const needed = new Set<number>();
+      const starts = [...database.branches.values()].map(currentTimelineId);
+      for (const { target } of database.tags.values()) starts.push(target.timeline);
+      for (let id of starts) {
+        while (!needed.has(id)) {
+          needed.add(id);
+          id = database.timelines.get(id)!.parent?.timeline ?? id;
+        }
+      }
+      const timelineIds = [...database.timelines.keys()].filter((id) => !needed.has(id));
+      return { type: kind, databaseId: database.row.id, timelineIds };
+    }
     default:
       database.row.nextVersion++;
       return null;
   }
 }
 
-/** R1 to R4, and that the tables of names say what the rows say. */
+function oldest(database: DatabaseRefs): number {
+  return Math.min(...database.timelines.keys());
+}
+
+/** R1 to R5, and that the tables of names say what the rows say. */
 function checkRules(state: RefState): void {
   const names = [...state.databases.values()]
     .filter(({ row }) => row.deletedAtMs === null)
@@ -143,8 +181,10 @@ function checkRules(state: RefState): void {
     for (const branch of branches.values()) {
       expect(branch.isProtected && branch.expiresAtMs !== null).toBe(false);
       for (const [index, entry] of branch.history.entries()) {
-        expect(timelines.has(entry.timeline)).toBe(true);
         const before = branch.history[index - 1];
+        const isGone = !timelines.has(entry.timeline);
+        if (before !== undefined && isGone) expect(timelines.has(before.timeline)).toBe(true); // R5
+        if (index === branch.history.length - 1) expect(isGone).toBe(false);
         if (before !== undefined)
           expect(entry.afterVersion).toBeGreaterThanOrEqual(before.afterVersion); // R4
       }
@@ -153,7 +193,7 @@ function checkRules(state: RefState): void {
 }
 
 describe("changes of names", () => {
-  test("random operations keep R1 to R4, and the replayed log makes the same state", () => {
+  test("random operations keep R1 to R5, and the replayed log makes the same state", () => {
     fc.assert(
       fc.property(fc.array(operation, { maxLength: 60 }), (steps) => {
         const state = emptyRefState();
@@ -169,6 +209,7 @@ describe("changes of names", () => {
             continue;
           }
           if (change === null) {
+            if (step[0] !== "commit") continue;
             requireDatabase(replayed, DATABASES[step[1]]!).row.nextVersion++;
           } else {
             expect(state).toEqual(before); // nor does the check of a request

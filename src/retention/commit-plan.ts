@@ -161,20 +161,33 @@ function dropCommits(state: StoreState, planned: PlannedTimeline, batch: Catalog
   return expired;
 }
 
+/** Ask for versions that ascend. */
 function readableBefore({ roots }: PlannedTimeline): (version: number) => boolean {
+  const nextRoot = rootAfter(roots);
   return (version) => {
-    const next = roots.find((root) => root.version >= version);
+    const next = roots[nextRoot(version)];
     return next === undefined || next.version === version || next.historySegment !== 0;
   };
 }
 
+/** Ask for versions that ascend. */
 function readableAfter({ roots, plan }: PlannedTimeline): (version: number) => boolean {
   const made = new Set(plan.newRoots);
+  const nextRoot = rootAfter(roots);
   return (version) => {
     if (made.has(version)) return true;
-    const index = roots.findIndex((root) => root.version >= version);
+    const index = nextRoot(version);
     const next = plan.roots[index];
     if (next === undefined) return true;
     return roots[index]!.version === version ? next.stays : next.segmentStays;
+  };
+}
+
+/** The index of the first root at or after a version; versions ascend from call to call. */
+function rootAfter(roots: readonly KnownRoot[]): (version: number) => number {
+  let index = 0;
+  return (version) => {
+    while (index < roots.length && roots[index]!.version < version) index++;
+    return index;
   };
 }

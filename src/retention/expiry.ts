@@ -40,7 +40,7 @@ export interface ExpiryReport {
 }
 
 /** Roots of one timeline that change in one transaction. */
-const CHANGES_MAX = 8;
+const CHANGES_MAX = 4;
 const NO_SEGMENTS: ReadonlySet<number> = new Set();
 
 interface Run {
@@ -174,11 +174,12 @@ function excessSegments(database: OpenDatabase, kept: readonly HistoryRow[]): Se
 /** Also those that a crash left, before their row came or after it went. */
 function* deleteFiles({ state, report }: Run): Generator<void> {
   const { storage, history, catalog } = state;
+  // Nobody names or begins to read a segment again that nothing names now.
+  const named = new Set([...catalog.historySegments()].map(({ segment }) => segment));
+  const inUse = historyInUse(state);
   for (const name of storage.listSync(HISTORY_DIRECTORY)) {
     const segment = historySegmentNumber(name);
-    if (segment === null) continue;
-    const isNamed = [...catalog.historySegments()].some((row) => row.segment === segment);
-    if (isNamed || historyInUse(state).has(segment)) continue;
+    if (segment === null || named.has(segment) || inUse.has(segment)) continue;
     report.historyBytes += history.remove(segment);
     yield;
   }

@@ -251,6 +251,30 @@ describe("ref change record", () => {
     expect(decodeRefChange(Buffer.from(json), 1)).toEqual(change);
   });
 
+  test.each<[string, RefChange]>([
+    [
+      '{"type":"set-retention","databaseId":1,"branchId":null,"retention":{"everyCommitMs":0,"dailyMs":null}}',
+      {
+        type: "set-retention",
+        databaseId: 1,
+        branchId: null,
+        retention: { everyCommitMs: 0, dailyMs: null },
+      },
+    ],
+    [
+      '{"type":"purge-branch","databaseId":1,"branchId":2}',
+      { type: "purge-branch", databaseId: 1, branchId: 2 },
+    ],
+    ['{"type":"purge-database","databaseId":3}', { type: "purge-database", databaseId: 3 }],
+    [
+      '{"type":"purge-timelines","databaseId":1,"timelineIds":[2,5]}',
+      { type: "purge-timelines", databaseId: 1, timelineIds: [2, 5] },
+    ],
+  ])("golden bytes of what retention logs: %s", (text, value) => {
+    expect(Buffer.from(encodeRefChange(value)).toString()).toBe(text);
+    expect(decodeRefChange(Buffer.from(text), 1)).toEqual(value);
+  });
+
   test("every truncation is CORRUPT_LOG", () => {
     const bytes = encodeRefChange(change);
     for (let size = 0; size < bytes.length; size++)
