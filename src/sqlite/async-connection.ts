@@ -214,7 +214,9 @@ export class AsyncConnection {
   /** Resolves when it is closed: after the calls that were made before. A transaction that is open is rolled back. */
   close(): Promise<void> {
     if (this.#calls.isWithinTransaction)
-      throw new TypeError("Cannot close the connection within its transaction: end that first");
+      return Promise.reject(
+        new TypeError("Cannot close the connection within its transaction: end that first"),
+      );
     return (this.#closing ??= this.#close());
   }
 

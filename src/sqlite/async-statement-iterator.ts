@@ -50,7 +50,10 @@ export class AsyncStatementIterator<Row = unknown> implements AsyncIterableItera
         this.#rows = [];
         await Promise.resolve();
         if (this.#state === null) this.#isEnded = true;
-        else if (!this.#isEnded) await this.#end(this.#state, SQLITE_DONE);
+        else if (!this.#isEnded) {
+          this.#calls.enter();
+          await this.#end(this.#state, SQLITE_DONE);
+        }
       });
     this.#rows = [];
     this.#failure = null;
@@ -112,11 +115,11 @@ export class AsyncStatementIterator<Row = unknown> implements AsyncIterableItera
     return state;
   }
 
+  /** Within `enter`, which the run's last step shares: its error is kept until here. */
   async #end(state: StatementState, code: number): Promise<void> {
     const calls = this.#calls;
     this.#unlock(state);
     try {
-      calls.enter();
       await calls.finish(() => state.finish(code));
     } finally {
       calls.release(state.handle);
