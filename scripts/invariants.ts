@@ -17,6 +17,7 @@ const FOLDERS = [
   "sqlite",
   "transaction",
   "checkpoint",
+  "retention",
   "integrity",
   "store",
   "cli",

@@ -5,8 +5,7 @@
  *
  * G1. While something holds it (a check reads the whole store, expiry drops versions), no cycle begins or goes on.
  * G2. By itself a cycle begins only after a checkpoint, when chunks took as many bytes since the last cycle as `ratio` says of
- *     what there was then, or expiry dropped versions that may have as many. So its work stays in proportion to what is
- *     written.
+ *     what there was then: its work stays in proportion to what is written. What has expired goes first.
  */
 import type { StoreState } from "../checkpoint/store-state.ts";
 import { invariant, StoreError } from "../errors.ts";
@@ -42,8 +41,6 @@ export class GarbageCollector {
   #holds = 0;
   /** Of all chunks, when the last cycle ended. */
   #appendedBytes = 0;
-  /** About what the versions took that were dropped since the last cycle. */
-  #droppedBytes = 0;
   /** That make the next cycle begin; null: not known yet. */
   #thresholdBytes: number | null = null;
 
@@ -131,26 +128,18 @@ export class GarbageCollector {
     return this.hold();
   }
 
-  /** About so many bytes of chunks belong to nothing any more, as far as is known. */
-  dropped(bytes: number): void {
-    this.#droppedBytes += bytes;
-  }
-
-  /** A checkpoint has ended; true when a cycle began. */
-  checkpointed(): boolean {
+  /** G2. */
+  isDue(): boolean {
     const { ratio, state } = this.#options;
     if (ratio === null || this.#cycle !== null || this.#holds > 0) return false;
-    const grown = state.chunks.appendedBytes - this.#appendedBytes + this.#droppedBytes;
+    const grown = state.chunks.appendedBytes - this.#appendedBytes;
     if (grown < BYTES_MIN) return false;
     this.#thresholdBytes ??= this.#threshold(ratio);
-    if (grown < this.#thresholdBytes) return false;
-    this.begin({ isDryRun: false, isBlocking: false, isAwaited: false });
-    return true;
+    return grown >= this.#thresholdBytes;
   }
 
   #completed(): void {
     this.#appendedBytes = this.#options.state.chunks.appendedBytes;
-    this.#droppedBytes = 0;
     this.#thresholdBytes = null;
   }
 

@@ -27,8 +27,8 @@ export interface BackgroundWork {
   readonly needsTime: () => boolean;
   /** Goes on for about so long; never throws. */
   readonly run: (sliceMs: number) => void;
-  /** A checkpoint has ended. True: there is work now. */
-  readonly checkpointed: () => boolean;
+  /** A checkpoint has ended. */
+  readonly checkpointed: () => void;
 }
 
 export interface CheckpointScheduleOptions {
@@ -84,6 +84,11 @@ export class CheckpointSchedule {
   /** Ends the checkpoint that is under way, if there is one. */
   finish(): void {
     this.#step(Infinity);
+  }
+
+  /** The background work needs time from now on. */
+  wake(): void {
+    this.#schedule();
   }
 
   /** Goes on for about so long, with a new one when none is under way. */
@@ -186,7 +191,7 @@ export class CheckpointSchedule {
       do {
         if (waiting(() => running.next()).done === true) {
           this.#running = null;
-          if (this.#options.background.checkpointed()) this.#schedule();
+          this.#options.background.checkpointed();
           return;
         }
       } while (performance.now() < until);

@@ -8,6 +8,7 @@
  */
 import { hostname } from "node:os";
 import { currentTimelineId, livingBranches, type RefChange } from "../branch/refs.ts";
+import { expireStoreAsync } from "./expire.ts";
 import type { Follower } from "./follower.ts";
 import type { Claim } from "../remote/claim.ts";
 import { RecordingKeyValueStore } from "../catalog/recording-key-value.ts";
@@ -50,6 +51,7 @@ export class Engine implements PageStager {
   readonly follower: Follower | null;
   readonly pipeline: CommitPipeline;
   readonly collector: GarbageCollector;
+  #isCollectionDue = false;
   readonly #lock: StoreLock;
   #header: StoreHeader;
   readonly #cipher: CurrentCipher | null;
@@ -81,7 +83,7 @@ export class Engine implements PageStager {
       background: {
         needsTime: () => this.collector.needsTime,
         run: (sliceMs) => this.#tryCollect(sliceMs),
-        checkpointed: () => this.collector.checkpointed(),
+        checkpointed: () => this.#collectWhenDue(),
       },
     });
     this.collector = new GarbageCollector({
@@ -290,6 +292,23 @@ export class Engine implements PageStager {
       if (!(error instanceof StoreError && error.code.startsWith("CORRUPT"))) this.#fail(error);
       throw error;
     }
+  }
+
+  /** What has expired goes first; then a cycle that nobody waits for. */
+  #collectWhenDue(): void {
+    if (this.#isCollectionDue || !this.collector.isDue()) return;
+    this.#isCollectionDue = true;
+    const collect = async (): Promise<void> => {
+      if (this.#phase.name !== "open") return;
+      await expireStoreAsync(this);
+      this.beginCollection({ isDryRun: false, isBlocking: false, isAwaited: false });
+      this.#checkpoints.wake();
+    };
+    setImmediate(() => {
+      collect()
+        .catch(() => {}) // Tried again after the next checkpoint; a store that failed says so at the next write.
+        .finally(() => (this.#isCollectionDue = false));
+    });
   }
 
   /** Of a cycle that nobody waits for. */

@@ -15,7 +15,7 @@ export interface GarbageAsyncOptions extends GarbageOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-const SLICE_MS = 4;
+const SLICE_MS = 1;
 
 /** Blocks until it is done. */
 export function collectGarbage(
