@@ -279,3 +279,74 @@ test("history files that no checkpoint finished are deleted", () => {
   expect(new HistoryFiles(store.engine.state).nextSegmentNumber()).toBe(2);
   store.close();
 });
+
+test("a branch keeps what it grew from under its own policy, up to the fork", () => {
+  const world = new World();
+  const { store } = world;
+  const shop = store.database("shop");
+  for (let count = 0; count < 5; count++) world.commit("shop");
+  store.checkpoint();
+  shop.createBranch("audit");
+  for (let count = 0; count < 4; count++) world.commit("shop");
+  shop.createBranch("below", { from: "shop/audit" });
+  store.checkpoint();
+  shop.setRetention(NOTHING);
+  shop.branch("below").setRetention({ everyCommitMs: null });
+  world.clock += DAY;
+  store.expire();
+  for (const branch of ["below", "audit", "main"])
+    expect(world.read(`shop/${branch}@3`), branch).toBe(2);
+  expect([7, 8, 9, 10].map((version) => world.read(`shop@${version}`))).toEqual([
+    "VERSION_EXPIRED",
+    "VERSION_EXPIRED",
+    "VERSION_EXPIRED",
+    9,
+  ]);
+  shop.branch("below").setRetention(null);
+  store.expire();
+  expect([world.read("shop/below@3"), world.read("shop@6")]).toEqual(["VERSION_EXPIRED", 5]);
+  store.close();
+});
+
+test("a branch that was restored frees what it was before, once its backup cannot come back", async () => {
+  const world = new World();
+  const { store } = world;
+  const shop = store.database("shop");
+  for (let count = 0; count < 5; count++) world.commit("shop");
+  store.checkpoint();
+  world.clock += 1000;
+  for (let count = 0; count < 3; count++) world.commit("shop"); // 7 to 9
+  store.checkpoint();
+  world.clock += 1000;
+  shop.branch().restore({ to: "shop@3", preserveAs: "backup" });
+  world.commit("shop"); // 10
+  shop.branch("backup").delete();
+  shop.setRetention({ ...NOTHING, undeleteMs: 0 });
+  world.clock += DAY;
+  store.expire();
+  expect([3, 4, 9, 10].map((version) => world.read(`shop@${version}`))).toEqual([
+    2,
+    "VERSION_EXPIRED",
+    "VERSION_EXPIRED",
+    3,
+  ]);
+  // The line of before goes on as far as its fork point, in memory and in the catalog.
+  const { catalog, databases } = store.engine.state;
+  expect(databases.get(1)!.timelines.get(1)!.head.version).toBe(3);
+  expect(catalog.timelines().map(({ row, headVersion }) => [row.id, headVersion])).toEqual([
+    [1, 3],
+    [2, 10],
+  ]);
+  expect(world.historyFiles()).toBe(0);
+  const was = new Date(START + 1000).toISOString();
+  expect(world.read(`shop@${was}`)).toBe("VERSION_EXPIRED");
+  store.close();
+  world.store = world.open();
+  expect([world.read("shop@3"), world.read("shop@9"), world.read("shop")]).toEqual([
+    2,
+    "VERSION_EXPIRED",
+    3,
+  ]);
+  expect(await world.store.check({ deep: true })).toMatchObject({ problems: [] });
+  world.store.close();
+});
