@@ -1,5 +1,8 @@
 /** Garbage collection of a whole store on a simulated disk: what goes, what stays, and what it says of both. */
 import { createHash } from "node:crypto";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { CatalogBatch } from "../catalog/catalog.ts";
 import { openStore, type Store } from "../store/store.ts";
@@ -124,6 +127,45 @@ describe("what is deleted and collected", () => {
     expect(after.historyBytes).toBe(0);
     expect(after.catalogBytes).toBeLessThanOrEqual(1.05 * before.catalogBytes);
     store.close();
+  });
+
+  test.each([
+    ["lmdb", 0],
+    ["leveldb", 128 * 1024], // It keeps the log of its last writes.
+  ] as const)("on disk too, with a catalog in %s", (backend, slack) => {
+    const root = mkdtempSync(join(tmpdir(), "bough-gc-"));
+    const clock = { now: 1_000_000_000_000 };
+    const make = (name: string): Store =>
+      openStore(join(root, name), {
+        backend,
+        gc: "off",
+        durability: "off",
+        now: () => (clock.now += 10),
+      });
+    const sizes = (store: Store): number => {
+      store.gc();
+      store.compactCatalog();
+      const { chunkBytes, historyBytes, catalogBytes } = store.stat().disk;
+      return chunkBytes + historyBytes + catalogBytes;
+    };
+    try {
+      using empty = make("empty");
+      empty.createDatabase("other");
+      const before = sizes(empty);
+      using store = make("full");
+      store.createDatabase("other");
+      const shop = store.createDatabase("shop");
+      for (let round = 0; round < 20; round++) fill(store, "shop");
+      store.checkpoint();
+      shop.createBranch("dev");
+      fill(store, "shop/dev");
+      expect(sizes(store)).toBeGreaterThan(10 * before);
+      shop.delete();
+      clock.now += 400 * 24 * 3_600_000;
+      expect(sizes(store)).toBeLessThanOrEqual(1.05 * before + slack);
+    } finally {
+      rmSync(root, { recursive: true });
+    }
   });
 
   test("pages of which a chunk keeps only a hole are stored again when their content comes back", async () => {

@@ -96,8 +96,10 @@ export function* sweepPacks(request: PackRequest): Generator<void, void, void> {
     if (number === null || number >= packsBelow || kept.has(number)) continue;
     const pack = { number, size: sizeOf(state, number) };
     const living = use.of(number);
-    if (living === 0) deletePack(request, pack);
-    else if (living <= (pack.size - PACK_HEADER_SIZE) / 2) sparse.push(pack);
+    if (living === 0) {
+      deletePack(request, pack);
+      yield; // Deleting a large file takes its time.
+    } else if (living <= (pack.size - PACK_HEADER_SIZE) / 2) sparse.push(pack);
     else if (pack.size < SMALL_PACK_BYTES) small.push(pack);
     if (++count % FILES_PER_STEP === 0) yield;
   }

@@ -27,7 +27,7 @@ import type { PackUse } from "./sweep-packs.ts";
 /** Rows that are looked at in one step. */
 const ROWS_PER_STEP = 256;
 /** Dead rows of one commit. */
-const BATCH_ROWS = 1024;
+const BATCH_ROWS = 256;
 
 export interface SweepRequest {
   readonly state: StoreState;
