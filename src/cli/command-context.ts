@@ -1,7 +1,7 @@
 /** What every command gets: the streams, the options that all commands share, and the store that they name. */
 import type { Store } from "../store/store.ts";
 import type { StoreOptions } from "../store/store-options.ts";
-import { ExitCode } from "./errors.ts";
+import { CommandError, ExitCode, UsageError } from "./errors.ts";
 import { type Terminal, TextOutput } from "./terminal.ts";
 
 export type OutputFormat = "table" | "json" | "csv";
@@ -10,6 +10,9 @@ export interface GlobalOptions {
   readonly store?: string;
   readonly output: OutputFormat;
   readonly keyFile?: string;
+  readonly takeOver?: true;
+  readonly directory?: string;
+  readonly durability?: NonNullable<StoreOptions["durability"]>;
 }
 
 export const DEFAULT_STORE = "./bough";
@@ -46,29 +49,84 @@ export class CommandContext {
     return path === undefined || path === "" ? DEFAULT_STORE : path;
   }
 
+  /** Whether the store is named by the URL of its place in object storage. */
+  get isRemote(): boolean {
+    return /^(?:s3|file):\/\//.test(this.storePath);
+  }
+
+  /** The directory of the store. Throws UsageError for the URL of one in object storage. */
+  directoryFor(what: string): string {
+    if (!this.isRemote) return this.storePath;
+    throw new UsageError(
+      `Cannot ${what} store "${this.storePath}": it is in object storage; give the directory of a store, "bough restore-store" makes one`,
+    );
+  }
+
   /** Opens the store, and closes it when `body` has ended, however it ended. */
-  async withStore<T>(
-    body: (store: Store) => T | Promise<T>,
-    options: Pick<StoreOptions, "create" | "backend" | "compression"> = {},
-  ): Promise<T> {
+  async withStore<T>(body: (store: Store) => T | Promise<T>, options: OpenWith = {}): Promise<T> {
     const { openStore } = await import("../store/store.ts");
     const store = openStore(this.storePath, {
       create: false,
       ...options,
+      ...this.#whereOptions(),
       ...this.keyOptions(),
     });
     let result: T;
     try {
+      if (this.#options.durability === "remote") requireUploaded(store);
       result = await body(store);
     } catch (error) {
       // The first error is the cause; a failed close would only repeat it.
       try {
         store.close();
       } catch {}
-      throw error;
+      await this.#reportUpload(store);
+      throw this.#withTakeOver(error, store);
     }
     store.close();
+    await this.#reportUpload(store, this.#options.durability === "remote");
     return result;
+  }
+
+  #whereOptions(): Pick<StoreOptions, "mode" | "directory" | "durability"> {
+    const { takeOver, directory, durability } = this.#options;
+    if (!this.isRemote && (takeOver === true || directory !== undefined)) {
+      const option = takeOver === true ? "--take-over" : "--directory";
+      throw new UsageError(
+        `Cannot use ${option} with store "${this.storePath}": it is for a store in object storage, such as s3://bucket/prefix`,
+      );
+    }
+    return {
+      ...(this.isRemote ? { mode: takeOver === true ? "write" : "follow" } : {}),
+      ...(directory === undefined ? {} : { directory }),
+      ...(durability === undefined ? {} : { durability }),
+    };
+  }
+
+  /** What a closed store has not brought up: a warning, since it is durable here; an error if object storage was to have it. */
+  async #reportUpload(store: Store, isFailure = false): Promise<void> {
+    const { uploadFailure } = store;
+    if (uploadFailure === null) return;
+    const { code } = uploadFailure;
+    const message = `Store "${store.path}" is not uploaded yet: ${uploadFailure.message}`;
+    if (isFailure) throw new CommandError(code, message, { cause: uploadFailure });
+    await this.errors.write(
+      this.format === "json"
+        ? `${JSON.stringify({ warning: { code, message } })}\n`
+        : `bough: ${message}\n`,
+    );
+  }
+
+  /** Whoever writes to a store that is followed learns how. */
+  #withTakeOver(error: unknown, store: Store): unknown {
+    if (store.followerStatus === null || !(error instanceof Error) || !("code" in error))
+      return error;
+    if (error.code !== "READ_ONLY" && error.code !== "SQLITE_READONLY") return error;
+    return new CommandError(
+      error.code,
+      `${error.message}; with --take-over this machine becomes the writer, and the one there now stops`,
+      { cause: error },
+    );
   }
 
   /** What opens an encrypted store, as options of the library. */
@@ -108,13 +166,25 @@ export class CommandContext {
 
   /** A command line to show the user, with the options needed to reach the same store. */
   commandLine(...words: readonly string[]): string {
-    const { store, keyFile } = this.#options;
+    const { store, keyFile, takeOver, directory } = this.#options;
     const options = [
       ...(store === undefined ? [] : ["--store", store]),
+      ...(takeOver === undefined ? [] : ["--take-over"]),
+      ...(directory === undefined ? [] : ["--directory", directory]),
       ...(keyFile === undefined ? [] : ["--key-file", keyFile]),
     ];
     return ["bough", ...words, ...options].map(shellWord).join(" ");
   }
+}
+
+type OpenWith = Pick<StoreOptions, "create" | "backend" | "compression" | "remote">;
+
+/** Throws UsageError when durability "remote" would wait for nothing. */
+function requireUploaded(store: Store): void {
+  if (store.uploadStatus !== null) return;
+  throw new UsageError(
+    `Cannot use --durability remote with store "${store.path}": it is not uploaded; see "bough remote set"`,
+  );
 }
 
 function shellWord(word: string): string {

@@ -7,7 +7,9 @@ import { addDatabaseCommands } from "./commands/database.ts";
 import { addGcCommand } from "./commands/gc.ts";
 import { addKeyCommands } from "./commands/key.ts";
 import { addLogCommand } from "./commands/log.ts";
+import { addRemoteCommands } from "./commands/remote.ts";
 import { addRestoreCommand } from "./commands/restore.ts";
+import { addRestoreStoreCommand } from "./commands/restore-store.ts";
 import { addRetentionCommands } from "./commands/retention.ts";
 import { addScrubCommand } from "./commands/scrub.ts";
 import { addShellCommand } from "./commands/shell.ts";
@@ -29,7 +31,10 @@ export function makeProgram(context: CommandContext, version: string): Command {
     .helpOption("-h, --help", "print help")
     .helpCommand(false)
     .addOption(
-      new Option("--store <dir>", "directory of the store (default: $BOUGH_STORE, then ./bough)"),
+      new Option(
+        "--store <dir|url>",
+        "directory of the store, or s3://bucket/prefix to read one there (default: $BOUGH_STORE, then ./bough)",
+      ),
     )
     .addOption(
       new Option("--output <format>", "how to print results; csv: only for rows of SQL")
@@ -41,6 +46,21 @@ export function makeProgram(context: CommandContext, version: string): Command {
         "--key-file <file>",
         "file with the key of an encrypted store (default: $BOUGH_KEY)",
       ),
+    )
+    .addOption(
+      new Option("--take-over", "with --store URL: become its writer; the one there now stops"),
+    )
+    .addOption(
+      new Option(
+        "--directory <dir>",
+        "with --store URL: what it needs on this machine (default: in ~/.cache, with --take-over ~/.local/share)",
+      ),
+    )
+    .addOption(
+      new Option(
+        "--durability <what>",
+        "when a change is done; remote: once object storage has it (default: full)",
+      ).choices(["full", "normal", "off", "remote"]),
     )
     .configureHelp({ showGlobalOptions: true })
     .exitOverride()
@@ -71,6 +91,8 @@ export function makeProgram(context: CommandContext, version: string): Command {
   addGcCommand(program, context);
   addScrubCommand(program, context);
   addStoreCommands(program, context);
+  addRemoteCommands(program, context);
+  addRestoreStoreCommand(program, context);
   addKeyCommands(program, context);
   addHelpCommand(program);
   program.addHelpText(

@@ -189,6 +189,16 @@ describe("files", () => {
     expect(control.get("requests")).toBe(0);
   });
 
+  test("a directory that only objects are in takes a new file", () => {
+    const { objects, storage, local } = open();
+    objects.add("packs/1.pack", random.bytes(10));
+    expect(storage.existsSync("packs")).toBe(true);
+    storage.openFileSync("packs/2.pack", { mode: "create" }).closeSync();
+    storage.syncDirectorySync("packs");
+    expect(storage.listSync("packs")).toEqual(["1.pack", "2.pack"]);
+    expect(local.listSync("packs")).toEqual(["2.pack"]);
+  });
+
   test("a file of an object refuses writes, and everything once closed", async () => {
     const { objects, storage } = open();
     objects.add("a", random.bytes(10));

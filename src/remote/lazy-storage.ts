@@ -12,6 +12,7 @@
  */
 import { StoreError } from "../errors.ts";
 import type { OpenFileOptions, Storage, StorageFile } from "../storage/storage.ts";
+import { directoryOf } from "../storage/whole-file.ts";
 import {
   BLOCK_SIZE,
   type BlockCache,
@@ -167,9 +168,16 @@ export class LazyStorage implements Storage {
   }
 
   private openLocal(path: string, options: OpenFileOptions): StorageFile {
+    if (options.mode === "create") this.makeLocal(directoryOf(path));
     const file = this.local.openFileSync(path, options);
     if (options.mode === "create") this.hidden.delete(path);
     return file;
+  }
+
+  /** A directory that so far only objects are in: whoever makes a file in it has seen that it exists. */
+  private makeLocal(directory: string): void {
+    if (!this.local.existsSync(directory) && this.isDirectory(directory))
+      this.local.makeDirectorySync(directory);
   }
 
   private hide(path: string): void {

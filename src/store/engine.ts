@@ -145,16 +145,21 @@ export class Engine implements PageStager {
     if (this.#phase.name === "open" && failure !== null) this.#fail(failure);
     const { fenced } = this;
     if (fenced !== null) throw fenced;
-    if (this.#phase.name === "failed")
-      throw new StoreError(
-        "STORE_FAILED",
-        `Cannot write to store "${this.description}": an earlier write failed; open the store again`,
-        { cause: this.#phase.cause },
-      );
+    if (this.#phase.name === "failed") throw this.#failed(this.#phase.cause);
+  }
+
+  #failed(cause: unknown): StoreError {
+    return new StoreError(
+      "STORE_FAILED",
+      `Cannot write to store "${this.description}": an earlier write failed; open the store again`,
+      { cause },
+    );
   }
 
   /** G3 in upload-service.ts. */
   fenced: StoreError | null = null;
+  /** Set by `close`: why not everything is in object storage. */
+  uploadFailure: StoreError | null = null;
 
   #openUploads(
     catalog: RecordingKeyValueStore,
@@ -378,10 +383,13 @@ export class Engine implements PageStager {
   #uploadAtClose(): void {
     const { uploads } = this;
     if (uploads === null) return;
+    this.uploadFailure = this.fenced;
+    if (this.#phase.name === "failed") this.uploadFailure ??= this.#failed(this.#phase.cause);
     try {
       if (this.#phase.name === "open" && this.fenced === null) uploads.flushSync();
     } catch (error) {
       if (!(error instanceof StoreError)) throw error;
+      this.uploadFailure = error;
     } finally {
       uploads.close();
     }

@@ -82,7 +82,8 @@ export function storeStatistics(engine: Engine, name?: string): StoreStatistics 
   engine.assertOpen();
   engine.expireBranches();
   const only = name === undefined ? null : openDatabaseNamed(engine, name);
-  engine.checkpoint();
+  // A follower shows the sizes of the writer's last checkpoint.
+  if (engine.follower === null) engine.checkpoint();
   const { state } = engine;
   const owners: Owner[] = [];
   const census = new PageCensus(state.pageMap);
@@ -188,7 +189,7 @@ function databaseStatistics(database: OpenDatabase, owners: readonly Owner[]): D
   return { name, pageSize, logicalBytes, branches };
 }
 
-function diskStatistics({ state, header }: Engine): DiskStatistics {
+export function diskStatistics({ state, header }: Engine): DiskStatistics {
   const { storage, catalog } = state;
   const chunkBytes = directorySize(storage, PACK_DIRECTORY);
   const historyBytes = directorySize(storage, HISTORY_DIRECTORY);

@@ -45,7 +45,12 @@ import { findRevision, headOf, openDatabaseNamed, resolveRevision } from "./reso
 import { isRemoteUrl, openRemoteEngine } from "./open-remote.ts";
 import { type ConnectOptions, Session } from "./session.ts";
 import { RuntimePool } from "./runtime-pool.ts";
-import { storeStatistics, type StoreStatistics } from "./statistics.ts";
+import {
+  diskStatistics,
+  type DiskStatistics,
+  storeStatistics,
+  type StoreStatistics,
+} from "./statistics.ts";
 import { StoreConnection } from "./store-connection.ts";
 import { storeInfo, type StoreInfo } from "./store-info.ts";
 import type { StoreOptions } from "./store-options.ts";
@@ -225,6 +230,12 @@ export class Store {
     return waiting(() => storeStatistics(this.#engine, database));
   }
 
+  /** The sizes of the store's files, in bytes. */
+  diskUse(): DiskStatistics {
+    this.#engine.assertOpen();
+    return diskStatistics(this.#engine);
+  }
+
   /**
    * Reads everything that the store keeps and says what is damaged, and which revisions that touches. For a store that does
    * not open there is `checkStore`.
@@ -282,6 +293,11 @@ export class Store {
   /** How far the upload to object storage is; null for a store that is not uploaded. */
   get uploadStatus(): UploadStatus | null {
     return this.#engine.uploads?.status ?? null;
+  }
+
+  /** Once the store is closed: why not all of it is in object storage; null when it is, or when the store is not uploaded. */
+  get uploadFailure(): StoreError | null {
+    return this.#engine.uploadFailure;
   }
 
   /** Resolves when all that is durable here is in object storage. Throws REMOTE_NOT_FOUND for a store that is not uploaded. */

@@ -6,7 +6,7 @@ import { CommandError, UsageError } from "../errors.ts";
 import { examples } from "../examples.ts";
 import { ProgressBar } from "../progress.ts";
 
-const PHASES: Readonly<Record<CheckPhase, string>> = {
+export const CHECK_PHASES: Readonly<Record<CheckPhase, string>> = {
   catalog: "catalog rows",
   log: "log",
   pages: "page maps",
@@ -58,11 +58,10 @@ async function check(context: CommandContext, deep: boolean): Promise<void> {
   const bar = new ProgressBar("Checking", context.terminal.stderr);
   let report: CheckReport;
   try {
-    report = await checkStore(context.storePath, {
-      ...context.keyOptions(),
-      deep,
-      onProgress: progressOn(bar),
-    });
+    const options = { deep, onProgress: progressOn(bar) };
+    report = context.isRemote
+      ? await context.withStore((store) => store.check(options))
+      : await checkStore(context.storePath, { ...context.keyOptions(), ...options });
   } finally {
     bar.end();
   }
@@ -78,7 +77,7 @@ async function repair(context: CommandContext, flags: CheckFlags): Promise<void>
   const bar = new ProgressBar("Repairing", context.terminal.stderr);
   let result: RepairReport;
   try {
-    result = await repairStore(context.storePath, {
+    result = await repairStore(context.directoryFor("repair"), {
       ...context.keyOptions(),
       source,
       truncateLog: flags.truncateLog,
@@ -98,7 +97,8 @@ async function repair(context: CommandContext, flags: CheckFlags): Promise<void>
 }
 
 function progressOn(bar: ProgressBar): (progress: CheckProgress) => void {
-  return ({ phase, done, total }) => bar.update({ done, total: total ?? 0, text: PHASES[phase] });
+  return ({ phase, done, total }) =>
+    bar.update({ done, total: total ?? 0, text: CHECK_PHASES[phase] });
 }
 
 /** What all commands that look for damage end with: exit code 1 when there is some. */

@@ -1,8 +1,12 @@
 import type { Command } from "commander";
+import type { FollowerStatus } from "../../store/follower.ts";
+import type { RemoteStatus } from "../../store/remote-status.ts";
 import type { StoreStatistics } from "../../store/statistics.ts";
+import type { Store } from "../../store/store.ts";
 import type { CommandContext } from "../command-context.ts";
 import { examples } from "../examples.ts";
 import { showBytes } from "../numbers.ts";
+import { followerLines, remoteStatusLines } from "./remote.ts";
 
 export function addStatCommand(program: Command, context: CommandContext): void {
   program
@@ -17,10 +21,27 @@ ${examples([["bough stat"], ["bough stat shop --output json"]])}`,
     .action((database: string | undefined) =>
       context.withStore(async (store) => {
         const statistics = store.stat(database);
-        if (context.format === "json") await context.printJson(statistics);
-        else await printStatistics(context, statistics);
+        const remote = await remoteOf(context, store);
+        if (context.format === "json")
+          return context.printJson({ ...statistics, ...(remote === null ? {} : { remote }) });
+        await printStatistics(context, statistics);
+        if (store.followerStatus !== null)
+          for (const line of followerLines(store)) await context.printLine(line);
+        else if (remote !== null && "state" in remote)
+          for (const line of remoteStatusLines(remote)) await context.printLine(line);
       }),
     );
+}
+
+/** Null when the store has nothing to do with object storage. */
+async function remoteOf(
+  context: CommandContext,
+  store: Store,
+): Promise<RemoteStatus | FollowerStatus | null> {
+  if (store.followerStatus !== null) return store.followerStatus;
+  if (store.uploadStatus === null || context.isRemote) return null;
+  const { remoteStatus } = await import("../../store/remote-status.ts");
+  return await remoteStatus(context.storePath);
 }
 
 async function printStatistics(

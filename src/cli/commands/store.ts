@@ -82,7 +82,7 @@ async function convert(
   const { compression } = await readStoreOptions(words);
   const { convertStore } = await import("../../store/convert-store.ts");
   const { backend } = words;
-  const path = context.storePath;
+  const path = context.directoryFor("convert");
   const result = convertStore(path, {
     backend,
     ...(compression === undefined ? {} : { compression }),
