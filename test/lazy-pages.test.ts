@@ -183,7 +183,7 @@ test("the time limit of a connection reaches the fetch", () => {
   expect(patient.prepare("SELECT count(*) FROM item").pluck().get()).toBe(2000);
 });
 
-test("work of the engine waits: checkpoints, branches, statistics, exports", async () => {
+test("work of the engine waits: checkpoints, branches, statistics, checks, exports", async () => {
   const { store, storage } = filledStore(5);
   storage.vanishChance = 0.5;
   const connection = store.connect("shop");
@@ -197,6 +197,8 @@ test("work of the engine waits: checkpoints, branches, statistics, exports", asy
   expect(store.stat().logicalBytes).toBeGreaterThan(0);
   storage.hideAll();
   expect(store.connect("shop/dev").prepare("SELECT count(*) FROM item").pluck().get()).toBe(2000);
+  storage.hideAll();
+  expect((await store.check({ deep: true })).problems).toEqual([]);
   storage.hideAll();
   const path = join(mkdtempSync(join(tmpdir(), "bough-lazy-")), "shop.db");
   await store.exportFile("shop", path);

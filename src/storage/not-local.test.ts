@@ -6,6 +6,7 @@ import {
   readFetching,
   requireLocal,
   waiting,
+  waitingAsync,
 } from "./not-local.ts";
 
 /** Bytes in three steps, each of which has to be fetched before the next is asked for. */
@@ -50,4 +51,21 @@ test("M4: within `waiting` reads wait, under the outermost limits, also after an
   expect(waiting(() => waiting(() => steps.read(), { timeoutMs: 9 }), limits)).toBe("read");
   expect(steps.limits).toEqual([limits, limits, limits]);
   expect(() => new Steps().read()).toThrow(NotLocalError);
+});
+
+test("M4: within `waitingAsync` reads wait in everything that it awaits, and nobody else's do", async () => {
+  const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+  const steps = new Steps();
+  const work = waitingAsync(
+    async () => {
+      await turn();
+      return steps.read();
+    },
+    { timeoutMs: 3 },
+  );
+  expect(() => new Steps().read()).toThrow(NotLocalError);
+  await turn();
+  expect(() => new Steps().read()).toThrow(NotLocalError);
+  expect(await work).toBe("read");
+  expect(steps.limits).toEqual([{ timeoutMs: 3 }, { timeoutMs: 3 }, { timeoutMs: 3 }]);
 });

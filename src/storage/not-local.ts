@@ -14,6 +14,8 @@
  * M4. Work that cannot be repeated (a slice of a checkpoint, a change of names) runs in `waiting`: in there reads wait
  *     where they would throw. So readers say what is missing with `requireLocal`, never with `throw`.
  */
+import { AsyncLocalStorage } from "node:async_hooks";
+
 export interface FetchOptions {
   readonly signal?: AbortSignal;
   /** In milliseconds; then TIMEOUT. */
@@ -75,8 +77,19 @@ export function waiting<T>(body: () => T, options: FetchOptions = {}): T {
   }
 }
 
+const waitingTasks = new AsyncLocalStorage<FetchOptions>();
+
+/** The same for a body that awaits: in all that it does, while others who run in between go on as they are. */
+export async function waitingAsync<T>(
+  body: () => Promise<T>,
+  options: FetchOptions = {},
+): Promise<T> {
+  return await waitingTasks.run(options, body);
+}
+
 /** Throws NotLocalError; within `waiting` it returns once the bytes are here, for the reader to look again. */
 export function requireLocal(what: string, pending: PendingFetch): void {
-  if (waitingWith === null) throw new NotLocalError(what, pending);
-  pending.fetchSync(waitingWith);
+  const options = waitingWith ?? waitingTasks.getStore();
+  if (options === undefined) throw new NotLocalError(what, pending);
+  pending.fetchSync(options);
 }

@@ -17,7 +17,7 @@ import type { ExpiryReport } from "../retention/expiry.ts";
 import type { GarbageReport } from "../retention/garbage-cycle.ts";
 import { AsyncConnection } from "../sqlite/async-connection.ts";
 import { SqliteRuntime } from "../sqlite/runtime.ts";
-import { readFetching, waiting } from "../storage/not-local.ts";
+import { readFetching, waiting, waitingAsync } from "../storage/not-local.ts";
 import { startBackgroundScrub } from "./background-scrub.ts";
 import { checkHeads } from "./check-heads.ts";
 import type { Compression } from "./compression-option.ts";
@@ -244,8 +244,10 @@ export class Store {
     this.#engine.assertOpen();
     const findings = new Findings();
     using _ = this.#engine.collector.hold();
-    await checkParts(this.#engine.state, findings, { ...options, isOpen: true });
-    if (options.deep === true) await checkHeads(this, findings, options);
+    await waitingAsync(async () => {
+      await checkParts(this.#engine.state, findings, { ...options, isOpen: true });
+      if (options.deep === true) await checkHeads(this, findings, options);
+    });
     return findings.report();
   }
 
@@ -257,7 +259,7 @@ export class Store {
     this.#engine.assertOpen();
     const { bytesPerSecond = SCRUB_BYTES_PER_SECOND } = options;
     const pace = new Pace(bytesPerSecond, systemClock(true));
-    return await scrubParts(this.#engine.state, { ...options, pace });
+    return await waitingAsync(() => scrubParts(this.#engine.state, { ...options, pace }));
   }
 
   /** Frees what no branch, tag or kept version leads to any more; returns when done. See docs/garbage-collection.md. */
