@@ -6,6 +6,7 @@ import {
   CATALOG_FORMAT_VERSION,
   CatalogBatch,
   type CheckpointedTimeline,
+  hasSlot,
   type StoredRoot,
 } from "./catalog.ts";
 import { type KeyValueStore, WriteBatch } from "./key-value.ts";
@@ -128,6 +129,30 @@ describe("catalog records", () => {
       return [key, key.startsWith("08") ? value : value.slice(0, -16)];
     });
     expect(withoutCheck).toEqual(expected);
+  });
+
+  test("a chunk's slots and holes, and a segment's references, follow what older rows have", () => {
+    const place = { pack: 7, offset: 2 ** 33, length: 4711 };
+    const other = Uint8Array.from(nodeId, (byte) => byte ^ 0xff);
+    const holes = { ...place, slotCount: 64, present: (1n << 63n) | 2n };
+    put((batch) => {
+      batch.putChunk(nodeId, { ...place, slotCount: 12 });
+      batch.putChunk(other, holes);
+      batch.putHistory({ segment: 4, databaseId: 1, size: 2 ** 34, references: 9 });
+    });
+    const values = records().map((record) => (record.split(" ")[1] ?? "").slice(0, -16));
+    expect(values).toEqual([
+      "00000007" + "0000000200000000" + "00001267" + "40" + "8000000000000002",
+      "00000007" + "0000000200000000" + "00001267" + "0c",
+      "00000001" + "0000000400000000" + "00000009",
+    ]);
+    expect(catalog.chunk(nodeId)).toEqual({ ...place, slotCount: 12 });
+    expect(catalog.chunk(other)).toEqual(holes);
+    expect([0, 1, 62, 63].map((slot) => hasSlot(holes, slot))).toEqual([false, true, false, true]);
+    expect(hasSlot(place, 5)).toBe(true);
+    expect([...catalog.historySegments()]).toEqual([
+      { segment: 4, databaseId: 1, size: 2 ** 34, references: 9 },
+    ]);
   });
 
   test("rows are read as they were written", () => {

@@ -522,7 +522,7 @@ export function decodeChunkPlace(value: Uint8Array): ChunkPlace {
 }
 
 /** False when garbage collection has dropped the page of the slot. */
-export function hasSlot({ present }: Pick<ChunkPlace, "present">, slot: number): boolean {
+export function hasSlot({ present }: ChunkPlace, slot: number): boolean {
   return present === undefined || ((present >> BigInt(slot)) & 1n) === 1n;
 }
 

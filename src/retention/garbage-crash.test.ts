@@ -1,6 +1,9 @@
 /** Power loss at the writes, syncs and deletions of a garbage collection: the store opens, and holds what it held. */
 import { createHash } from "node:crypto";
 import { describe, expect, test } from "vitest";
+import { CatalogBatch } from "../catalog/catalog.ts";
+import { type DecodedChunk, encodeChunk } from "../page/chunk-format.ts";
+import { Codec } from "../page/compression.ts";
 import { openStore, type Store } from "../store/store.ts";
 import { Random } from "../testing/random.ts";
 import type { OperationKind } from "../testing/simulated-faults.ts";
@@ -141,4 +144,58 @@ async function crashAt(
   expectKept(store, prepared.kept, `${label}, collected again`);
   expect(store.gc().freedBytes, label).toBe(0);
   store.close();
+}
+
+describe("a record in the log that refers to chunks", () => {
+  for (const [name, present] of [
+    ["has moved", undefined],
+    ["has holes there, and is whole where the record says (V2)", 1n],
+  ] as const) {
+    test(`is replayed when the catalog knows that a chunk ${name}`, async () => {
+      const clock = { now: 1_000_000_000_000 };
+      const disk = new SimulatedStorage();
+      const store = open(disk, clock, null);
+      store.createDatabase("shop", { pageSize: 512 });
+      const random = new Random(7);
+      using connection = store.connect("shop");
+      connection.pragma("cache_size=4");
+      connection.exec("BEGIN; CREATE TABLE t(id INTEGER PRIMARY KEY, value)");
+      const insert = connection.prepare("INSERT INTO t VALUES (?, ?)");
+      for (let id = 1; id <= 30; id++) insert.run(id, random.bytes(300));
+      connection.exec("COMMIT");
+      const hash = hashOf(store, "shop");
+      const { state } = store.engine;
+      expect(state.pending.chunks.size).toBeGreaterThan(5);
+      const batch = new CatalogBatch();
+      for (const { id, location } of state.pending.chunks.values()) {
+        const { slotCount, page, pageSize } = shapeOf(state.chunks.readChunk(id, location!));
+        const encoded =
+          present === undefined
+            ? { id, bytes: Uint8Array.from(state.chunks.readStored(id, location!)) }
+            : encodeChunk({
+                pages: page,
+                pageSize,
+                codec: Codec.lz4,
+                cipher: null,
+                holes: { id, slotCount, present },
+              });
+        const place = { ...state.chunks.append(encoded), slotCount };
+        batch.putChunk(id, present === undefined ? place : { ...place, present });
+      }
+      state.chunks.syncSync();
+      batch.commit(state.catalog.store);
+      const again = open(disk.copyAfterCrash(random), clock, null);
+      expect(hashOf(again, "shop")).toBe(hash);
+      expect(again.engine.state.pending.chunks.size > 0).toBe(present !== undefined);
+      again.gc();
+      expect(hashOf(again, "shop")).toBe(hash);
+      const { problems } = await again.check({ deep: true });
+      expect(problems).toEqual([]);
+      again.close();
+    });
+  }
+});
+
+function shapeOf(chunk: DecodedChunk): { slotCount: number; page: Uint8Array; pageSize: number } {
+  return { slotCount: chunk.slotCount, page: chunk.page(0)!, pageSize: chunk.pageSize };
 }
