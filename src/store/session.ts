@@ -33,6 +33,7 @@ export class Session {
   /** Set by `attach`: what the store closes when it is closed. */
   connection: Connection | null = null;
   asyncConnection: AsyncConnection | null = null;
+  #settledLsn = 0;
   /** What else is to be let go of with the connection. */
   onReleased: (() => void) | null = null;
 
@@ -98,16 +99,20 @@ export class Session {
   }
 
   /**
-   * A commit of an awaited call is appended to the log in its turn; the call resolves when a group flush has made it durable.
+   * A commit of an awaited call is appended to the log in its turn; the call resolves when a group flush has made it durable,
+   * and with "remote" when it is uploaded.
    */
   get hooks(): CallHooks {
     const context = this.#context;
     const { log } = this.#engine.state;
     return {
       enter: () => {
-        context.isDeferred = context.durability === "full";
+        context.isDeferred = this.#isRemote || context.durability === "full";
       },
-      settled: () => (context.lastLsn > log.durableLsn ? log.flush() : null),
+      settled: () =>
+        context.lastLsn > this.#settledLsn || context.lastLsn > log.durableLsn
+          ? this.#settle()
+          : null,
       closed: () => this.release(),
     };
   }
@@ -123,10 +128,17 @@ export class Session {
     } finally {
       context.isDeferred = wasDeferred;
     }
-    const { log } = this.#engine.state;
-    if (context.lastLsn > log.durableLsn) await log.flush();
-    if (this.#isRemote) await this.#engine.uploads?.wait(context.lastLsn);
+    await this.#settle();
     return result;
+  }
+
+  /** The newest commit that was deferred is as durable as the connection asks. */
+  async #settle(): Promise<void> {
+    const { lastLsn } = this.#context;
+    const { log } = this.#engine.state;
+    if (lastLsn > log.durableLsn) await log.flush();
+    if (this.#isRemote) await this.#engine.uploads?.wait(lastLsn);
+    this.#settledLsn = Math.max(this.#settledLsn, lastLsn);
   }
 
   /** The connection is closed. */

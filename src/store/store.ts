@@ -390,7 +390,8 @@ export class Store {
     if (!this.#engine.isOpen) return;
     for (const { asyncConnection } of this.#sessions) await asyncConnection?.close();
     try {
-      await this.#engine.checkpointAsync();
+      // A store that follows another one has nothing to write.
+      if (this.#engine.readOnlyReason === null) await this.#engine.checkpointAsync();
     } finally {
       this.close();
     }
