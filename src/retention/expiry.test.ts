@@ -4,6 +4,7 @@ import { StoreError } from "../errors.ts";
 import { checkStore } from "../store/check-store.ts";
 import type { StoreOptions } from "../store/store-options.ts";
 import { openStore, type Store } from "../store/store.ts";
+import { expire } from "./expiry.ts";
 import { overdueDeletions, unneededTimelines } from "./purge.ts";
 import { Random } from "../testing/random.ts";
 import { SimulatedStorage } from "../testing/simulated-storage.ts";
@@ -130,6 +131,28 @@ test("a fork of an old version, made while the history around it goes, keeps wha
   await expiring;
   expect(world.read("shop/late")).toBe(3);
   expect([world.read("shop@4"), world.read("shop@5")]).toEqual([3, "VERSION_EXPIRED"]);
+  expect(await store.check({ deep: true })).toMatchObject({ problems: [] });
+  store.close();
+});
+
+test("names that change between two slices are seen by the next", async () => {
+  const world = new World();
+  const { store } = world;
+  const { engine } = store;
+  const shop = store.database("shop");
+  for (let count = 0; count < 5; count++) world.commit("shop");
+  shop.createBranch("dev");
+  for (let count = 0; count < 5; count++) world.commit("shop/dev");
+  shop.setRetention(NOTHING);
+  store.checkpoint();
+  const steps = expire(engine.state, { nowMs: world.clock + 1 });
+  engine.maintain(() => steps.next()); // main's
+  expect([world.read("shop@3"), world.read("shop/dev@9")]).toEqual(["VERSION_EXPIRED", 8]);
+  shop.createBranch("late", { from: "shop/dev@9" });
+  shop.createTag("later", { at: "shop/dev@8" });
+  while (engine.maintain(() => steps.next()).done !== true);
+  const answers = ["shop/late", "shop/dev@9", "shop@later", "shop/dev@10", "shop/dev"];
+  expect(answers.map((revision) => world.read(revision))).toEqual([8, 8, 7, "VERSION_EXPIRED", 10]);
   expect(await store.check({ deep: true })).toMatchObject({ problems: [] });
   store.close();
 });
