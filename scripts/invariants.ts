@@ -12,6 +12,7 @@ const FOLDERS = [
   "catalog",
   "log",
   "page",
+  "btree",
   "branch",
   "remote",
   "sqlite",
