@@ -60,7 +60,7 @@ export function openTestConnection(options: Partial<ConnectionOptions> = {}): Te
 
 export class MemoryVfsFile implements VfsFile {
   readonly deviceCharacteristics = 0;
-  readonly sectorSize = 4096;
+  readonly sectorSize: number = 4096;
   readonly #vfs: MemoryVfs;
   readonly #name: string;
   readonly #database: MemoryDatabase;
