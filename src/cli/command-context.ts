@@ -110,11 +110,13 @@ export class CommandContext {
     const { code } = uploadFailure;
     const message = `Store "${store.path}" is not uploaded yet: ${uploadFailure.message}`;
     if (isFailure) throw new CommandError(code, message, { cause: uploadFailure });
-    await this.errors.write(
-      this.format === "json"
-        ? `${JSON.stringify({ warning: { code, message } })}\n`
-        : `bough: ${message}\n`,
-    );
+    await this.warn(uploadFailure, message);
+  }
+
+  /** A line on the error output about what does not make the command fail. */
+  async warn({ code }: { readonly code: string }, message: string): Promise<void> {
+    const text = JSON.stringify({ warning: { code, message } });
+    await this.errors.write(this.format === "json" ? `${text}\n` : `bough: ${message}\n`);
   }
 
   /** Whoever writes to a store that is followed learns how. */

@@ -24,44 +24,38 @@ import { examples } from "./examples.ts";
 /** Commands that print rows, which csv can hold. */
 const CSV_COMMANDS: ReadonlySet<string> = new Set(["sql", "shell"]);
 
+/** Before or after the command. */
+function globalOptions(): Option[] {
+  return [
+    new Option(
+      "--store <dir|url>",
+      "directory of the store, or s3://bucket/prefix to read one there (default: $BOUGH_STORE, then ./bough)",
+    ),
+    new Option("--output <format>", "how to print results; csv: only for rows of SQL")
+      .choices(["table", "json", "csv"])
+      .default("table"),
+    new Option(
+      "--key-file <file>",
+      "file with the key of an encrypted store (default: $BOUGH_KEY)",
+    ),
+    new Option("--take-over", "with --store URL: become its writer; the one there now stops"),
+    new Option(
+      "--directory <dir>",
+      "with --store URL: what it needs on this machine (default: in ~/.cache, with --take-over ~/.local/share)",
+    ),
+    new Option(
+      "--durability <what>",
+      "when a change is done; remote: once object storage has it (default: full)",
+    ).choices(["full", "normal", "off", "remote"]),
+  ];
+}
+
 export function makeProgram(context: CommandContext, version: string): Command {
   const program = new Command("bough")
     .description("Git-like branches for SQLite: fork, time-travel and restore SQLite databases.")
     .version(version, "-V, --version", "print the version")
     .helpOption("-h, --help", "print help")
     .helpCommand(false)
-    .addOption(
-      new Option(
-        "--store <dir|url>",
-        "directory of the store, or s3://bucket/prefix to read one there (default: $BOUGH_STORE, then ./bough)",
-      ),
-    )
-    .addOption(
-      new Option("--output <format>", "how to print results; csv: only for rows of SQL")
-        .choices(["table", "json", "csv"])
-        .default("table"),
-    )
-    .addOption(
-      new Option(
-        "--key-file <file>",
-        "file with the key of an encrypted store (default: $BOUGH_KEY)",
-      ),
-    )
-    .addOption(
-      new Option("--take-over", "with --store URL: become its writer; the one there now stops"),
-    )
-    .addOption(
-      new Option(
-        "--directory <dir>",
-        "with --store URL: what it needs on this machine (default: in ~/.cache, with --take-over ~/.local/share)",
-      ),
-    )
-    .addOption(
-      new Option(
-        "--durability <what>",
-        "when a change is done; remote: once object storage has it (default: full)",
-      ).choices(["full", "normal", "off", "remote"]),
-    )
     .configureHelp({ showGlobalOptions: true })
     .exitOverride()
     .configureOutput({
@@ -77,6 +71,7 @@ export function makeProgram(context: CommandContext, version: string): Command {
       if (context.format === "csv" && !CSV_COMMANDS.has(command.name()))
         throw new UsageError('Cannot print this as csv: only "bough sql" and "bough shell" can');
     });
+  for (const option of globalOptions()) program.addOption(option);
   addTransferCommands(program, context);
   addSqlCommand(program, context);
   addShellCommand(program, context);

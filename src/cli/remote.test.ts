@@ -210,6 +210,51 @@ describe("a store in object storage", () => {
   });
 });
 
+describe("check --repair", () => {
+  beforeEach(async () => {
+    await makeShop();
+    await directory.ok(["remote", "set", url]);
+  });
+
+  function damage(): void {
+    for (const kind of ["chunks", "history"])
+      for (const name of readdirSync(directory.file(`store/${kind}`)))
+        writeFileSync(directory.file(`store/${kind}/${name}`), "damaged");
+  }
+
+  test("takes what is lost from where the store uploads to, or from a URL", async () => {
+    for (const from of [[], ["--from", url]]) {
+      damage();
+      expect((await directory.bough(["check"])).exitCode).toBe(1);
+      const output = await directory.ok(["check", "--repair", ...from]);
+      expect(output).toMatch(/^repaired {2}.*: copied from "file:/m);
+      expect(output).toContain("No damage found");
+    }
+    expect(await directory.json(count)).toEqual(counted(2));
+  });
+
+  test("without an answer from there says so, and does what it can", async () => {
+    damage();
+    takeAway();
+    const { exitCode, stderr } = await directory.bough(["check", "--repair"]);
+    expect(exitCode).toBe(1);
+    expect(stderr).toContain("bough: Repairing without object storage: ");
+    expect(stderr).toContain("Cannot trust store");
+  });
+
+  test("a store with pages in object storage only is checked and repaired with them", async () => {
+    const here = [...elsewhere("writer"), "--take-over"];
+    await directory.ok([...insert, ...here]);
+    const writer = { env: { BOUGH_STORE: directory.file("writer") } };
+    expect(await directory.ok(["check", "--deep"], writer)).toContain("No damage found");
+    for (const name of readdirSync(directory.file("writer/chunks")))
+      writeFileSync(directory.file(`writer/chunks/${name}`), "damaged");
+    expect((await directory.bough(["check"], writer)).exitCode).toBe(1);
+    expect(await directory.ok(["check", "--repair"], writer)).toContain("No damage found");
+    expect(await directory.json(count, writer)).toEqual(counted(3));
+  });
+});
+
 describe("restore-store", () => {
   const copy = { env: {} as Record<string, string> };
 

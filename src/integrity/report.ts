@@ -105,9 +105,9 @@ export class Findings {
     return problem;
   }
 
-  /** For a StoreError; anything else is a bug, or a failure of the system, and is thrown on. */
+  /** For a StoreError; anything else is a bug, or a failure of the system or the network, and is thrown on. */
   addError(error: unknown, revisions: Iterable<string> = []): Problem {
-    if (!(error instanceof StoreError)) throw error;
+    if (!(error instanceof StoreError) || NO_ANSWER.has(error.code)) throw error;
     return this.add(error.code, error.message, revisions);
   }
 
@@ -141,6 +141,15 @@ export class Findings {
     return { ok: problems.length === 0, problems, counts: this.counts };
   }
 }
+
+/** Says nothing about what was to be read. */
+const NO_ANSWER: ReadonlySet<string> = new Set([
+  "REMOTE_UNAVAILABLE",
+  "REMOTE_DENIED",
+  "TIMEOUT",
+  "CANCELLED",
+  "STORE_CLOSED",
+]);
 
 /** Lets other work go on. */
 export function nextTurn(): Promise<void> {

@@ -91,7 +91,10 @@ describe("a scrub", () => {
   test("in the background tells each damage, and ends with the store", async () => {
     const store = opened(0, flipChunk);
     const problem = await new Promise<CheckProblem>((resolve) => {
-      startBackgroundScrub(store.engine.state, { bytesPerSecond: Infinity, onDamage: resolve });
+      startBackgroundScrub(() => store.engine.state, {
+        bytesPerSecond: Infinity,
+        onDamage: resolve,
+      });
     });
     expect(problem.code).toBe("CORRUPT_CHUNK");
     expect(problem.revisions).toContain("shop");

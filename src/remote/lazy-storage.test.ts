@@ -199,6 +199,14 @@ describe("files", () => {
     expect(local.listSync("packs")).toEqual(["2.pack"]);
   });
 
+  test("a directory whose objects are all deleted is synced", () => {
+    const { objects, storage } = open();
+    objects.add("packs/1.pack", random.bytes(10));
+    storage.deleteSync("packs/1.pack");
+    storage.syncDirectorySync("packs");
+    expect(() => storage.syncDirectorySync("others")).toThrow(/no such/);
+  });
+
   test("a file of an object refuses writes, and everything once closed", async () => {
     const { objects, storage } = open();
     objects.add("a", random.bytes(10));

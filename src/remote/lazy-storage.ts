@@ -163,7 +163,9 @@ export class LazyStorage implements Storage {
   }
 
   syncDirectorySync(path: string): void {
-    if (!this.local.existsSync(path) && this.isDirectory(path)) return;
+    // Also when all of its objects are hidden by now.
+    const hasObjects = !this.objects.namesIn(path)[Symbol.iterator]().next().done;
+    if (hasObjects && !this.local.existsSync(path)) return;
     this.local.syncDirectorySync(path);
   }
 

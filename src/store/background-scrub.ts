@@ -10,6 +10,8 @@ import type { StoreParts } from "../checkpoint/store-state.ts";
 import { Pace, systemClock } from "../integrity/pace.ts";
 import type { CheckProblem } from "../integrity/report.ts";
 import { scrubParts } from "../integrity/scrub.ts";
+import { waitingAsync } from "../storage/not-local.ts";
+import { holdState } from "./hold-state.ts";
 
 export interface BackgroundScrubOptions {
   readonly bytesPerSecond: number;
@@ -19,9 +21,9 @@ export interface BackgroundScrubOptions {
 /** Between two passes, so that a small store is not read all the time. */
 const PAUSE_MS = 10 * 60 * 1000;
 
-/** Returns what ends it. */
+/** `parts` is asked before each pass: a follower goes from state to state. Returns what ends it. */
 export function startBackgroundScrub(
-  parts: StoreParts,
+  parts: () => StoreParts,
   { bytesPerSecond, onDamage }: BackgroundScrubOptions,
 ): () => void {
   const controller = new AbortController();
@@ -33,7 +35,9 @@ export function startBackgroundScrub(
     while (!signal.aborted) {
       try {
         const pace = new Pace(bytesPerSecond, clock);
-        const { problems } = await scrubParts(parts, { pace, signal });
+        const state = parts();
+        using _ = holdState(state);
+        const { problems } = await waitingAsync(() => scrubParts(state, { pace, signal }));
         if (signal.aborted) return;
         const found = new Set<string>();
         for (const problem of problems) {

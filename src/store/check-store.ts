@@ -12,9 +12,11 @@ import type { StoreParts } from "../checkpoint/store-state.ts";
 import { StoreError } from "../errors.ts";
 import { PACK_DIRECTORY } from "../page/pack-format.ts";
 import { openNodeStorage } from "../storage/node-storage.ts";
+import { waitingAsync } from "../storage/not-local.ts";
 import type { Storage } from "../storage/storage.ts";
 import { acquireStoreLock, type StoreLock } from "../storage/store-lock.ts";
 import { checkHeads } from "./check-heads.ts";
+import { openClosedStorage } from "./closed-storage.ts";
 import { makeParts } from "./open-state.ts";
 import { openStore } from "./store.ts";
 import { HEADER_FILE, readHeader, type StoreHeader } from "./store-header.ts";
@@ -25,12 +27,13 @@ export async function checkStore(
   path: string,
   options: StoreOptions & CheckOptions = {},
 ): Promise<CheckReport> {
-  const storage = options.storage ?? openNodeStorage(path);
+  const local = options.storage ?? openNodeStorage(path);
   const findings = new Findings();
-  const lock = lockStore(storage, path);
+  const lock = lockStore(local, path);
   let isReadable: boolean;
   try {
-    isReadable = await checkFiles(storage, findings, options);
+    using files = openClosedStorage(local, options);
+    isReadable = await waitingAsync(() => checkFiles(files.storage, findings, options));
   } finally {
     lock.release();
   }

@@ -102,6 +102,7 @@ export class Follower {
   #lastFiles: readonly RemoteFile[] = [];
   #shown: readonly RemoteFile[] = [];
   readonly #abort = new AbortController();
+  #pauses = 0;
   /** Gets each new state. */
   onState: (state: StoreState) => void = () => {};
 
@@ -153,6 +154,23 @@ export class Follower {
     await this.#refreshing;
   }
 
+  /**
+   * Goes on showing the state of now until the result is disposed of, for work that needs long for all of it, such as a check. What it
+   * reads is kept in object storage meanwhile (W3).
+   */
+  async pause(): Promise<Disposable> {
+    this.#pauses++;
+    let isPaused = true;
+    // One that is under way ends first.
+    await this.#refreshing?.catch(() => {});
+    return {
+      [Symbol.dispose]: () => {
+        if (isPaused) this.#pauses--;
+        isPaused = false;
+      },
+    };
+  }
+
   close(): void {
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timer = null;
@@ -174,6 +192,7 @@ export class Follower {
     const { client, resolved } = this.#options;
     const { signal } = this.#abort;
     const startMs = resolved.now();
+    if (this.#pauses > 0) return await this.#tryRenew();
     const { manifest } = this.#require();
     const stored = await runAsync(readManifest(), client, signal);
     if (stored === null) throw remoteNotFound(this.#options.url);
@@ -187,10 +206,16 @@ export class Follower {
       this.onState(state);
     }
     this.#checkedMs = startMs;
-    await runAsync(this.#renew(), client, signal).catch((error: unknown) => {
-      // Who may only read has the time of grace.
-      if (!(error instanceof StoreError && error.code === "REMOTE_DENIED")) throw error;
-    });
+    await this.#tryRenew();
+  }
+
+  async #tryRenew(): Promise<void> {
+    await runAsync(this.#renew(), this.#options.client, this.#abort.signal).catch(
+      (error: unknown) => {
+        // Who may only read has the time of grace.
+        if (!(error instanceof StoreError && error.code === "REMOTE_DENIED")) throw error;
+      },
+    );
   }
 
   *#readImage(): RemoteProcedure<Image> {

@@ -1,8 +1,12 @@
-import { beforeAll, describe, expect, test } from "vitest";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Table } from "../catalog/catalog.ts";
 import { WriteBatch } from "../catalog/key-value.ts";
 import { openMemoryKeyValue } from "../catalog/memory-key-value.ts";
 import type { CheckReport } from "../integrity/report.ts";
+import type { ObjectStoreOptions } from "../remote/open-object-store.ts";
 import { readFileSync } from "../storage/whole-file.ts";
 import {
   answersOf,
@@ -18,7 +22,9 @@ import {
   sizeOf,
   sourceOf,
 } from "../testing/repair-fixture.ts";
+import { s3Server } from "../testing/s3-server.ts";
 import { SimulatedStorage } from "../testing/simulated-storage.ts";
+import { RemoteRepairSource } from "./remote-repair-source.ts";
 import { type RepairReport, repairStore } from "./repair-store.ts";
 import { openStore } from "./store.ts";
 
@@ -122,6 +128,88 @@ describe("with a source that has everything", () => {
     }
   });
 });
+
+describe("with a store in object storage as the source", () => {
+  const places = new Map<Fixture, string>();
+  const directory = mkdtempSync(join(tmpdir(), "bough-repair-"));
+
+  beforeAll(async () => {
+    for (const fixture of fixtures) {
+      const url = `file://${directory}/${fixture.name}`;
+      await uploadAs(fixture, url);
+      places.set(fixture, url);
+    }
+  });
+
+  afterAll(() => rmSync(directory, { recursive: true }));
+
+  test.each(DAMAGES)("%s is brought back", async (name, damage) => {
+    for (const fixture of fixtures) {
+      const damaged = copyOf(fixture.disk);
+      damage(damaged, fixture);
+      await expectWholeFrom(fixture, damaged, { url: places.get(fixture) ?? "", name });
+    }
+  });
+});
+
+const server = await s3Server();
+
+describe.skipIf(server === null)("with a store in S3 as the source", () => {
+  test("packs, history, the header, the catalog and the log are brought back", async () => {
+    if (server === null) return;
+    const [, fixture] = fixtures;
+    if (fixture === undefined) throw new Error("There is an encrypted fixture");
+    const { url, options } = server.newPlace();
+    await uploadAs(fixture, url, options);
+    const some = new Set([
+      "all packs missing",
+      "a missing history file",
+      "the header",
+      "a missing catalog",
+    ]);
+    for (const [name, damage] of DAMAGES.filter(([label]) => some.has(label))) {
+      const damaged = copyOf(fixture.disk);
+      damage(damaged, fixture);
+      await expectWholeFrom(fixture, damaged, { url, name, options });
+    }
+    const damaged = copyOf(fixture.disk);
+    damaged.flipBit(first(damaged, "log"), (4096 + 40) * 8);
+    await expectWholeFrom(fixture, damaged, { url, name: "a log record", options });
+  });
+});
+
+/** Uploads the fixture as it is, without a checkpoint that it does not have. */
+async function uploadAs(
+  fixture: Fixture,
+  url: string,
+  given: ObjectStoreOptions = {},
+): Promise<void> {
+  const storage = copyOf(fixture.disk);
+  const remote = { ...given, url, flushIntervalMs: 1e9 };
+  const store = openStore("store", { ...fixture.key, storage, create: false, remote });
+  await store.upload();
+  store.engine.uploads?.close();
+  store.engine.state.log.closeSync();
+}
+
+async function expectWholeFrom(
+  fixture: Fixture,
+  damaged: SimulatedStorage,
+  from: { readonly url: string; readonly name: string; readonly options?: ObjectStoreOptions },
+): Promise<void> {
+  const label = `${fixture.name}: ${from.name}`;
+  const sourceOptions = { ...fixture.key, storage: damaged, remote: from.options };
+  const source = await RemoteRepairSource.open(from.url, sourceOptions);
+  try {
+    const { before, report } = await repair(fixture, damaged, { source });
+    expect(before.ok, label).toBe(false);
+    expect(report.problems, label).toEqual([]);
+  } finally {
+    source.close();
+  }
+  expect(damaged.listSync("upload"), label).toEqual([]);
+  expect(answersOf(fixture, damaged), label).toEqual(fixture.whole);
+}
 
 describe("without a source", () => {
   /** What is left is named, nothing reads other bytes, and the rest of the store goes on. */

@@ -11,7 +11,9 @@ import { type CatalogState, parseJson, Table } from "../catalog/catalog.ts";
 import { WriteBatch } from "../catalog/key-value.ts";
 import { openValue } from "../catalog/record-codec.ts";
 import { StoreError } from "../errors.ts";
+import type { StoreParts } from "../checkpoint/store-state.ts";
 import { checkPacks } from "../integrity/check-chunks.ts";
+import type { CheckedParts } from "../integrity/check.ts";
 import { copyFile, keepAside, replaceFile } from "../integrity/repair-files.ts";
 import { RepairPlan, type RepairStep } from "../integrity/repair-plan.ts";
 import type { RepairSource } from "../integrity/repair-source.ts";
@@ -21,8 +23,10 @@ import { readSegmentHeader } from "../log/log-recovery.ts";
 import { listSegments } from "../log/segment-files.ts";
 import { decodeSegmentHeader, SEGMENT_HEADER_SIZE } from "../log/segment-format.ts";
 import { openNodeStorage } from "../storage/node-storage.ts";
+import { waitingAsync } from "../storage/not-local.ts";
 import type { Storage } from "../storage/storage.ts";
 import { checkBySql, checkFiles, lockStore } from "./check-store.ts";
+import { openClosedStorage } from "./closed-storage.ts";
 import { HEADER_FILE, parseHeader, readHeader, type StoreHeader } from "./store-header.ts";
 import type { StoreOptions } from "./store-options.ts";
 
@@ -52,7 +56,7 @@ export async function repairStore(
   options: RepairOptions = {},
 ): Promise<RepairReport> {
   const { source = null, truncateLog = false, deep: _, ...given } = options;
-  const storage = options.storage ?? openNodeStorage(path);
+  const local = options.storage ?? openNodeStorage(path);
   const nowMs = (options.now ?? Date.now)();
   const check = { ...given, deep: true };
   const steps: RepairStep[] = [];
@@ -60,15 +64,19 @@ export async function repairStore(
   let findings = new Findings();
   let refusals: readonly string[] = [];
   let isReadable = false;
-  const lock = lockStore(storage, path);
+  const lock = lockStore(local, path);
   try {
     for (let pass = 0; pass < PASSES_MAX; pass++) {
       findings = new Findings();
       let plan = new RepairPlan();
-      isReadable = await checkFiles(storage, findings, check, async (parts, { places }) => {
+      // Anew each time: a header that was repaired may say where files are.
+      using closed = openClosedStorage(local, options);
+      const { storage } = closed;
+      const mend = async (parts: StoreParts, { places }: CheckedParts): Promise<void> => {
         if (findings.hasProblems)
           plan = await repairParts({ parts, places, findings, source, truncateLog, nowMs });
-      });
+      };
+      isReadable = await waitingAsync(() => checkFiles(storage, findings, check, mend));
       before ??= findings.report();
       if (!isReadable && source !== null) await repairOpening(storage, source, plan);
       steps.push(...plan.steps);

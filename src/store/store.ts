@@ -19,6 +19,7 @@ import { AsyncConnection } from "../sqlite/async-connection.ts";
 import { SqliteRuntime } from "../sqlite/runtime.ts";
 import { readFetching, waiting, waitingAsync } from "../storage/not-local.ts";
 import { startBackgroundScrub } from "./background-scrub.ts";
+import { holdState } from "./hold-state.ts";
 import { checkHeads } from "./check-heads.ts";
 import type { Compression } from "./compression-option.ts";
 import { Database } from "./database.ts";
@@ -96,7 +97,7 @@ export class Store {
     this.#runtimes = new RuntimePool(this.#vfs, engine.options.now);
     const { scrubBytesPerSecond: bytesPerSecond, onDamage } = engine.options;
     if (bytesPerSecond !== null)
-      this.#stopScrub = startBackgroundScrub(engine.state, { bytesPerSecond, onDamage });
+      this.#stopScrub = startBackgroundScrub(() => engine.state, { bytesPerSecond, onDamage });
   }
 
   get isOpen(): boolean {
@@ -238,12 +239,14 @@ export class Store {
 
   /**
    * Reads everything that the store keeps and says what is damaged, and which revisions that touches. For a store that does
-   * not open there is `checkStore`.
+   * not open there is `checkStore`. A follower shows nothing new meanwhile.
    */
   async check(options: CheckOptions = {}): Promise<CheckReport> {
     this.#engine.assertOpen();
     const findings = new Findings();
     using _ = this.#engine.collector.hold();
+    using _paused = (await this.#engine.follower?.pause()) ?? null;
+    this.#engine.assertOpen();
     await waitingAsync(async () => {
       await checkParts(this.#engine.state, findings, { ...options, isOpen: true });
       if (options.deep === true) await checkHeads(this, findings, options);
@@ -259,7 +262,9 @@ export class Store {
     this.#engine.assertOpen();
     const { bytesPerSecond = SCRUB_BYTES_PER_SECOND } = options;
     const pace = new Pace(bytesPerSecond, systemClock(true));
-    return await waitingAsync(() => scrubParts(this.#engine.state, { ...options, pace }));
+    const { state } = this.#engine;
+    using _ = holdState(state);
+    return await waitingAsync(() => scrubParts(state, { ...options, pace }));
   }
 
   /** Frees what no branch, tag or kept version leads to any more; returns when done. See docs/garbage-collection.md. */

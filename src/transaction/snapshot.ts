@@ -195,8 +195,12 @@ export class Snapshot {
 
   /** Keeps what the snapshot reads from garbage collection until the function that is returned is called. */
   hold(): () => void {
-    const { holders } = this.view.context;
-    const holder: PageHolder = { trace: (tracer) => this.view.trace(tracer) };
+    const { context } = this.view;
+    const { holders } = context;
+    const holder: PageHolder = {
+      trace: (tracer) => this.view.trace(tracer),
+      heldContext: () => context,
+    };
     holders.add(holder);
     return () => void holders.delete(holder);
   }

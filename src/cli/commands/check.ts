@@ -1,6 +1,8 @@
 import type { Command } from "commander";
 import type { CheckPhase, CheckProgress, CheckReport } from "../../integrity/report.ts";
+import { StoreError } from "../../errors.ts";
 import type { RepairReport } from "../../store/repair-store.ts";
+import type { OpenedSource } from "../../store/repair-sources.ts";
 import type { CommandContext } from "../command-context.ts";
 import { CommandError, UsageError } from "../errors.ts";
 import { examples } from "../examples.ts";
@@ -28,7 +30,10 @@ export function addCheckCommand(program: Command, context: CommandContext): void
     .description("look for damage in the whole store, and say which revisions it touches")
     .option("--deep", "also recompute all hashes and run SQLite's checks on every head and tag")
     .option("--repair", "mend what can be mended, from other copies in the store and from --from")
-    .option("--from <dir>", "with --repair: a copy of the store's directory to take lost data from")
+    .option(
+      "--from <dir|url>",
+      "with --repair: a copy of the store's directory, or its place in object storage, to take lost data from (default: where it uploads to)",
+    )
     .option(
       "--truncate-log",
       "with --repair: give up the commits after a damaged place in the log that nothing else mends",
@@ -42,6 +47,7 @@ ${examples([
   ["bough check"],
   ["bough check --deep --output json"],
   ["bough check --repair --from /backup/bough", "bring back what is damaged here"],
+  ["bough check --repair --from s3://backups/shop"],
 ])}`,
     )
     .action((flags: CheckFlags) => {
@@ -72,14 +78,14 @@ async function check(context: CommandContext, deep: boolean): Promise<void> {
 
 async function repair(context: CommandContext, flags: CheckFlags): Promise<void> {
   const { repairStore } = await import("../../store/repair-store.ts");
-  const { CopySource } = await import("../../store/copy-source.ts");
-  const source = flags.from === undefined ? undefined : CopySource.open(flags.from);
+  const path = context.directoryFor("repair");
+  const source = await openSource(context, path, flags.from);
   const bar = new ProgressBar("Repairing", context.terminal.stderr);
   let result: RepairReport;
   try {
-    result = await repairStore(context.directoryFor("repair"), {
+    result = await repairStore(path, {
       ...context.keyOptions(),
-      source,
+      source: source ?? undefined,
       truncateLog: flags.truncateLog,
       onProgress: progressOn(bar),
     });
@@ -94,6 +100,23 @@ async function repair(context: CommandContext, flags: CheckFlags): Promise<void>
     await printReport(context, result.report);
   }
   failIfDamaged(context, result.report);
+}
+
+/** What cannot be reached and was not asked for is done without. */
+async function openSource(
+  context: CommandContext,
+  path: string,
+  from: string | undefined,
+): Promise<OpenedSource | null> {
+  const { openRepairSource } = await import("../../store/repair-sources.ts");
+  try {
+    return await openRepairSource(path, from, context.keyOptions());
+  } catch (error) {
+    const isRemote = error instanceof StoreError && error.code.startsWith("REMOTE");
+    if (from !== undefined || !isRemote) throw error;
+    await context.warn(error, `Repairing without object storage: ${error.message}`);
+    return null;
+  }
 }
 
 function progressOn(bar: ProgressBar): (progress: CheckProgress) => void {
