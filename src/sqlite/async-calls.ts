@@ -9,6 +9,7 @@
  */
 import { AsyncLocalStorage } from "node:async_hooks";
 import { journalInMemory } from "./attached-files.ts";
+import { replaceConcurrent } from "./begin-concurrent.ts";
 import { CallQueue } from "./call-queue.ts";
 import type { ConnectionState } from "./connection-state.ts";
 import { ConnectionStatus } from "./connection-status.ts";
@@ -17,7 +18,7 @@ import { requireTimeout } from "./options.ts";
 import type { SqliteRuntime } from "./runtime.ts";
 import { readRow } from "./script.ts";
 import { isBlank, requireSingleStatement } from "./sql-tail.ts";
-import type { StatementHandle } from "./statement-cache.ts";
+import { sqlForSqlite, type StatementHandle } from "./statement-cache.ts";
 import { stepLoop } from "./step-loop.ts";
 import { promising } from "./suspension.ts";
 
@@ -208,7 +209,8 @@ export class AsyncCalls {
     text: number,
     options: Parameters<AsyncCalls["script"]>[1] = {},
   ): Promise<number> {
-    const { exports, heap } = this.runtime;
+    const { exports, heap, vfs } = this.runtime;
+    const isConcurrent = vfs.setConcurrent !== undefined && replaceConcurrent(heap.u8, text);
     const tail = await this.#inside(async () => {
       const { state } = this;
       const prepared = await this.#call(
@@ -237,6 +239,7 @@ export class AsyncCalls {
       if (exports.sqlite3_finalize(statement) !== SQLITE_OK) throw state.failure();
       return next;
     });
+    if (isConcurrent) this.state.beganConcurrent();
     if (tail !== 0) await options.afterStatement?.();
     return tail;
   }
@@ -272,7 +275,7 @@ export class AsyncCalls {
   async #prepareStatement(sql: string, flags: number): Promise<number> {
     const { state, runtime } = this;
     const { exports, heap } = runtime;
-    const text = heap.allocateText(sql);
+    const text = heap.allocateText(sqlForSqlite(state, sql));
     state.answeredPragma = null;
     try {
       return await this.#inside(async () => {

@@ -36,9 +36,10 @@ import type { UserCallback } from "./user-functions.ts";
 
 export interface TransactionOptions extends CallLimits {
   /** "deferred" by default: the write lock is taken by the first statement that writes. */
-  readonly mode?: "deferred" | "immediate" | "exclusive";
+  readonly mode?: "deferred" | "immediate" | "exclusive" | "concurrent";
 }
 
+const MODES: readonly string[] = ["deferred", "immediate", "exclusive", "concurrent"];
 const SAVEPOINT = "`\t_bough_savepoint.\t`";
 
 export class AsyncConnection {
@@ -170,8 +171,8 @@ export class AsyncConnection {
     { mode = "deferred", ...limits }: TransactionOptions = {},
   ): Promise<T> {
     if (typeof body !== "function") throw new TypeError("Expected first argument to be a function");
-    if (!["deferred", "immediate", "exclusive"].includes(mode))
-      throw new TypeError(`Option "mode": "${mode}" is not one of deferred, immediate, exclusive`);
+    if (!MODES.includes(mode))
+      throw new TypeError(`Option "mode": "${mode}" is not one of ${MODES.join(", ")}`);
     const calls = this.#openCalls();
     return await calls.turnDurably(limits, async () => {
       const isNested = this.inTransaction;

@@ -35,6 +35,8 @@ export class ConnectionState {
   /** Open files that can never be written; see VfsFile.readOnlyError. */
   readonly readOnlyFiles: Set<VfsFile> = new Set();
   readonly statements: StatementCache = new StatementCache(this);
+  /** A transaction that BEGIN CONCURRENT has begun is open. */
+  isConcurrent = false;
   /** How long one call may wait for pages from object storage, all together. */
   fetchTimeoutMs: number = Infinity;
   /** When that is over for the call that is running, as performance.now says; 0: it has not waited yet. */
@@ -88,6 +90,24 @@ export class ConnectionState {
 
   leave(): void {
     if (this.status === ConnectionStatus.busy) this.status = ConnectionStatus.ready;
+    if (this.isConcurrent) this.#settleConcurrent();
+  }
+
+  /** BEGIN CONCURRENT has been run. */
+  beganConcurrent(): void {
+    this.isConcurrent = true;
+    this.runtime.vfs.setConcurrent?.(this.owner, true);
+  }
+
+  #settleConcurrent(): void {
+    const { exports } = this.runtime;
+    if (
+      this.status === ConnectionStatus.ready &&
+      exports.sqlite3_get_autocommit(this.pointer) === 0
+    )
+      return;
+    this.isConcurrent = false;
+    this.runtime.vfs.setConcurrent?.(this.owner, false);
   }
 
   /** The error of the call that just failed: the kept one, else SQLite's. */

@@ -46,6 +46,8 @@ export const DEFAULT_VFS = "bough";
 let knownLayout: { readonly layout: RowLayout | null } | null = null;
 
 export class SqliteRuntime {
+  /** Of connections that name none. */
+  readonly vfs: Vfs;
   readonly heap: Heap = new Heap();
   readonly exports: SqliteExports;
   readonly now: () => number;
@@ -88,6 +90,7 @@ export class SqliteRuntime {
     this.freeFunction = this.addFunctions([exports.sqlite3_free]);
     this.run = fuseRun(instance);
     this.#removeFileSystems();
+    this.vfs = vfs;
     registerVfs(this, { name: DEFAULT_VFS, vfs, makeDefault: true });
     knownLayout ??= { layout: findLayout(this) };
     this.layout = readRowsInPlace ? knownLayout.layout : null;

@@ -2,6 +2,7 @@
 import type { ConnectionState } from "./connection-state.ts";
 import { ConnectionStatus } from "./connection-status.ts";
 import { SQLITE_OK, SQLITE_ROW } from "./constants.ts";
+import { replaceConcurrent } from "./begin-concurrent.ts";
 import { isBlank } from "./sql-tail.ts";
 import { readValue, type SqliteValue } from "./row-reader.ts";
 import type { SqliteRuntime } from "./runtime.ts";
@@ -37,7 +38,8 @@ function skipBlank(u8: Uint8Array, start: number): number {
 
 /** Runs the first statement at `text`; returns where the next begins, 0 at the end. */
 function runFirst(state: ConnectionState, text: number, options: ScriptOptions): number {
-  const { exports, heap } = state.runtime;
+  const { exports, heap, vfs } = state.runtime;
+  const isConcurrent = vfs.setConcurrent !== undefined && replaceConcurrent(heap.u8, text);
   state.enter();
   try {
     const prepared = exports.sqlite3_prepare_v3(
@@ -64,6 +66,7 @@ function runFirst(state: ConnectionState, text: number, options: ScriptOptions):
     const code = exports.sqlite3_finalize(statement);
     if (code !== SQLITE_OK) throw state.failure();
     state.leave();
+    if (isConcurrent) state.beganConcurrent();
     options.afterStatement?.();
     return tail;
   } catch (error) {

@@ -51,6 +51,11 @@ export class SqliteError extends Error {
     if (typeof code !== "string") throw new TypeError("Expected second argument to be a string");
     this.code = code;
   }
+
+  /** The same transaction may succeed if it is run again. */
+  get retryable(): boolean {
+    return this.code.startsWith("SQLITE_BUSY");
+  }
 }
 Object.defineProperty(SqliteError.prototype, "name", {
   value: "SqliteError",

@@ -13,6 +13,7 @@
  *     lives until its Statement is collected or the connection is closed.
  * P3. After a statement that changes the schema nothing stays cached: `prepare` must fail for a table that is gone.
  */
+import { beginsConcurrent, withoutConcurrent } from "./begin-concurrent.ts";
 import type { ConnectionState } from "./connection-state.ts";
 import { ConnectionStatus } from "./connection-status.ts";
 import { SQLITE_OK, SQLITE_PREPARE_PERSISTENT } from "./constants.ts";
@@ -25,6 +26,7 @@ export interface StatementHandle {
   /** An iterator is using it. */
   locked: boolean;
   readonly changesSchema: boolean;
+  readonly beginsConcurrent: boolean;
   readonly cached: boolean;
   /** The pragma that the file answered instead of SQLite, which names the column after the answer then. */
   readonly answeredPragma: string | null;
@@ -83,7 +85,14 @@ export class StatementCache {
     const cached = !this.#cached.has(sql) && !PRAGMA.test(sql);
     const { answeredPragma } = this.#state;
     const changesSchema = mayChangeSchema(sql);
-    const handle = { pointer, locked: false, changesSchema, cached, answeredPragma };
+    const handle = {
+      pointer,
+      locked: false,
+      changesSchema,
+      beginsConcurrent: isConcurrentBegin(this.#state, sql),
+      cached,
+      answeredPragma,
+    };
     if (cached) {
       this.#cached.set(sql, handle);
       if (this.#cached.size > HANDLES_MAX) this.#evict();
@@ -104,6 +113,7 @@ export class StatementCache {
       pointer,
       locked: false,
       changesSchema: false,
+      beginsConcurrent: false,
       cached: false,
       answeredPragma: this.#state.answeredPragma,
     };
@@ -144,10 +154,18 @@ export class StatementCache {
   }
 }
 
+function isConcurrentBegin({ runtime }: ConnectionState, sql: string): boolean {
+  return runtime.vfs.setConcurrent !== undefined && beginsConcurrent(sql);
+}
+
+export function sqlForSqlite(state: ConnectionState, sql: string): string {
+  return isConcurrentBegin(state, sql) ? withoutConcurrent(sql) : sql;
+}
+
 function prepareStatement(state: ConnectionState, sql: string, flags: number): number {
   const { runtime } = state;
   const { exports, heap } = runtime;
-  const text = heap.allocateText(sql);
+  const text = heap.allocateText(sqlForSqlite(state, sql));
   let pointer = 0;
   state.answeredPragma = null;
   state.enter();

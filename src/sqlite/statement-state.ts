@@ -156,6 +156,7 @@ export class StatementState {
     }
     if (this.connection.fileOpened) settleAttachedFiles(this.connection);
     if (this.handle.changesSchema) this.connection.schemaMayHaveChanged();
+    if (this.handle.beginsConcurrent) this.connection.beganConcurrent();
   }
 
   /** Ends a run that an exception left. */

@@ -5,7 +5,7 @@
 import type { Connection } from "./connection.ts";
 import type { Statement } from "./statement.ts";
 
-export type TransactionMode = "default" | "deferred" | "immediate" | "exclusive";
+export type TransactionMode = "default" | "deferred" | "immediate" | "exclusive" | "concurrent";
 
 // A function of any parameters: nothing less accepts what users pass.
 // oxlint-disable-next-line typescript/no-explicit-any
@@ -19,7 +19,9 @@ export type TransactionFunction<F extends AnyFunction> = ((
 } & { readonly database: Connection };
 
 interface TransactionStatements {
-  readonly begin: Readonly<Record<TransactionMode, Statement>>;
+  readonly begin: Readonly<Record<Exclude<TransactionMode, "concurrent">, Statement>>;
+  /** Prepared when it is first used: databases that are not in a store have no such transactions. */
+  readonly beginConcurrent: () => Statement;
   readonly commit: Statement;
   readonly rollback: Statement;
   readonly savepoint: Statement;
@@ -41,6 +43,7 @@ function transactionStatements(connection: Connection): TransactionStatements {
         immediate: connection.prepare("BEGIN IMMEDIATE"),
         exclusive: connection.prepare("BEGIN EXCLUSIVE"),
       },
+      beginConcurrent: () => connection.prepare("BEGIN CONCURRENT"),
       commit: connection.prepare("COMMIT"),
       rollback: connection.prepare("ROLLBACK"),
       savepoint: connection.prepare(`SAVEPOINT ${SAVEPOINT}`),
@@ -69,6 +72,7 @@ export function transactionFunction<F extends AnyFunction>(
     deferred: wrap("deferred"),
     immediate: wrap("immediate"),
     exclusive: wrap("exclusive"),
+    concurrent: wrap("concurrent"),
   };
   for (const variant of Object.values(variants)) {
     for (const [name, value] of Object.entries(variants))
@@ -87,7 +91,9 @@ function runTransaction(
   body: () => unknown,
 ): unknown {
   const nested = connection.inTransaction;
-  (nested ? statements.savepoint : statements.begin[mode]).run();
+  if (nested) statements.savepoint.run();
+  else if (mode === "concurrent") statements.beginConcurrent().run();
+  else statements.begin[mode].run();
   try {
     const result = body();
     if (isThenable(result)) {

@@ -50,6 +50,8 @@ export interface Vfs {
    * the Connection that asks. Throws a StoreError when there is no such revision.
    */
   open(name: string, options: VfsOpenOptions): VfsFile;
+  /** BEGIN CONCURRENT has been run on a connection with this owner; or, false, that transaction has ended. */
+  setConcurrent?(owner: object, isConcurrent: boolean): void;
 }
 
 export interface VfsOpenOptions {

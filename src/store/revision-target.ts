@@ -3,7 +3,7 @@ import { currentTimelineId } from "../branch/refs.ts";
 import type { BranchRow } from "../catalog/rows.ts";
 import { timelineOf } from "../checkpoint/snapshot-at.ts";
 import { StoreError } from "../errors.ts";
-import type { RevisionTarget } from "../transaction/revision-file.ts";
+import type { RevisionTarget } from "../transaction/revision-target.ts";
 import type { Snapshot } from "../transaction/snapshot.ts";
 import type { OpenDatabase, Timeline } from "../transaction/timeline.ts";
 import type { Engine } from "./engine.ts";

@@ -41,4 +41,8 @@ export class StoreVfs implements Vfs {
     engine.state.holders.add(file);
     return file;
   }
+
+  setConcurrent(owner: object, isConcurrent: boolean): void {
+    if (owner instanceof ConnectionContext) owner.isConcurrent = isConcurrent;
+  }
 }

@@ -16,12 +16,16 @@
  *     another schema under a cookie that may be equal, so from then on this file adds a number to the cookie that it
  *     shows, and takes it off again of what is written. Commits of SQLite itself change the cookie with the schema.
  */
-import { StoreError, invariant } from "../errors.ts";
+import { readUint32 } from "../btree/file-layout.ts";
+import { invariant } from "../errors.ts";
 import type { ChunkReference } from "../page/chunk-handle.ts";
 import { PagePlaces } from "../page/page-places.ts";
 import type { VfsFile } from "../sqlite/vfs.ts";
 import { ChildPrefetch } from "./child-prefetch.ts";
 import type { CommitPipeline, Durability, PreparedCommit, WriteSet } from "./commit-pipeline.ts";
+import { ConcurrentTransaction } from "./concurrent-transaction.ts";
+import { ConflictError } from "./conflict.ts";
+import { readOnlyError, type RevisionTarget } from "./revision-target.ts";
 import type { PageBuffers } from "./page-buffers.ts";
 import { lockPageNumber, type Snapshot } from "./snapshot.ts";
 import type { PageHolder, Tracer } from "./tracer.ts";
@@ -29,13 +33,13 @@ import type { Timeline } from "./timeline.ts";
 
 const SQLITE_OK = 0;
 const SQLITE_BUSY = 5;
-const SQLITE_READONLY = 8;
 const SQLITE_BUSY_SNAPSHOT = 517;
 const SQLITE_IOERR_SHORT_READ = 522;
 
 const LOCK_NONE = 0;
 const LOCK_SHARED = 1;
 const LOCK_RESERVED = 2;
+const LOCK_EXCLUSIVE = 4;
 
 /** What of page 1 SQLite compares to judge its cache: change counter, page count, freelist head and count. */
 const STAMP_OFFSET = 24;
@@ -50,21 +54,6 @@ const COOKIE_SHIFT_STEP = 0x9e3779b1;
 /** SQLITE_IOCAP_ATOMIC | SAFE_APPEND | SEQUENTIAL | POWERSAFE_OVERWRITE: a commit is one log record. */
 const DEVICE_CHARACTERISTICS = 0x1 | 0x200 | 0x400 | 0x1000;
 
-/** What a revision names, while it is open: a moving branch or a fixed commit. */
-export interface RevisionTarget {
-  readonly database: string;
-  readonly branch: string;
-  readonly pageSize: number;
-  /** A commit, which nobody can write; a branch may be read-only for one connection. */
-  readonly isFixed: boolean;
-  /** Why it cannot be written, as the end of a message; null when it can. */
-  readonly readOnlyReason: string | null;
-  /** The snapshot that a transaction starting now reads. Throws when the branch is gone. */
-  head(): Snapshot;
-  /** Where commits go; null when it is read-only. */
-  timeline(): Timeline | null;
-}
-
 /** Puts pages of a large transaction into chunks before it commits. */
 export interface PageStager {
   stage(pages: ReadonlyMap<number, Uint8Array>, pageSize: number): Map<number, ChunkReference>;
@@ -75,6 +64,8 @@ export class ConnectionContext {
   durability: Durability;
   /** Set while an asynchronous call runs: commits are appended, and made durable by a later group flush. */
   isDeferred = false;
+  /** The open transaction is an optimistic one. */
+  isConcurrent = false;
   /** The newest commit made with `isDeferred`. */
   lastLsn = 0;
   /** Called with the LSN of each commit that is visible and not deferred; what it throws is thrown by the COMMIT. */
@@ -116,6 +107,12 @@ export class RevisionFile implements VfsFile, PageHolder {
   #prepared: PreparedCommit | null = null;
   /** Prepared by another file of the same transaction that shares its record. */
   #isStagedForCommit = false;
+  /** The optimistic transaction that this file is in; see concurrent-transaction.ts. */
+  #concurrent: ConcurrentTransaction | null = null;
+  /** What it commits, on top of the head. */
+  #merged: WriteSet | null = null;
+  /** What it had written, for those who go on reading from its snapshot after it was committed. */
+  #retained: ReadonlyMap<number, Uint8Array> | null = null;
   readonly #stamp: Uint8Array = new Uint8Array(STAMP_SIZE);
   /** The version that SQLite's cache holds; -1 when unknown. */
   #stampVersion = -1;
@@ -149,6 +146,7 @@ export class RevisionFile implements VfsFile, PageHolder {
     const page = offset / pageSize + 1;
     if (length === pageSize && Number.isInteger(page)) {
       const bytes = this.#page(page);
+      if (this.#concurrent !== null) this.#concurrent.reads.add(page);
       if (bytes === null) {
         heap.fill(0, pointer, pointer + length);
         return page <= this.#currentPageCount() ? SQLITE_OK : SQLITE_IOERR_SHORT_READ;
@@ -156,7 +154,13 @@ export class RevisionFile implements VfsFile, PageHolder {
       heap.set(bytes, pointer);
       if (this.#children !== null) this.#children.noteRead(page, bytes);
       if (page === 1) {
-        this.#remember(bytes);
+        if (this.#concurrent !== null && !this.#dirty.has(1)) {
+          this.#concurrent.disguise(heap, pointer);
+          this.#stamp.set(
+            heap.subarray(pointer + STAMP_OFFSET, pointer + STAMP_OFFSET + STAMP_SIZE),
+          );
+          this.#stampVersion = -1;
+        } else this.#remember(bytes);
         if (this.#cookieShift !== 0) shiftCookie(heap, pointer, this.#cookieShift);
       }
       return SQLITE_OK;
@@ -219,7 +223,10 @@ export class RevisionFile implements VfsFile, PageHolder {
       this.#snapshot = timeline === null ? this.target.head() : timeline.head;
       if (timeline !== null && timeline.lineage !== this.#lineage) this.#follow(timeline.lineage);
       this.#lockLevel = LOCK_SHARED;
+      if (this.#options.context.isConcurrent && timeline !== null) this.#beginConcurrent(timeline);
     }
+    if (level >= LOCK_EXCLUSIVE && this.#concurrent !== null && this.isReserved())
+      return SQLITE_BUSY;
     if (level >= LOCK_RESERVED && this.#lockLevel < LOCK_RESERVED) {
       const code = this.#lockReserved();
       if (code !== SQLITE_OK) return code;
@@ -230,7 +237,11 @@ export class RevisionFile implements VfsFile, PageHolder {
 
   unlock(level: number): number {
     if (this.#lockLevel >= LOCK_RESERVED && level < LOCK_RESERVED) this.#endWrite();
-    if (level === LOCK_NONE) this.#snapshot = null;
+    if (level === LOCK_NONE) {
+      this.#snapshot = null;
+      this.#retained = null;
+      this.#endConcurrent();
+    }
     this.#lockLevel = Math.min(this.#lockLevel, level);
     return SQLITE_OK;
   }
@@ -244,6 +255,7 @@ export class RevisionFile implements VfsFile, PageHolder {
     if (!this.#isCommit()) return SQLITE_OK; // F4
     const { context, pipeline } = this.#options;
     invariant(this.#prepared === null, "A transaction is prepared once");
+    if (this.#concurrent !== null) this.#mergeConcurrent(this.#concurrent);
     for (const file of context.files) {
       if (file !== this && file.#lockLevel >= LOCK_RESERVED) {
         // Other files of this transaction may follow: they go into one record, at the first COMMIT_PHASETWO (P2).
@@ -253,6 +265,39 @@ export class RevisionFile implements VfsFile, PageHolder {
     }
     this.#prepared = pipeline.prepare([this.#writeSet()], this.#durability());
     return SQLITE_OK;
+  }
+
+  #beginConcurrent(timeline: Timeline): void {
+    if (this.target.readOnlyReason !== null || this.#snapshot === null) return;
+    const { database, branch } = this.target;
+    this.#concurrent = new ConcurrentTransaction(timeline, this.#snapshot, `${database}/${branch}`);
+  }
+
+  #endConcurrent(): void {
+    this.#concurrent?.end();
+    this.#concurrent = null;
+    this.#merged = null;
+  }
+
+  /** Compares the transaction with what was committed since it began. Throws ConflictError. */
+  #mergeConcurrent(transaction: ConcurrentTransaction): void {
+    const timeline = this.target.timeline();
+    if (timeline !== transaction.timeline)
+      throw new ConflictError(
+        `Cannot commit to "${this.target.database}/${this.target.branch}": the branch was reset since this transaction began; run it again`,
+        null,
+      );
+    if (timeline.writer !== null)
+      throw new ConflictError(
+        `Cannot commit to "${this.target.database}/${this.target.branch}": another transaction holds the write lock; run it again`,
+        null,
+      );
+    this.#merged = transaction.merge({
+      dirty: this.#dirty,
+      staged: this.#staged,
+      pageCount: this.#committedPageCount(),
+      keptPageCount: this.#keptPageCount,
+    });
   }
 
   commitPhaseTwo(): number {
@@ -336,6 +381,8 @@ export class RevisionFile implements VfsFile, PageHolder {
    */
   #page(page: number): Uint8Array | null {
     if (this.#lockLevel < LOCK_RESERVED) {
+      const retained = this.#retained?.get(page);
+      if (retained !== undefined) return retained;
       const snapshot = this.#snapshot ?? this.target.head();
       if (page > snapshot.pageCount || page === lockPageNumber(this.pageSize)) return null;
       return snapshot.peek(page);
@@ -368,7 +415,7 @@ export class RevisionFile implements VfsFile, PageHolder {
 
   #readStamp(heap: Uint8Array, pointer: number): number {
     const version = this.snapshot.version;
-    if (version === this.#stampVersion) {
+    if (version === this.#stampVersion && this.#concurrent === null) {
       heap.set(this.#stamp, pointer);
       return SQLITE_OK;
     }
@@ -378,6 +425,8 @@ export class RevisionFile implements VfsFile, PageHolder {
       return SQLITE_IOERR_SHORT_READ;
     }
     heap.set(page.subarray(STAMP_OFFSET, STAMP_OFFSET + STAMP_SIZE), pointer);
+    // K1 in concurrent-transaction.ts; what it shows for page 1 comes from `read`.
+    if (this.#concurrent !== null) heap[pointer + 3]! ^= 1 + (this.#concurrent.shownCounter & 0x7f);
     // Another commit than the one that SQLite's cache holds must not look the same (F3).
     if (this.#stamp.every((byte, index) => byte === heap[pointer + index])) heap[pointer]! ^= 0x80;
     return SQLITE_OK;
@@ -405,6 +454,12 @@ export class RevisionFile implements VfsFile, PageHolder {
     const { readOnlyReason } = this.target;
     const timeline = this.target.timeline();
     if (readOnlyReason !== null || timeline === null) throw readOnlyError(this.target);
+    if (this.#concurrent !== null) {
+      this.#timeline = this.#concurrent.timeline;
+      this.#pageCount = snapshot.pageCount;
+      this.#keptPageCount = snapshot.pageCount;
+      return SQLITE_OK;
+    }
     if (timeline.writer !== null) return SQLITE_BUSY;
     if (timeline.row.id !== snapshot.timelineId || timeline.head.version !== snapshot.version)
       return SQLITE_BUSY_SNAPSHOT; // F2
@@ -417,7 +472,7 @@ export class RevisionFile implements VfsFile, PageHolder {
 
   #endWrite(): void {
     invariant(this.#prepared === null, "A commit in the log is published before the lock goes");
-    if (this.#timeline !== null) this.#timeline.writer = null;
+    if (this.#timeline?.writer === this) this.#timeline.writer = null;
     this.#timeline = null;
     this.#isStagedForCommit = false;
     if (this.#dirty.size > 0) {
@@ -433,6 +488,8 @@ export class RevisionFile implements VfsFile, PageHolder {
     if (page === null || snapshot === null || !(this.#dirty.has(1) || this.#staged.has(1)))
       return false;
     if (snapshot.pageCount === 0) return true;
+    if (this.#concurrent !== null)
+      return readUint32(page, STAMP_OFFSET) !== this.#concurrent.shownCounter;
     const before = snapshot.peek(1);
     for (let offset = STAMP_OFFSET; offset < STAMP_OFFSET + 4; offset++)
       if (page[offset] !== before[offset]) return true;
@@ -440,6 +497,7 @@ export class RevisionFile implements VfsFile, PageHolder {
   }
 
   #writeSet(): WriteSet {
+    if (this.#merged !== null) return this.#merged;
     invariant(this.#timeline !== null && this.#snapshot !== null, "A writer has a timeline");
     const pageCount = this.#committedPageCount();
     return {
@@ -465,17 +523,31 @@ export class RevisionFile implements VfsFile, PageHolder {
   #committed(prepared: PreparedCommit, part: number): void {
     const { context } = this.#options;
     invariant(this.#timeline !== null, "A commit has a timeline");
-    this.#snapshot = this.#timeline.head;
-    invariant(
-      this.#snapshot.version === prepared.parts[part]!.commit.version,
-      "The head is the commit",
-    );
+    const { head } = this.#timeline;
+    invariant(head.version === prepared.parts[part]!.commit.version, "The head is the commit");
+    if (this.#concurrent !== null) {
+      this.#committedConcurrent(prepared, part);
+      return;
+    }
+    this.#snapshot = head;
     this.#isStagedForCommit = false;
     this.#stampVersion = this.#snapshot.version;
     this.#dirty.clear(); // The commit has the buffers now.
     if (prepared.parts[part]!.staged !== null) this.#staged = new PagePlaces(); // It has them too.
     this.#pageCount = this.#snapshot.pageCount;
     this.#keptPageCount = this.#snapshot.pageCount;
+    if (context.isDeferred) context.lastLsn = prepared.lsn;
+  }
+
+  /** SQLite's cache, and statements that go on, are of the transaction's own snapshot; the head is another state. */
+  #committedConcurrent(prepared: PreparedCommit, part: number): void {
+    const { context } = this.#options;
+    this.#isStagedForCommit = false;
+    this.#retained = new Map(this.#dirty);
+    this.#dirty.clear();
+    if (prepared.parts[part]!.staged !== null) this.#staged = new PagePlaces();
+    this.#stampVersion = -1;
+    this.#endConcurrent();
     if (context.isDeferred) context.lastLsn = prepared.lsn;
   }
 
@@ -491,19 +563,6 @@ export class RevisionFile implements VfsFile, PageHolder {
 function shiftCookie(bytes: Uint8Array, at: number, shift: number): void {
   const view = new DataView(bytes.buffer, bytes.byteOffset + at + COOKIE_OFFSET, 4);
   view.setUint32(0, (view.getUint32(0) + shift) >>> 0);
-}
-
-function readOnlyError({ database, branch, readOnlyReason }: RevisionTarget): Error {
-  return new ReadOnlyRevisionError(`Cannot write to "${database}/${branch}": ${readOnlyReason}`);
-}
-
-/** Reaches the user as the error of the statement that wrote; `sqliteCode` makes SQLite see SQLITE_READONLY. */
-export class ReadOnlyRevisionError extends StoreError {
-  readonly sqliteCode: number = SQLITE_READONLY;
-
-  constructor(message: string) {
-    super("READ_ONLY", message);
-  }
 }
 
 function parseSynchronous(value: string): Durability {

@@ -26,6 +26,10 @@ export class Timeline {
   writer: object | null = null;
   /** The same while every commit is SQLite's change of the one before it; F6 in revision-file.ts. */
   lineage: object = {};
+  /** Concurrent transactions under way. */
+  #concurrentCount = 0;
+  /** Commits since the first of those began, with the pages that they changed. */
+  #recent: RecentCommit[] = [];
 
   constructor(database: OpenDatabase, row: TimelineRow, view: View, head: CommitPlace) {
     this.database = database;
@@ -36,6 +40,21 @@ export class Timeline {
   /** The timeline's own layer, for commits since the last checkpoint. */
   static topLayer(id: number): { layer: Layer; maxVersion: number } {
     return { layer: new Layer(id), maxVersion: Infinity };
+  }
+
+  /** A concurrent transaction begins: commits are remembered from now on. Returns how many are under way with it. */
+  beginConcurrent(): number {
+    return ++this.#concurrentCount;
+  }
+
+  endConcurrent(): void {
+    this.#concurrentCount--;
+    if (this.#concurrentCount === 0) this.#recent = [];
+  }
+
+  /** Ascending; complete for every concurrent transaction that is under way. */
+  recentCommits(): readonly RecentCommit[] {
+    return this.#recent;
   }
 
   get head(): Snapshot {
@@ -59,6 +78,8 @@ export class Timeline {
   ): number {
     const { view } = this.#head;
     const { layer } = view.layers[0]!;
+    if (this.#concurrentCount > 0)
+      this.#recent.push({ version: commit.version, pages: changedPages(pages, staged) });
     let retained = 0;
     for (let index = 0; index < pages.length; index++)
       retained += layer.push(pages[index]!, frames[index]!, buffers);
@@ -85,4 +106,14 @@ export class Timeline {
   replaceView(view: View): void {
     this.#head = new Snapshot(this.row.id, view, this.#head);
   }
+}
+
+/** What a commit changed. */
+export interface RecentCommit {
+  readonly version: number;
+  readonly pages: Iterable<number>;
+}
+
+function changedPages(pages: readonly number[], staged: PagePlaces | null): Iterable<number> {
+  return staged === null ? pages : [...pages, ...staged.pages()];
 }

@@ -1,0 +1,104 @@
+/**
+ * Page 1 of a database when two transactions that started on the same snapshot have both written it. Every writer changes it, so
+ * it is compared field by field, at the offsets of SQLite's database header:
+ *
+ *   24  change counter, 92 version-valid-for, 96 SQLite's version   of no meaning to others: set anew
+ *   28  size of the database in pages                               added up: new pages are moved behind the other's
+ *   32  first page of the freelist, 36 pages in it                  the one that was changed; both: see `isFreelistOwn`
+ *   all else (schema cookie, settings, the root of sqlite_schema)   a change conflicts with every other transaction
+ */
+const CHANGE_COUNTER = 24;
+const PAGE_COUNT = 28;
+const FREELIST = 32;
+const FREELIST_COUNT = 36;
+const SETTINGS = 40;
+const VERSION_VALID_FOR = 92;
+const CONTENT = 100;
+
+export interface Freelist {
+  /** The first trunk page; 0 when there are no free pages. */
+  readonly trunk: number;
+  readonly count: number;
+}
+
+export interface PageOneStates {
+  /** What the transaction started from, as it was stored. */
+  readonly base: Uint8Array;
+  /** What the transaction wrote, its page numbers moved already. */
+  readonly ours: Uint8Array;
+  /** The head. */
+  readonly theirs: Uint8Array;
+  /** The pages of the result. */
+  readonly pageCount: number;
+  /** The transaction was shown an empty freelist: what `ours` has is its own, to be put in front of the head's. */
+  readonly isFreelistOwn: boolean;
+}
+
+export type PageOneMerge =
+  | { readonly conflict: "schema" | "freelist" }
+  | {
+      readonly page: Uint8Array;
+      /** The trunk that the last trunk of our own freelist has to name next; 0: it stays the last. */
+      readonly nextTrunk: number;
+    };
+
+export function freelistOf(pageOne: Uint8Array): Freelist {
+  const view = viewOf(pageOne);
+  return { trunk: view.getUint32(FREELIST), count: view.getUint32(FREELIST_COUNT) };
+}
+
+/** Writes an empty freelist into the bytes of page 1 that begin at `at`. */
+export function hideFreelist(bytes: Uint8Array, at: number): void {
+  bytes.fill(0, at + FREELIST, at + FREELIST + 8);
+}
+
+/** Whether anything changed that no other transaction may have missed: the schema or a setting. */
+export function changesSchema(before: Uint8Array, after: Uint8Array): boolean {
+  return (
+    !equal(before, after, 0, CHANGE_COUNTER) ||
+    !equal(before, after, SETTINGS, VERSION_VALID_FOR) ||
+    !equal(before, after, CONTENT, before.length)
+  );
+}
+
+/** The page that is to be stored on top of `theirs`. `theirs` may be `base` itself: nobody else has committed. */
+export function mergePageOne(states: PageOneStates): PageOneMerge {
+  const { base, ours, theirs, pageCount, isFreelistOwn } = states;
+  const isMoved = theirs !== base;
+  if (isMoved && (changesSchema(base, theirs) || changesSchema(base, ours)))
+    return { conflict: "schema" };
+  const page = new Uint8Array(ours);
+  const view = viewOf(page);
+  const free = { base: freelistOf(base), ours: freelistOf(ours), theirs: freelistOf(theirs) };
+  let nextTrunk = 0;
+  if (isFreelistOwn) {
+    nextTrunk = free.ours.count === 0 ? 0 : free.theirs.trunk;
+    const trunk = free.ours.count === 0 ? free.theirs.trunk : free.ours.trunk;
+    setFreelist(view, { trunk, count: free.ours.count + free.theirs.count });
+  } else if (!isSame(free.base, free.theirs)) {
+    if (!isSame(free.base, free.ours)) return { conflict: "freelist" };
+    setFreelist(view, free.theirs);
+  }
+  const counter = (viewOf(theirs).getUint32(CHANGE_COUNTER) + 1) >>> 0;
+  view.setUint32(CHANGE_COUNTER, counter);
+  view.setUint32(VERSION_VALID_FOR, counter);
+  view.setUint32(PAGE_COUNT, pageCount);
+  return { page, nextTrunk };
+}
+
+function setFreelist(view: DataView, { trunk, count }: Freelist): void {
+  view.setUint32(FREELIST, trunk);
+  view.setUint32(FREELIST_COUNT, count);
+}
+
+function isSame(left: Freelist, right: Freelist): boolean {
+  return left.trunk === right.trunk && left.count === right.count;
+}
+
+function equal(left: Uint8Array, right: Uint8Array, start: number, end: number): boolean {
+  return Buffer.compare(left.subarray(start, end), right.subarray(start, end)) === 0;
+}
+
+function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
