@@ -5,6 +5,7 @@
 import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 import sqlite3InitModule from "@sqlite.org/sqlite-wasm";
 import { Database } from "../src/better-sqlite3.ts";
 import { run } from "../src/cli/run.ts";
@@ -152,6 +153,25 @@ async function demo(): Promise<void> {
   title("Out again as a plain file, which any SQLite opens");
   await bough("export", "world/plan", EXPORTED_FILE);
   await checkWithStockSqlite();
+
+  title("Keep it in object storage, too: here a directory, s3://bucket/prefix elsewhere");
+  const url = pathToFileURL("object-storage").href;
+  await bough("remote", "set", url);
+  await bough(
+    "sql",
+    "world/plan",
+    "UPDATE city SET note = 'after the upload' WHERE name = 'Paris'",
+  );
+  await bough("remote", "show");
+
+  title("The machine is lost. Another one reads the store where it is, then copies it back");
+  rmSync("bough", { recursive: true });
+  say("The directory bough is gone");
+  const notes =
+    "SELECT name, country, note FROM city WHERE note LIKE 'after%' ORDER BY population DESC LIMIT 3";
+  await bough("--store", url, "--directory", "cache", "sql", "world/plan", notes);
+  await bough("restore-store", url, "bough");
+  await bough("sql", "world/plan", notes);
   const seconds = ((performance.now() - startedMs) / 1000).toFixed(1);
   console.log(
     `\n${style("1;32", "Done")} in ${seconds} s. The store is in ${join(DIRECTORY, "bough")}.`,
