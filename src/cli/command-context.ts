@@ -80,7 +80,7 @@ export class CommandContext {
       try {
         store.close();
       } catch {}
-      await this.#reportUpload(store);
+      if (!isCodeOf(error, store.uploadFailure)) await this.#reportUpload(store);
       throw this.#withTakeOver(error, store);
     }
     store.close();
@@ -187,6 +187,11 @@ function requireUploaded(store: Store): void {
   throw new UsageError(
     `Cannot use --durability remote with store "${store.path}": it is not uploaded; see "bough remote set"`,
   );
+}
+
+/** Whether both failed in the same way: once is enough to say. */
+function isCodeOf(error: unknown, failure: { readonly code: string } | null): boolean {
+  return error instanceof Error && "code" in error && error.code === failure?.code;
 }
 
 function shellWord(word: string): string {

@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { CommandDirectory } from "../testing/run-command.ts";
+import { s3Server } from "../testing/s3-server.ts";
 
 let directory: CommandDirectory;
 let url: string;
@@ -210,6 +211,39 @@ describe("a store in object storage", () => {
   });
 });
 
+const server = await s3Server();
+
+describe.skipIf(server === null)("a store in S3", () => {
+  afterEach(() => {
+    vi.unstubAllEnvs();
+  });
+
+  test("is set, followed, taken over, collected, repaired from and restored, with the environment's credentials", async () => {
+    if (server === null) return;
+    vi.stubEnv("AWS_ACCESS_KEY_ID", server.credentials.accessKeyId);
+    vi.stubEnv("AWS_SECRET_ACCESS_KEY", server.credentials.secretAccessKey);
+    vi.stubEnv("AWS_ENDPOINT_URL", server.endpoint);
+    vi.stubEnv("AWS_REGION", "us-east-1");
+    url = server.newPlace().url.replace(/[?].*/, "");
+    await makeShop();
+    await directory.ok(["remote", "set", url]);
+    await directory.ok([...insert, "--durability", "remote"]);
+    expect(await directory.json(["remote", "status"])).toMatchObject({ state: "current" });
+    expect(await directory.json([...count, ...elsewhere("follower")])).toEqual(counted(3));
+    await directory.ok(["remote", "gc"]);
+    for (const name of readdirSync(directory.file("store/chunks")))
+      rmSync(directory.file(`store/chunks/${name}`));
+    expect(await directory.ok(["check", "--repair"])).toContain("No damage found");
+    await directory.ok([...insert, ...elsewhere("writer"), "--take-over"]);
+    expect((await directory.bough(insert)).stderr).toContain("has taken it over");
+    expect(await directory.json(["remote", "status"])).toMatchObject({ state: "fenced" });
+    const output = await directory.ok(["restore-store", url, directory.file("copy")]);
+    expect(output).toContain("\nVerified: ");
+    const copy = { env: { BOUGH_STORE: directory.file("copy") } };
+    expect(await directory.json(count, copy)).toEqual(counted(4));
+  });
+});
+
 describe("check --repair", () => {
   beforeEach(async () => {
     await makeShop();
@@ -231,6 +265,17 @@ describe("check --repair", () => {
       expect(output).toContain("No damage found");
     }
     expect(await directory.json(count)).toEqual(counted(2));
+  });
+
+  test("a header from there uploads nowhere until it is told to", async () => {
+    writeFileSync(directory.file("store/store.json"), "damaged");
+    expect((await directory.bough(count)).exitCode).toBe(1);
+    const output = await directory.ok(["check", "--repair", "--from", url]);
+    expect(output).toContain("repaired  store.json: copied from");
+    expect(await directory.json(count)).toEqual(counted(2));
+    expect(await directory.json(["remote", "show"])).toMatchObject({ url: null });
+    await directory.ok(["remote", "set", url]);
+    expect(await directory.json(["remote", "show"])).toMatchObject({ url, state: "current" });
   });
 
   test("without an answer from there says so, and does what it can", async () => {

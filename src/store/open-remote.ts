@@ -27,8 +27,21 @@ export function openRemoteEngine(url: string, options: StoreOptions): Engine {
   if (mode !== "follow" && mode !== "write")
     throw new TypeError(`Option "mode": "${String(mode)}" is not one of follow, write`);
   const directory = options.directory ?? defaultDirectory(url, mode);
-  return mode === "write" ? takeOver(url, directory, options) : follow(url, directory, options);
+  if (mode === "write") return takeOver(url, directory, options);
+  if (options.directory !== undefined) return follow(url, directory, options);
+  // One follower has a directory: those that run at once each get one, and find their cache in it the next time.
+  for (let number = 1; ; number++) {
+    try {
+      return follow(url, number === 1 ? directory : `${directory}-${number}`, options);
+    } catch (error) {
+      const isTaken = error instanceof StoreError && error.code === "STORE_LOCKED";
+      if (!isTaken || number === FOLLOWERS_MAX) throw error;
+    }
+  }
 }
+
+/** Of one user on one machine, in directories that nobody has named. */
+const FOLLOWERS_MAX = 64;
 
 function follow(url: string, directory: string, options: StoreOptions): Engine {
   const resolved = resolveOptions(options);

@@ -2,7 +2,7 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { Database } from "../better-sqlite3.ts";
 import { StoreError } from "../errors.ts";
 import { Findings } from "../integrity/report.ts";
@@ -157,6 +157,21 @@ describe("a follower", () => {
     expect(sum(store, "shop")).toEqual(sum(writer, "shop"));
     writer.close();
     expect(await store.check({ deep: true })).toMatchObject({ ok: true });
+  });
+
+  test("without a directory of its own gets one among the user's caches, beside others that are open", () => {
+    vi.stubEnv("XDG_CACHE_HOME", file("home"));
+    try {
+      const first = openStore(url, SMALL);
+      const second = keep(openStore(url, SMALL));
+      expect(sum(first, "shop")).toEqual(sum(second, "shop"));
+      expect(readdirSync(file("home/bough"))).toHaveLength(2);
+      first.close();
+      keep(openStore(url, SMALL));
+      expect(readdirSync(file("home/bough"))).toHaveLength(2);
+    } finally {
+      vi.unstubAllEnvs();
+    }
   });
 
   test("has nothing to collect, expire or checkpoint", async () => {
