@@ -48,6 +48,10 @@ export interface WorkloadOptions {
   readonly key: string | null;
   /** As `open` says it: "full" by default. */
   readonly durability?: "full" | "normal";
+  /** Opens the store, where it is not in a directory of its own. */
+  readonly openStore?: (options: StoreOptions) => Store;
+  /** New names have greater numbers than this. */
+  readonly lastName?: number;
 }
 
 export class Workload {
@@ -65,10 +69,13 @@ export class Workload {
   private random: Random;
   private readonly options: WorkloadOptions;
   private readonly connections = new Map<string, StoreConnection>();
-  private names = 0;
+  private names: number;
+  /** Gets the states after each effect of a step. */
+  onDone: (models: readonly StoreModel[]) => void = () => {};
 
   constructor(options: WorkloadOptions) {
     this.options = options;
+    this.names = options.lastName ?? 0;
     this.random = options.random;
     this.keys = [options.key];
     this.inFlight = [this.acknowledged];
@@ -82,6 +89,14 @@ export class Workload {
   /** Makes the store. */
   start(): void {
     this.openStore = this.open();
+    this.inFlight = [];
+  }
+
+  /** Goes on with a store that is open and holds what the model says. */
+  goOn(store: Store, model: StoreModel): void {
+    this.connections.clear();
+    this.openStore = store;
+    this.acknowledged = model;
     this.inFlight = [];
   }
 
@@ -156,7 +171,8 @@ export class Workload {
     const failures: unknown[] = [];
     for (const key of this.keys) {
       try {
-        const store = openStore("", this.options.open(key));
+        const options = this.options.open(key);
+        const store = this.options.openStore?.(options) ?? openStore("", options);
         this.keys = [key];
         return store;
       } catch (error) {
@@ -181,6 +197,7 @@ export class Workload {
     this.unsynced = []; // Changes of names and checkpoints sync the log, and with it all that came before.
     this.acknowledged = models.at(-1)!;
     this.inFlight = [];
+    this.onDone(models.slice(1));
   }
 
   /** The same for a transaction, which syncs only with durability "full". */

@@ -76,6 +76,11 @@ export class ChunkStore {
     return this.#writer.nextPackNumber;
   }
 
+  /** New packs have at least this number: lower ones have been used, though the packs may be gone. */
+  reservePackNumbers(next: number): void {
+    this.#writer.reserveNumbers(next);
+  }
+
   /** Bytes of all chunks written since the store was opened. */
   get appendedBytes(): number {
     return this.#writer.appendedBytes;

@@ -160,6 +160,11 @@ export class PackWriter {
     }
   }
 
+  /** New packs have at least this number. */
+  reserveNumbers(next: number): void {
+    this.#nextPackNumber = Math.max(this.#nextPackNumber, next);
+  }
+
   /** The next chunk goes into a new pack. */
   finishPack(): void {
     const pack = this.#writable;

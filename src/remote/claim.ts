@@ -6,10 +6,18 @@
  * A1. The fence takes the number that the earlier writer's next slice would have: that writer can add nothing to the log.
  * A2. The manifest is replaced as it was read: what the earlier writer stored in between is read again, and kept.
  * A3. The same directory may claim again (a new process of it). Another one only when it is told to take over.
+ * A4. The new writer's packs and history segments have names that no other writer uses: they have its epoch from the number on that
+ *     its directory counts on from, which is the one after the last file of the manifest's own.
  */
 import { StoreError } from "../errors.ts";
 import { decodeSlice, encodeSlice, type LogSlice, type Writer } from "./log-slice.ts";
-import { decodeManifest, encodeManifest, type EpochStart, type Manifest } from "./manifest.ts";
+import {
+  decodeManifest,
+  encodeManifest,
+  type EpochStart,
+  type Manifest,
+  numberedEpoch,
+} from "./manifest.ts";
 import type { ListedObject } from "./object-store.ts";
 import {
   HISTORY_PREFIX,
@@ -214,10 +222,12 @@ function epochs(
   epoch: number,
 ): readonly EpochStart[] {
   if (known !== undefined && !isNew) return known;
+  // A4: files that a fenced writer goes on storing are not among those that the new one counts on from.
   let from = 0;
   for (const key of files.keys()) {
     const file = parseNumberedKey(key);
-    if (file?.kind === kind) from = Math.max(from, file.number + 1);
+    if (file?.kind !== kind || file.epoch !== numberedEpoch(known ?? [], file.number)) continue;
+    from = Math.max(from, file.number + 1);
   }
   return [...(known ?? []), { from, epoch }];
 }

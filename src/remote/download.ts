@@ -4,6 +4,7 @@
  * D1. Slices are taken in order, without a gap, up to the last one that is there; fences among them are passed over. What they
  *     hold are whole records, so the log that they make ends as a log does after a crash.
  * D2. A file gets its name when it is complete and synced.
+ * D3. Of a segment that begins before the first slice nothing is needed (I4 in uploader.ts): its pieces are left out.
  */
 import { InvariantError, StoreError } from "../errors.ts";
 import { decodeSegmentHeader, SEGMENT_HEADER_SIZE } from "../log/segment-format.ts";
@@ -22,8 +23,9 @@ const TEMPORARY_SUFFIX = ".download";
 /** Slices from this one on, up to the last that is there. */
 export function* readSlices(from: number): RemoteProcedure<LogSlice[]> {
   const slices: LogSlice[] = [];
-  for (let sequence = from; ; sequence += SLICES_AT_ONCE) {
-    const keys = Array.from({ length: SLICES_AT_ONCE }, (_, index) => sliceKey(sequence + index));
+  // Often there is none: who asks all the time asks for one first.
+  for (let sequence = from, count = 1; ; sequence += count, count = SLICES_AT_ONCE) {
+    const keys = Array.from({ length: count }, (_, index) => sliceKey(sequence + index));
     const steps = keys.map((key): RemoteStep => ({ type: "get", key }));
     const objects = (yield { type: "all", steps }) as (StoredObject | null)[];
     for (const [index, object] of objects.entries()) {
@@ -45,7 +47,7 @@ export class LogAssembly {
 
   add(slice: LogSlice): void {
     for (const { segment, offset, bytes } of slice.pieces)
-      this.#file(slice, segment, offset, bytes).writeSync(offset, bytes);
+      this.#file(slice, segment, offset, bytes)?.writeSync(offset, bytes);
   }
 
   /** Makes what was added durable, and closes the files. */
@@ -58,13 +60,15 @@ export class LogAssembly {
     this.#storage.syncDirectorySync(LOG_DIRECTORY);
   }
 
-  #file(slice: LogSlice, segment: number, offset: number, bytes: Uint8Array): StorageFile {
+  /** Null: D3. */
+  #file(slice: LogSlice, segment: number, offset: number, bytes: Uint8Array): StorageFile | null {
     const known = this.#open.get(segment);
     if (known !== undefined) return known;
     const path = segmentPath(segment);
     let file: StorageFile;
     if (this.#storage.existsSync(path)) file = this.#storage.openFileSync(path, { mode: "write" });
     else {
+      if (offset > 0 && this.#open.size === 0) return null;
       const header =
         offset === 0 ? decodeSegmentHeader(bytes.subarray(0, SEGMENT_HEADER_SIZE)) : null;
       if (header === null || "problem" in header)

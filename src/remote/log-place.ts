@@ -8,15 +8,18 @@ import { sliceSequence } from "./remote-keys.ts";
 import type { RemoteProcedure } from "./remote-steps.ts";
 import type { UploadSource } from "./upload-source.ts";
 
-/** The segment that recovery after a checkpoint begins with: the last that starts at or before the record after it. */
-export function firstNeededSegment(source: UploadSource, checkpointLsn: number): number {
+/**
+ * The segment that recovery after a checkpoint begins with: the last that starts at or before the record after it. Null when
+ * that is gone, after a later checkpoint.
+ */
+export function firstNeededSegment(source: UploadSource, checkpointLsn: number): number | null {
   const { storage, storeId } = source;
   const segments = listSegments(storage);
   for (const name of segments.toReversed()) {
     const header = readSegmentHeader(storage, name, storeId);
     if (header.firstLsn <= checkpointLsn + 1) return name.number;
   }
-  return segments[0]?.number ?? 1;
+  return segments.length === 0 ? 1 : null;
 }
 
 /**

@@ -3,11 +3,13 @@
  *
  *   needed --the catalog, the manifest and the log do without it--> garbage (listed in the manifest) --grace--> deleted
  *
- * X1. Only the writer deletes, and only what the manifest that it has put lists as garbage since `graceMs`.
+ * X1. Only the writer deletes, and only what the manifest that it has put lists as garbage since `graceMs`. It makes sure
+ *     that it is the writer still just before.
  * X2. A reader at work says which manifest it reads by, in the name of an object that it renews. What that manifest may need
  *     is not deleted while the object is fresh. So a reader that stops renewing, or is cut off, has the time of grace.
  * X3. What is needed again by then is taken from the list. Names are never used twice for other contents, so nothing that is
  *     needed can have the name of what is deleted.
+ * X4. Whether a reader's object is fresh is said by one clock, the service's.
  */
 import type { GarbageEntry } from "./manifest.ts";
 import type { ListedObject } from "./object-store.ts";
@@ -15,12 +17,13 @@ import {
   HISTORY_PREFIX,
   PACK_PREFIX,
   parseReaderKey,
+  READER_CLOCK_KEY,
   READER_PREFIX,
   RUN_PREFIX,
   SLICE_PREFIX,
   sliceSequence,
 } from "./remote-keys.ts";
-import { listObjects, type RemoteProcedure } from "./remote-steps.ts";
+import { listObjects, putObject, type RemoteProcedure } from "./remote-steps.ts";
 import type { UploadSource } from "./upload-source.ts";
 import { paused, type Uploader } from "./uploader.ts";
 
@@ -51,7 +54,7 @@ export function* collectRemote(
   const { manifest } = uploader;
   if (manifest === null) return NOTHING;
   const unneeded = yield* listUnneeded(uploader, source);
-  const number = yield* oldestReader(source.now());
+  const number = yield* oldestReader();
   const known = new Map(manifest.garbage.map((entry) => [entry.key, entry]));
   const now = source.now();
   const garbage: GarbageEntry[] = [];
@@ -70,7 +73,10 @@ export function* collectRemote(
       waitingBytes += object.size;
     }
   }
-  if (expired.length > 0) yield { type: "delete", keys: expired.map(({ key }) => key) };
+  if (expired.length > 0) {
+    yield* uploader.confirm();
+    yield { type: "delete", keys: expired.map(({ key }) => key) };
+  }
   for (const { key } of expired) uploader.forgetFile(key);
   const isChanged =
     garbage.length !== manifest.garbage.length || garbage.some(({ key }) => !known.has(key));
@@ -108,10 +114,13 @@ function* listUnneeded(uploader: Uploader, source: UploadSource): RemoteProcedur
 }
 
 /** The number of the oldest manifest that a living reader reads by. */
-function* oldestReader(now: number): RemoteProcedure<number> {
+function* oldestReader(): RemoteProcedure<number> {
   let oldest = Infinity;
   const gone: string[] = [];
-  for (const { key, modifiedMs } of yield* listObjects(READER_PREFIX)) {
+  yield* putObject(READER_CLOCK_KEY, new TextEncoder().encode("bough writer\n"));
+  const objects = yield* listObjects(READER_PREFIX);
+  const now = Math.max(...objects.map(({ modifiedMs }) => modifiedMs)); // X4
+  for (const { key, modifiedMs } of objects) {
     const reader = parseReaderKey(key);
     if (reader === null) continue;
     if (now - modifiedMs > READER_EXPIRY_MS) gone.push(key);

@@ -7,6 +7,7 @@
  *   history/<number>.<epoch>.hist        a history segment, as it is on disk
  *   catalog/<random>.run                 a sorted run of the catalog (src/catalog/run-format.ts)
  *   readers/<reader>.<manifest number>   a reader at work: what that manifest names is kept for it
+ *   readers/clock                        put by the writer to read the service's clock
  *
  * The epoch is that of the writer that gave the number: two writers that do not know of each other never meet in a name.
  */
@@ -16,6 +17,7 @@ export const PACK_PREFIX = "chunks/";
 export const HISTORY_PREFIX = "history/";
 export const RUN_PREFIX = "catalog/";
 export const READER_PREFIX = "readers/";
+export const READER_CLOCK_KEY = "readers/clock";
 
 export function sliceKey(sequence: number): string {
   return `${SLICE_PREFIX}${String(sequence).padStart(12, "0")}.slice`;

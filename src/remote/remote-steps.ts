@@ -88,7 +88,7 @@ export function* listObjects(
   return (yield { type: "list", ...step }) as readonly ListedObject[];
 }
 
-/** Once `signal` is aborted the procedure is not gone on with, even if the last request was answered. */
+/** Once `signal` is aborted the procedure is ended where it is, even if the last request was answered. */
 export async function runAsync<T>(
   procedure: RemoteProcedure<T>,
   store: ObjectStore,
@@ -103,7 +103,10 @@ export async function runAsync<T>(
     } catch (error) {
       failure = { error };
     }
-    if (signal.aborted) throw signal.reason;
+    if (signal.aborted) {
+      procedure.return(undefined as never); // It closes what it has open.
+      throw signal.reason;
+    }
     result = failure === null ? procedure.next(answer) : procedure.throw(failure.error);
   }
   return result.value;

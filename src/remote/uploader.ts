@@ -9,8 +9,11 @@
  *     takes over can miss them.
  * I3. Every procedure may end anywhere, by an error or because it is given up, and be run again (S1). What a request that was
  *     given up has done all the same is adopted: it says that this writer did it.
- * I4. A position in the log whose segment is gone was checkpointed: the manifest comes first, then the log goes on after it.
- * I5. Ownership that was not confirmed for half the time after which fences may be deleted is looked up again.
+ * I4. The slices from a manifest's `logStart` on have the log from its checkpoint on without a gap. So a position whose segment is
+ *     gone is given up: a manifest with a later checkpoint comes first, then the log goes on from the start of a segment.
+ * I5. Ownership that was not confirmed for half the time after which fences may be deleted is looked up again: before the
+ *     work, and after a slice before anybody relies on it.
+ * I6. A slice goes up after a manifest with the header (its keys) that its records need.
  */
 import { InvariantError, StoreError } from "../errors.ts";
 import { type LogPosition, LogTail } from "../log/log-tail.ts";
@@ -67,6 +70,8 @@ export class Uploader {
   #nextSequence = 1;
   /** Null: not known yet, or I4. */
   #position: LogPosition | null = null;
+  /** Packs may be missing that records refer to: until all of them are there, no slice goes up (I1). */
+  #isPackMissing = true;
   /** The first slice with the header of a segment. */
   readonly #segmentStarts: Map<number, number> = new Map();
   #uploadedLsn = 0;
@@ -95,7 +100,9 @@ export class Uploader {
   /** Whether there is something that is not in object storage yet. */
   get hasWork(): boolean {
     const { source } = this.#options;
-    return source.durableLsn > this.#uploadedLsn || this.#isCheckpointBehind();
+    return (
+      source.durableLsn > this.#uploadedLsn || this.#isCheckpointBehind() || this.#isHeaderBehind()
+    );
   }
 
   /** Brings up the log as far as it is durable here. */
@@ -114,15 +121,19 @@ export class Uploader {
     yield* this.#uploadSlices();
   }
 
-  /** The claim's results, for collecting what is not needed any more. */
-  get stored(): StoredManifest | null {
-    return this.#stored;
+  /** Replaces the manifest, to add to its garbage or take from it; the rest stays. False: an earlier one came in between. */
+  *replaceGarbage(garbage: Manifest["garbage"]): RemoteProcedure<boolean> {
+    const { manifest } = this.#requireStored();
+    return yield* this.#putManifest({ ...manifest, garbage });
   }
 
-  /** Replaces the manifest, to add to its garbage or take from it; the rest stays. */
-  *replaceGarbage(garbage: Manifest["garbage"]): RemoteProcedure<void> {
-    const { manifest } = this.#requireStored();
-    yield* this.#putManifest({ ...manifest, garbage });
+  /** Whoever deletes has to be the writer still. Throws FENCED. */
+  *confirm(): RemoteProcedure<void> {
+    const stored = yield* readManifest();
+    const writer = this.#requireWriter();
+    if (stored === null || stored.manifest.writer.epoch !== writer.epoch)
+      throw this.#fence(stored?.manifest.writer ?? { name: "somebody else", epoch: 0 });
+    this.#confirmedMs = this.#options.source.now();
   }
 
   /** The object was deleted, because no manifest needs it. */
@@ -175,47 +186,64 @@ export class Uploader {
   /** I5. */
   *#confirmOwnership(): RemoteProcedure<void> {
     const { source, graceMs } = this.#options;
-    const now = source.now();
-    if (this.#stored === null || Math.abs(now - this.#confirmedMs) < graceMs / 2) return;
-    const stored = yield* readManifest();
-    const writer = this.#requireWriter();
-    if (stored === null || stored.manifest.writer.epoch !== writer.epoch)
-      throw this.#fence(stored?.manifest.writer ?? { name: "somebody else", epoch: 0 });
-    this.#confirmedMs = now;
+    if (this.#stored === null) return;
+    if (Math.abs(source.now() - this.#confirmedMs) >= graceMs / 2) yield* this.confirm();
   }
 
   /** Without one nobody could read the slices. */
   *#putFirstManifest(): RemoteProcedure<void> {
-    if (this.#stored !== null) return;
-    if (this.#options.source.catalogState() !== null) yield* this.#uploadCheckpoint();
-    else yield* this.#putManifest(this.#nextManifest([], [], { mark: null, checkpointLsn: 0 }));
+    while (this.#stored === null)
+      if (this.#options.source.catalogState() !== null) yield* this.#uploadCheckpoint();
+      else yield* this.#putManifest(this.#nextManifest([], [], { mark: null, checkpointLsn: 0 }));
+  }
+
+  #isHeaderBehind(): boolean {
+    const known = this.#stored?.manifest.header;
+    return known !== undefined && known !== this.#options.source.header();
+  }
+
+  /** I6. */
+  *#putHeader(): RemoteProcedure<void> {
+    const header = this.#options.source.header();
+    yield* this.#putManifest({ ...this.#requireStored().manifest, header });
   }
 
   *#uploadSlices(): RemoteProcedure<void> {
     const { source } = this.#options;
     for (;;) {
+      if (this.#isHeaderBehind()) {
+        yield* this.#putHeader();
+        continue;
+      }
       const maxLsn = source.durableLsn;
       this.#position ??= this.#positionAfterCheckpoint();
+      if (this.#position === null) {
+        yield* this.#uploadLaterCheckpoint();
+        continue;
+      }
       const found = this.#tail.pieces(this.#position, maxLsn, SLICE_BYTES_MAX);
       if (found.isGone) {
-        // I4
-        yield* this.#uploadCheckpoint();
-        this.#position = this.#positionAfterCheckpoint();
-        this.#uploadedLsn = Math.max(
-          this.#uploadedLsn,
-          this.#requireStored().manifest.checkpointLsn,
-        );
-        if (this.#tail.pieces(this.#position, maxLsn, 1).isGone)
-          throw new InvariantError("The log goes on after the checkpoint");
+        this.#position = null; // I4
         continue;
       }
       if (found.pieces.length === 0) return;
-      if (source.hasStagedPacks()) yield* this.#uploadFiles(source.completePacks());
+      this.#isPackMissing ||= source.hasStagedPacks();
+      if (this.#isPackMissing) {
+        // What is not here any more no record refers to.
+        yield* this.#uploadPacks();
+        continue;
+      }
       const isAdded = yield* this.#putSlice(found);
-      if (!isAdded) continue;
-      if (this.#position === null) continue;
-      if (found.lastLsn >= maxLsn) return;
+      if (isAdded && found.lastLsn >= maxLsn) return;
     }
+  }
+
+  /** I4: the log here begins after what the manifest has. */
+  *#uploadLaterCheckpoint(): RemoteProcedure<void> {
+    const before = this.#requireStored().manifest.checkpointLsn;
+    yield* this.#uploadCheckpoint();
+    const after = this.#requireStored().manifest.checkpointLsn;
+    if (after <= before) throw new InvariantError("The log goes on after a checkpoint");
   }
 
   /** False: an own slice that was given up is there; the position is after it now. */
@@ -239,31 +267,45 @@ export class Uploader {
       const there = yield* readSlice(slice.sequence);
       if (there === null) throw error;
       if (!equal(there.writer.id, slice.writer.id)) throw this.#fence(there.writer);
-      this.#adopt(there); // I3
+      yield* this.#confirmOwnership(); // I5
+      this.#adopt(there, null); // I3
       return false;
     }
-    this.#adopt(slice);
-    this.#position = found.next;
+    yield* this.#confirmOwnership();
+    this.#adopt(slice, found.next);
     this.statistics.slices++;
     this.statistics.bytes += body.length;
     return true;
   }
 
-  #adopt(slice: LogSlice): void {
-    this.#nextSequence = slice.sequence + 1;
-    this.#uploadedLsn = Math.max(this.#uploadedLsn, slice.lastLsn);
+  /** `next`: where the log goes on; null when the slice tells. */
+  #adopt(slice: LogSlice, next: LogPosition | null): void {
+    const { sequence, pieces, lastLsn } = slice;
+    const last = pieces.at(-1);
+    this.#nextSequence = sequence + 1;
     this.#confirmedMs = this.#options.source.now();
-    for (const piece of slice.pieces)
-      if (piece.offset === 0) this.#segmentStarts.set(piece.segment, slice.sequence);
-    const last = slice.pieces.at(-1);
-    if (last !== undefined)
+    // I4: what an earlier attempt has put where a manifest that came since wants the start of a segment.
+    const isFirst = sequence === this.#requireStored().manifest.logStart;
+    if (
+      isFirst &&
+      !pieces.some(({ segment, offset }) => segment === last?.segment && offset === 0)
+    ) {
+      this.#position = null;
+      return;
+    }
+    this.#uploadedLsn = Math.max(this.#uploadedLsn, lastLsn);
+    for (const piece of pieces)
+      if (piece.offset === 0) this.#segmentStarts.set(piece.segment, sequence);
+    if (next !== null) this.#position = next;
+    else if (last !== undefined)
       this.#position = { segment: last.segment, offset: last.offset + last.bytes.length };
   }
 
-  #positionAfterCheckpoint(): LogPosition {
+  /** Null: the log here begins later. */
+  #positionAfterCheckpoint(): LogPosition | null {
     const { source } = this.#options;
-    const checkpointLsn = this.#stored?.manifest.checkpointLsn ?? 0;
-    return { segment: firstNeededSegment(source, checkpointLsn), offset: 0 };
+    const segment = firstNeededSegment(source, this.#requireStored().manifest.checkpointLsn);
+    return segment === null ? null : { segment, offset: 0 };
   }
 
   #isCheckpointBehind(): boolean {
@@ -284,8 +326,7 @@ export class Uploader {
       if (made === null) return;
       // In the same turn as the run was finished or later: whatever the catalog named then is still here, or gone for good.
       const isComplete =
-        (yield* this.#uploadFiles(source.completePacks())) &&
-        (yield* this.#uploadFiles(source.historyFiles()));
+        (yield* this.#uploadPacks()) && (yield* this.#uploadFiles(source.historyFiles()));
       if (!isComplete) continue;
       const key = `${RUN_PREFIX}${made.run.path.slice(made.run.path.lastIndexOf("/") + 1)}`;
       const body = (): Uint8Array => readFileSync(source.storage, made.run.path);
@@ -296,11 +337,22 @@ export class Uploader {
       const kept = runs.slice(0, runs.length - replaces);
       const replaced = runs.slice(runs.length - replaces);
       const next = [...kept, { key, size, isBase }];
-      yield* this.#putManifest(this.#nextManifest(next, replaced, made.state));
+      if (!(yield* this.#putManifest(this.#nextManifest(next, replaced, made.state)))) continue;
       source.runStored(made, next);
-      this.#uploadedLsn = Math.max(this.#uploadedLsn, made.state.checkpointLsn);
       return;
     }
+    throw new StoreError(
+      "REMOTE_UNAVAILABLE",
+      `Cannot upload a checkpoint: it was out of date before it was complete ${CHECKPOINT_ATTEMPTS_MAX} times`,
+      { retryable: true },
+    );
+  }
+
+  *#uploadPacks(): RemoteProcedure<boolean> {
+    this.#isPackMissing = true;
+    const isComplete = yield* this.#uploadFiles(this.#options.source.completePacks());
+    this.#isPackMissing = false;
+    return isComplete;
   }
 
   #nextManifest(
@@ -340,16 +392,18 @@ export class Uploader {
   #logStart(checkpointLsn: number): number {
     const segment = firstNeededSegment(this.#options.source, checkpointLsn);
     const position = this.#position;
-    const isAhead = position === null || position.segment < segment;
-    const isNext = position?.segment === segment && position.offset === 0;
-    if (isAhead || isNext) return this.#nextSequence;
+    if (position === null) return this.#nextSequence;
+    if (segment === null) return this.#stored?.manifest.logStart ?? this.#nextSequence;
+    const isNext = position.segment === segment && position.offset === 0;
+    if (position.segment < segment || isNext) return this.#nextSequence;
     const start = this.#segmentStarts.get(segment);
     for (const known of this.#segmentStarts.keys())
       if (known < segment) this.#segmentStarts.delete(known);
     return start ?? this.#stored?.manifest.logStart ?? 1;
   }
 
-  *#putManifest(manifest: Manifest): RemoteProcedure<void> {
+  /** False: an own one that was given up had taken effect (I3); it is known now. */
+  *#putManifest(manifest: Manifest): RemoteProcedure<boolean> {
     const next = { ...manifest, number: (this.#stored?.manifest.number ?? 0) + 1 };
     const stored = yield* replaceManifest(this.#stored, next);
     if (stored === null) {
@@ -357,16 +411,20 @@ export class Uploader {
       const writer = this.#requireWriter();
       if (there === null || there.manifest.writer.id !== Buffer.from(writer.id).toString("hex"))
         throw this.#fence(there?.manifest.writer ?? { name: "somebody else", epoch: 0 });
-      this.#stored = there; // I3: an own one that was given up
-      throw new StoreError(
-        "CONDITION_FAILED",
-        "Cannot replace the manifest: an earlier one of this writer came in between; repeat",
-        { retryable: true },
-      );
+      this.#show(there);
+      return false;
     }
+    this.#show(stored);
+    this.statistics.manifests++;
+    return true;
+  }
+
+  #show(stored: StoredManifest): void {
     this.#stored = stored;
     this.#confirmedMs = this.#options.source.now();
-    this.statistics.manifests++;
+    this.#uploadedLsn = Math.max(this.#uploadedLsn, stored.manifest.checkpointLsn);
+    // I4: from here on the log begins with the next slice, so that begins with a segment.
+    if (stored.manifest.logStart >= this.#nextSequence) this.#position = null;
   }
 
   /** False: one of them is not here any more. */

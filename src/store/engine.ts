@@ -163,11 +163,12 @@ export class Engine implements PageStager {
 
   #openUploads(
     catalog: RecordingKeyValueStore,
-    { client, options, replica }: OpenRemote,
+    { client, options, replica, local }: OpenRemote,
     claim: Claim | null,
   ): void {
     const files = new UploadFiles({
       state: this.state,
+      local,
       catalog,
       replica,
       header: () => headerText(this.#header),

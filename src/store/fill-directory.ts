@@ -1,7 +1,7 @@
 /**
  * Makes a store's directory out of what is in object storage.
  *
- *   catalog runs -> the catalog, in the backend that the store has    slices -> the log    then store.json
+ *   slices -> the log    catalog runs -> the catalog, in the backend that the store has    then store.json
  *
  * K1. `store.json` is written last: a directory without it is no store, and is filled again from the start.
  */
@@ -28,13 +28,10 @@ export interface FillOptions {
   readonly now: () => number;
 }
 
-/** The catalog, and the log up to the last slice; those are returned. */
-export function* fillDirectory(options: FillOptions): RemoteProcedure<readonly LogSlice[]> {
+/** The log up to the last slice; the slices are returned. */
+export function* fillLog(options: FillOptions): RemoteProcedure<readonly LogSlice[]> {
   const { storage, manifest, header, now } = options;
   deleteAll(storage, LOG_DIRECTORY);
-  deleteAll(storage, "upload");
-  deleteCatalog(header.backend, storage);
-  yield* fillCatalog(options);
   const slices = yield* readSlices(manifest.logStart);
   const log = new LogAssembly(storage);
   for (const slice of slices) log.add(slice);
@@ -47,7 +44,10 @@ export function* fillDirectory(options: FillOptions): RemoteProcedure<readonly L
   return slices;
 }
 
-function* fillCatalog({ storage, manifest, header, cipher }: FillOptions): RemoteProcedure<void> {
+export function* fillCatalog(options: FillOptions): RemoteProcedure<void> {
+  const { storage, manifest, header, cipher } = options;
+  deleteAll(storage, "upload");
+  deleteCatalog(header.backend, storage);
   const files: StorageFile[] = [];
   const backend = openBackend(header.backend, storage);
   try {

@@ -23,7 +23,7 @@ import { readManifest } from "../remote/claim.ts";
 import { LogAssembly, readSlices } from "../remote/download.ts";
 import type { LogSlice } from "../remote/log-slice.ts";
 import type { Manifest } from "../remote/manifest.ts";
-import type { RemoteClient } from "../remote/remote-client.ts";
+import type { RemoteConnection } from "../remote/remote-connection.ts";
 import { HISTORY_PREFIX, PACK_PREFIX, readerKey } from "../remote/remote-keys.ts";
 import {
   listObjects,
@@ -70,11 +70,13 @@ interface Image {
 
 export interface FollowerOptions {
   readonly url: string;
-  readonly client: RemoteClient;
+  readonly client: RemoteConnection;
   readonly local: Storage;
   readonly lazy: LazyStoreStorage;
   readonly header: StoreHeader;
   readonly cipher: CurrentCipher | null;
+  /** The keys in the text of a header, with the master key that was given. */
+  readonly openKeys: (header: string) => CurrentCipher | null;
   readonly resolved: ResolvedOptions;
 }
 
@@ -103,6 +105,8 @@ export class Follower {
   #shown: readonly RemoteFile[] = [];
   readonly #abort = new AbortController();
   #pauses = 0;
+  /** The text whose keys the cipher has. */
+  #header: string | null = null;
   /** Gets each new state. */
   onState: (state: StoreState) => void = () => {};
 
@@ -140,18 +144,20 @@ export class Follower {
   async refresh(): Promise<void> {
     // One that runs already has perhaps asked before what the caller knows of was stored.
     if (this.#refreshing !== null) await this.#refreshing.catch(() => {});
-    this.#refreshing ??= this.#refresh().then(
-      () => {
-        this.#refreshing = null;
-        this.#lastError = null;
-      },
-      (error: unknown) => {
-        this.#refreshing = null;
-        this.#lastError = error instanceof Error ? error : new Error(String(error));
-        throw error;
-      },
-    );
+    this.#refreshing ??= this.#tryRefresh();
     await this.#refreshing;
+  }
+
+  async #tryRefresh(): Promise<void> {
+    try {
+      await this.#refresh();
+      this.#lastError = null;
+    } catch (error) {
+      this.#lastError = error instanceof Error ? error : new Error(String(error));
+      throw error;
+    } finally {
+      this.#refreshing = null;
+    }
   }
 
   /**
@@ -197,6 +203,7 @@ export class Follower {
     const stored = await runAsync(readManifest(), client, signal);
     if (stored === null) throw remoteNotFound(this.#options.url);
     const isSame = sameRuns(stored.manifest, manifest);
+    if (isSame) this.#showManifest(stored.manifest);
     const slices = isSame ? await runAsync(readSlices(this.#nextSequence), client, signal) : [];
     if (!isSame || !(await this.#applySlices(slices))) {
       const image = await runAsync(this.#readImage(), client, signal);
@@ -218,8 +225,24 @@ export class Follower {
     );
   }
 
+  /** Of the same catalog: what an older one named and this does not is not needed here either (W3). */
+  #showManifest(manifest: Manifest): void {
+    this.#takeKeys(manifest);
+    this.#current = { ...this.#require(), manifest };
+  }
+
+  /** Records and runs may be sealed with keys that were made since. Throws KEY_WRONG when the master key has been changed. */
+  #takeKeys({ header }: Manifest): void {
+    if (header === this.#header) return;
+    const { cipher, openKeys } = this.#options;
+    const fresh = openKeys(header);
+    if (cipher !== null && fresh !== null) cipher.ring = fresh.ring;
+    this.#header = header;
+  }
+
+  /** The slices from `logStart` on are those of this manifest: with one that came meanwhile they may begin or go on elsewhere. */
   *#readImage(): RemoteProcedure<Image> {
-    for (let attempt = 0; ; attempt++) {
+    for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
       const stored = yield* readManifest();
       if (stored === null) throw remoteNotFound(this.#options.url);
       const { manifest } = stored;
@@ -229,15 +252,17 @@ export class Follower {
       for (const prefix of [PACK_PREFIX, HISTORY_PREFIX])
         for (const { key, size } of yield* listObjects(prefix)) listed.set(key, size);
       const after = yield* readManifest();
-      if (after?.manifest.logStart === manifest.logStart || attempt === ATTEMPTS_MAX)
+      if (after?.manifest.logStart === manifest.logStart)
         return { manifest, files: remoteFiles(manifest, listed), slices };
     }
+    throw unsettled(this.#options.url);
   }
 
   /** May be repeated: it begins from nothing each time. */
   #makeState({ manifest, files, slices }: Image): StoreState {
     const { local, lazy, header, cipher, resolved } = this.#options;
     const { storage } = lazy;
+    this.#takeKeys(manifest);
     this.#setObjects(manifest, files);
     const runs = manifest.runs.map(({ key }) =>
       RunReader.open(storage.openFileSync(key, { mode: "read" }), {
@@ -291,7 +316,7 @@ export class Follower {
       waiting(() => applyRecord(state, lsn, kind, payload));
       this.#lsn = lsn;
     }
-    return true;
+    return slices.every(({ lastLsn }) => lastLsn <= this.#lsn);
   }
 
   /** Records may refer to packs that were stored since. */
@@ -311,7 +336,8 @@ export class Follower {
     if (this.#older.length === 0) this.#shown = this.#current === null ? [] : this.#lastFiles;
     const runs = manifest.runs.map(({ key, size }) => ({ path: key, key, size }));
     this.#lastFiles = [...files, ...runs];
-    this.#shown = [...this.#shown, ...this.#lastFiles];
+    // The newest first: a writer that was fenced off may have stored others of the same numbers.
+    this.#shown = [...this.#lastFiles, ...this.#shown];
     this.#options.lazy.storage.setObjects(new RemoteObjects(this.#shown));
   }
 
@@ -346,6 +372,14 @@ export class Follower {
 }
 
 const ATTEMPTS_MAX = 10;
+
+function unsettled(url: string): StoreError {
+  return new StoreError(
+    "REMOTE_UNAVAILABLE",
+    `Cannot read "${url}": its writer stored checkpoints faster than they were read, ${ATTEMPTS_MAX} times; try again`,
+    { retryable: true },
+  );
+}
 
 /** Whether both name the same catalog: then only the log has gone on. */
 function sameRuns(left: Manifest, right: Manifest): boolean {

@@ -1,7 +1,7 @@
 /** The storage of a store that has part of its files in object storage only. */
 import { BlockCache } from "../remote/block-cache.ts";
 import { type LazyObjects, LazyStorage } from "../remote/lazy-storage.ts";
-import type { RemoteClient } from "../remote/remote-client.ts";
+import type { RemoteConnection } from "../remote/remote-connection.ts";
 import { openNodeStorage } from "../storage/node-storage.ts";
 import type { Storage } from "../storage/storage.ts";
 
@@ -15,7 +15,7 @@ export interface LazyStoreStorage {
 
 export function openLazyStorage(
   local: Storage,
-  client: RemoteClient,
+  client: RemoteConnection,
   options: {
     readonly storeId: Uint8Array;
     readonly objects: LazyObjects;

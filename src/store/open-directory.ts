@@ -15,7 +15,7 @@ import { KeyRing } from "../encryption/key-ring.ts";
 import { StoreError } from "../errors.ts";
 import type { StoreState } from "../checkpoint/store-state.ts";
 import type { Claim } from "../remote/claim.ts";
-import type { RemoteClient } from "../remote/remote-client.ts";
+import type { RemoteConnection } from "../remote/remote-connection.ts";
 import { PACK_DIRECTORY } from "../page/pack-format.ts";
 import { openNodeStorage } from "../storage/node-storage.ts";
 import type { Storage } from "../storage/storage.ts";
@@ -80,7 +80,7 @@ export function openDirectory(
       writeHeader(storage, header);
     }
     header = withRemote(header, resolved.remote, storage);
-    const remote = openRemote(header, resolved);
+    const remote = openRemote(header, resolved, local);
     if (remote !== null) opened.push(remote.client);
     const objects = remote === null ? null : readRemoteObjects(local);
     if (remote !== null && objects !== null) {
@@ -121,16 +121,22 @@ export function openDirectory(
 }
 
 export interface OpenRemote {
-  readonly client: RemoteClient;
+  readonly client: RemoteConnection;
   readonly options: ResolvedRemote;
   readonly replica: string;
+  /** Without what is in object storage only. */
+  readonly local: Storage;
 }
 
 /** Null when the store is not uploaded. Nothing is asked yet. */
-function openRemote({ remote }: StoreHeader, resolved: ResolvedOptions): OpenRemote | null {
+function openRemote(
+  { remote }: StoreHeader,
+  resolved: ResolvedOptions,
+  local: Storage,
+): OpenRemote | null {
   if (remote === undefined || remote.url === null) return null;
   const options = resolved.remote ?? resolveRemote(remote.url);
-  return { client: options.connect(), options, replica: remote.replica };
+  return { client: options.connect(), options, replica: remote.replica, local };
 }
 
 /**

@@ -63,6 +63,8 @@ function follow(url: string, directory: string, options: StoreOptions): Engine {
     if (stored === null) throw remoteNotFound(url);
     const header = parseHeader(stored.manifest.header);
     const cipher = openCipher(header, givenMasterKey(options), options);
+    const openKeys = (text: string): typeof cipher =>
+      openCipher(parseHeader(text), givenMasterKey(options), options);
     const objects = new RemoteObjects([]);
     const cacheBytesMax = resolved.diskCacheBytesMax;
     const lazy = openLazyStorage(local, client, {
@@ -71,7 +73,7 @@ function follow(url: string, directory: string, options: StoreOptions): Engine {
       cacheBytesMax,
     });
     opened.push(lazy);
-    const follower = new Follower({ url, client, local, lazy, header, cipher, resolved });
+    const follower = new Follower({ url, client, local, lazy, header, cipher, openKeys, resolved });
     opened.push(follower);
     const engine = new Engine({
       description: url,

@@ -1,6 +1,7 @@
 /** Where a store uploads to, and how it waits. */
 import type { ObjectStoreOptions } from "../remote/open-object-store.ts";
 import { RemoteClient } from "../remote/remote-client.ts";
+import type { RemoteConnection } from "../remote/remote-connection.ts";
 
 export interface RemoteOptions extends ObjectStoreOptions {
   /** "s3://bucket/prefix" or "file:///path". Recorded in the store; the other options are not. */
@@ -11,14 +12,14 @@ export interface RemoteOptions extends ObjectStoreOptions {
   readonly timeoutMs?: number;
   /** Objects that are not needed any more stay this long for readers elsewhere, in milliseconds: an hour. */
   readonly graceMs?: number;
-  /** Instead of what the URL names: for tests. */
-  readonly client?: RemoteClient;
+  /** Connects to something else than what the URL names: for tests. */
+  readonly connect?: () => RemoteConnection;
 }
 
 export interface ResolvedRemote {
   readonly url: string;
   /** Opens nothing before its first request. */
-  readonly connect: () => RemoteClient;
+  readonly connect: () => RemoteConnection;
   readonly flushIntervalMs: number;
   readonly timeoutMs: number;
   readonly graceMs: number;
@@ -29,10 +30,10 @@ export interface ResolvedRemote {
 /** A URL stands for its defaults. Throws TypeError or RangeError. */
 export function resolveRemote(given: string | RemoteOptions): ResolvedRemote {
   const options = typeof given === "string" ? { url: given } : given;
-  const { url, flushIntervalMs, timeoutMs, graceMs, client, ...objectStore } = options;
+  const { url, flushIntervalMs, timeoutMs, graceMs, connect, ...objectStore } = options;
   return {
     url,
-    connect: () => client ?? RemoteClient.open(url, objectStore),
+    connect: connect ?? (() => RemoteClient.open(url, objectStore)),
     flushIntervalMs: milliseconds("flushIntervalMs", flushIntervalMs, 1000),
     timeoutMs: milliseconds("timeoutMs", timeoutMs, 30_000),
     graceMs: milliseconds("graceMs", graceMs, 60 * 60 * 1000),

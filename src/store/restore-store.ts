@@ -13,19 +13,21 @@ import { StoreError } from "../errors.ts";
 import type { CheckProgress, CheckReport } from "../integrity/report.ts";
 import { readManifest } from "../remote/claim.ts";
 import { downloadFile } from "../remote/download.ts";
-import type { RemoteClient } from "../remote/remote-client.ts";
+import type { RemoteConnection } from "../remote/remote-connection.ts";
+import type { LogSlice } from "../remote/log-slice.ts";
+import type { Manifest } from "../remote/manifest.ts";
 import { HISTORY_PREFIX, PACK_PREFIX, readerKey } from "../remote/remote-keys.ts";
 import { listObjects, putObject, type RemoteProcedure, runAsync } from "../remote/remote-steps.ts";
 import { openNodeStorage } from "../storage/node-storage.ts";
 import type { Storage } from "../storage/storage.ts";
 import { acquireStoreLock } from "../storage/store-lock.ts";
 import { Engine } from "./engine.ts";
-import { fillDirectory } from "./fill-directory.ts";
+import { fillCatalog, fillLog } from "./fill-directory.ts";
 import type { ByteProgress } from "./progress.ts";
 import { type RemoteFile, remoteFiles, remoteNotFound } from "./remote-objects.ts";
 import { type RemoteOptions, resolveRemote } from "./remote-options.ts";
 import { Store } from "./store.ts";
-import { parseHeader, writeHeader } from "./store-header.ts";
+import { parseHeader, type StoreHeader, writeHeader } from "./store-header.ts";
 import { givenMasterKey, openCipher } from "./store-key.ts";
 import type { StoreOptions } from "./store-options.ts";
 
@@ -60,6 +62,7 @@ export interface RestoreStoreResult {
 }
 
 const RENEWAL_MS = 60_000;
+const ATTEMPTS_MAX = 10;
 const FILES_AT_ONCE = 4;
 
 /** Throws REMOTE_NOT_FOUND, FILE_EXISTS, KEY_*. A copy that fails its check is left for inspection; see the result. */
@@ -116,16 +119,17 @@ interface Copied {
 
 class StoreCopy {
   readonly #storage: Storage;
-  readonly #client: RemoteClient;
+  readonly #client: RemoteConnection;
   readonly #url: string;
   readonly #options: RestoreStoreOptions;
   readonly #signal: AbortSignal;
   readonly #reader = randomBytes(8).toString("hex");
   #renewedMs = -Infinity;
+  #renewedNumber = 0;
 
   constructor(
     storage: Storage,
-    client: RemoteClient,
+    client: RemoteConnection,
     url: string,
     options: RestoreStoreOptions,
     signal: AbortSignal,
@@ -140,20 +144,43 @@ class StoreCopy {
   async run(): Promise<Copied> {
     const storage = this.#storage;
     const { now = Date.now, remote: _remote, to: _to, ...keys } = this.#options;
+    for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
+      const manifest = await this.#readManifest();
+      const { remote: _, ...header } = parseHeader(manifest.header);
+      const cipher = openCipher(header, givenMasterKey(keys), keys);
+      await this.#renew(manifest.number);
+      const filling = { storage, manifest, header, cipher, now };
+      const slices = await this.#ask(fillLog(filling));
+      // With a manifest that came meanwhile the log may begin or go on elsewhere.
+      if ((await this.#readManifest()).logStart !== manifest.logStart) continue;
+      await this.#ask(fillCatalog(filling));
+      return await this.#copyFiles(manifest, header, slices);
+    }
+    throw new StoreError(
+      "REMOTE_UNAVAILABLE",
+      `Cannot restore "${this.#url}": its writer stored checkpoints faster than they were read, ${ATTEMPTS_MAX} times; try again`,
+      { retryable: true },
+    );
+  }
+
+  async #readManifest(): Promise<Manifest> {
     const stored = await this.#ask(readManifest());
     if (stored === null) throw remoteNotFound(this.#url);
-    const { manifest } = stored;
-    const { remote: _, ...header } = parseHeader(manifest.header);
-    const cipher = openCipher(header, givenMasterKey(keys), keys);
-    await this.#renew(manifest.number);
-    const slices = await this.#ask(fillDirectory({ storage, manifest, header, cipher, now }));
+    return stored.manifest;
+  }
+
+  async #copyFiles(
+    manifest: Manifest,
+    header: StoreHeader,
+    slices: readonly LogSlice[],
+  ): Promise<Copied> {
     const listed = new Map<string, number>();
     for (const prefix of [PACK_PREFIX, HISTORY_PREFIX])
       for (const { key, size } of await this.#ask(listObjects(prefix))) listed.set(key, size);
     for (const { key } of manifest.garbage) listed.delete(key);
     const files = remoteFiles(manifest, listed);
     const bytes = await this.#download(files, manifest.number);
-    writeHeader(storage, header);
+    writeHeader(this.#storage, header);
     const uploadedAt = new Date(Math.max(manifest.atMs, slices.at(-1)?.atMs ?? 0));
     await this.#try(deleteObject(readerKey(this.#reader, manifest.number)));
     return { files: files.length, bytes, uploadedAt };
@@ -178,8 +205,10 @@ class StoreCopy {
 
   /** Y1. Who may only read has the time of grace. */
   async #renew(manifestNumber: number): Promise<void> {
-    if (performance.now() - this.#renewedMs < RENEWAL_MS) return;
+    const isFresh = performance.now() - this.#renewedMs < RENEWAL_MS;
+    if (isFresh && manifestNumber === this.#renewedNumber) return;
     this.#renewedMs = performance.now();
+    this.#renewedNumber = manifestNumber;
     const body = new TextEncoder().encode("bough reader\n");
     await this.#try(putObject(readerKey(this.#reader, manifestNumber), body));
   }

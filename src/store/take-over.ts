@@ -15,7 +15,7 @@ import { openNodeStorage } from "../storage/node-storage.ts";
 import type { Storage } from "../storage/storage.ts";
 import { acquireStoreLock } from "../storage/store-lock.ts";
 import { Engine } from "./engine.ts";
-import { fillDirectory } from "./fill-directory.ts";
+import { fillCatalog, fillLog } from "./fill-directory.ts";
 import { remoteFiles, remoteNotFound, writeRemoteObjects } from "./remote-objects.ts";
 import { resolveRemote } from "./remote-options.ts";
 import {
@@ -107,7 +107,9 @@ function* claimAndFill(
   const { remote: _, ...rest } = parseHeader(manifest.header);
   const header: StoreHeader = { ...rest, remote: { url, replica } };
   const cipher = openCipher(header, givenMasterKey(options), options);
-  yield* fillDirectory({ storage, manifest, header, cipher, now });
+  const filling = { storage, manifest, header, cipher, now };
+  yield* fillLog(filling);
+  yield* fillCatalog(filling);
   writeRemoteObjects(storage, remoteFiles(manifest, claim.files));
   writeHeader(storage, header);
   return claim;

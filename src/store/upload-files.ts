@@ -3,11 +3,14 @@
  *
  *   upload/batch-<number>.run   one batch of the catalog, written before the catalog has it
  *   upload/<name>.run           a run as it is in object storage, under the same name, or about to be
+ *   upload/pack-numbers         pack-numbers.ts
  *
  * U1. Batches that follow each other from the mark of the stored manifest to the catalog's are what the stored runs lack. Where
  *     one is missing (a crash, an upload that was off for a while) the whole catalog goes up anew. So these files need no
  *     sync, and losing them loses nothing.
  * U2. A batch that was written and then not committed has a mark that the catalog never had: it follows nothing.
+ * U3. Packs that may have been uploaded have numbers that no later pack gets, whatever garbage collection deletes here: the same
+ *     name always stands for the same bytes.
  */
 import { randomBytes } from "node:crypto";
 import type { BatchListener, RecordingKeyValueStore } from "../catalog/recording-key-value.ts";
@@ -21,6 +24,7 @@ import { invariant, StoreError } from "../errors.ts";
 import { PACK_DIRECTORY, packNumber, packPath } from "../page/pack-format.ts";
 import type { StoredMark, StoredRun } from "../remote/manifest.ts";
 import { RUN_PREFIX } from "../remote/remote-keys.ts";
+import { PACK_NUMBERS_PATH, readPackNumbers, writePackNumbers } from "./pack-numbers.ts";
 import type { CatalogState, LocalFile, MadeRun, UploadSource } from "../remote/upload-source.ts";
 import type { Storage, StorageFile } from "../storage/storage.ts";
 
@@ -30,6 +34,8 @@ const SLICE_ROWS = 1000;
 
 export interface UploadFilesOptions {
   readonly state: StoreState;
+  /** The directory, without what is in object storage only. */
+  readonly local: Storage;
   readonly catalog: RecordingKeyValueStore;
   /** Hex. */
   readonly replica: string;
@@ -44,12 +50,16 @@ export class UploadFiles implements UploadSource, BatchListener {
   readonly #sizes: Map<string, number> = new Map();
   /** Chunks were put into packs by transactions since `completePacks` was asked. At first nobody knows. */
   #hasStaged = true;
+  /** U3: as the file has it. */
+  #reservedPacks: number;
 
   constructor(options: UploadFilesOptions) {
     this.#options = options;
-    this.storage = options.state.storage;
+    this.storage = options.local;
     this.replica = options.replica;
     this.storage.makeDirectorySync(UPLOAD_DIRECTORY);
+    this.#reservedPacks = readPackNumbers(this.storage);
+    options.state.chunks.reservePackNumbers(this.#reservedPacks);
   }
 
   get storeId(): Uint8Array {
@@ -95,6 +105,12 @@ export class UploadFiles implements UploadSource, BatchListener {
   completePacks(): readonly LocalFile[] {
     const { chunks } = this.#options.state;
     chunks.finishPack();
+    // A pack that a power loss takes away gives its number to another: it must not be in object storage by then.
+    chunks.syncSync();
+    if (chunks.nextPackNumber > this.#reservedPacks) {
+      this.#reservedPacks = chunks.nextPackNumber;
+      writePackNumbers(this.storage, this.#reservedPacks);
+    }
     this.#hasStaged = false;
     const files: LocalFile[] = [];
     for (const name of this.storage.listSync(PACK_DIRECTORY)) {
@@ -151,6 +167,7 @@ export class UploadFiles implements UploadSource, BatchListener {
   *makeRun(runs: readonly StoredRun[], mark: StoredMark | null): Generator<void, MadeRun | null> {
     const state = this.catalogState();
     if (state === null || (mark !== null && isEqual(mark, state.mark))) return null;
+    this.#deleteRuns(runs); // What an attempt has left that failed.
     const name = randomBytes(12).toString("hex");
     const path = `${UPLOAD_DIRECTORY}/${name}.run`;
     const opened: StorageFile[] = [];
@@ -179,17 +196,23 @@ export class UploadFiles implements UploadSource, BatchListener {
     }
   }
 
-  runStored({ run, state }: MadeRun, runs: readonly StoredRun[]): void {
-    const kept = new Set(runs.filter(({ isBase }) => !isBase).map(({ key }) => fileOf(key)));
+  runStored({ state }: MadeRun, runs: readonly StoredRun[]): void {
+    this.#deleteRuns(runs);
     for (const name of this.storage.listSync(UPLOAD_DIRECTORY)) {
       const batch = BATCH.exec(name);
-      const isNeeded =
-        batch === null
-          ? kept.has(`${UPLOAD_DIRECTORY}/${name}`)
-          : Number(batch[1]) > state.mark.sequence;
-      if (!isNeeded) this.storage.deleteSync(`${UPLOAD_DIRECTORY}/${name}`);
+      if (batch !== null && Number(batch[1]) <= state.mark.sequence)
+        this.storage.deleteSync(`${UPLOAD_DIRECTORY}/${name}`);
     }
-    this.#sizes.delete(run.path);
+  }
+
+  /** All but those that are stored and may be merged with others. */
+  #deleteRuns(stored: readonly StoredRun[]): void {
+    const kept = new Set(stored.filter(({ isBase }) => !isBase).map(({ key }) => fileOf(key)));
+    for (const name of this.storage.listSync(UPLOAD_DIRECTORY)) {
+      const path = `${UPLOAD_DIRECTORY}/${name}`;
+      const isRun = !BATCH.test(name) && path !== PACK_NUMBERS_PATH;
+      if (isRun && !kept.has(path)) this.storage.deleteSync(path);
+    }
   }
 
   /** U1. Null where one is missing. */

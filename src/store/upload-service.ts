@@ -10,7 +10,8 @@
  * G3. A store that another writer has taken over takes no more commits.
  */
 import { randomBytes } from "node:crypto";
-import type { StoreError } from "../errors.ts";
+import { setTimeout as pause } from "node:timers/promises";
+import { StoreError } from "../errors.ts";
 import type { Claim } from "../remote/claim.ts";
 import { collectRemote, type RemoteGarbageReport } from "../remote/remote-garbage.ts";
 import {
@@ -25,6 +26,8 @@ import type { UploadFiles } from "./upload-files.ts";
 
 const RETRY_MS_MIN = 500;
 const RETRY_MS_MAX = 30_000;
+/** What is not needed any more is looked for after a checkpoint, when the last time is so long ago, or a quarter of the grace. */
+const COLLECTION_MS_MIN = 10 * 60_000;
 
 export interface UploadStatus {
   readonly url: string;
@@ -50,6 +53,7 @@ export class UploadService {
   #retryMs = 0;
   #lastCheckpointMs = 0;
   #uploadedCheckpointLsn = 0;
+  #lastCollectionMs: number = performance.now();
   #isClosed = false;
 
   constructor(given: {
@@ -104,10 +108,15 @@ export class UploadService {
   async wait(lsn: number): Promise<void> {
     const until = performance.now() + this.#options.timeoutMs;
     while (this.#uploader.uploadedLsn < lsn) {
+      if (this.#isClosed) throw closed();
       try {
         await this.#pump();
       } catch (error) {
-        if (this.#uploader.fenced !== null || performance.now() > until) throw error;
+        if (error instanceof GivenUp) continue;
+        const isRetryable = error instanceof StoreError && error.retryable;
+        const leftMs = until - performance.now();
+        if (!isRetryable || leftMs <= 0) throw error;
+        await pause(Math.min(this.#retryMs, leftMs));
       }
     }
   }
@@ -159,6 +168,12 @@ export class UploadService {
     yield* this.#uploader.uploadAll();
     this.#uploadedCheckpointLsn = checkpointLsn;
     this.#lastCheckpointMs = performance.now();
+    // A checkpoint is what leaves something behind.
+    const { graceMs } = this.#options;
+    if (performance.now() - this.#lastCollectionMs < Math.max(graceMs / 4, COLLECTION_MS_MIN))
+      return;
+    yield* collectRemote(this.#uploader, this.#files, graceMs);
+    this.#lastCollectionMs = performance.now();
   }
 
   #start(procedure: RemoteProcedure<void>): Promise<void> {
@@ -194,20 +209,28 @@ export class UploadService {
     if (fenced !== null) this.#onFenced(fenced);
   }
 
-  /** Waits for the one at work, then runs another. */
+  /** Waits for the one at work, then runs another; again when a call that could not wait has ended it. */
   async #take<T>(make: (uploader: Uploader) => RemoteProcedure<T>): Promise<T> {
-    while (this.#running !== null) await this.#running.promise.catch(() => {});
-    const results: T[] = [];
-    const procedure = make(this.#uploader);
-    await this.#start(
-      (function* (): RemoteProcedure<void> {
-        results.push(yield* procedure);
-      })(),
-    );
-    return results[0]!;
+    for (;;) {
+      while (this.#running !== null) await this.#running.promise.catch(() => {});
+      if (this.#isClosed) throw closed();
+      const results: T[] = [];
+      const procedure = make(this.#uploader);
+      try {
+        await this.#start(
+          (function* (): RemoteProcedure<void> {
+            results.push(yield* procedure);
+          })(),
+        );
+        return results[0]!;
+      } catch (error) {
+        if (!(error instanceof GivenUp)) throw error;
+      }
+    }
   }
 
   #runSync<T>(procedure: RemoteProcedure<T>, timeoutMs: number = this.#options.timeoutMs): T {
+    if (this.#isClosed) throw closed();
     this.#stop();
     try {
       const result = runSync(procedure, this.#client, { timeoutMs });
@@ -227,6 +250,19 @@ export class UploadService {
     const running = this.#running;
     this.#running = null;
     running?.promise.catch(() => {});
-    running?.abort.abort(new Error("The upload was given up for another call"));
+    running?.abort.abort(new GivenUp());
   }
+}
+
+/** Ends work in the background; nobody outside gets to see it. */
+class GivenUp extends Error {
+  override readonly name = "GivenUp";
+
+  constructor() {
+    super("The upload was given up for another call");
+  }
+}
+
+function closed(): StoreError {
+  return new StoreError("STORE_CLOSED", "Cannot upload: the store is closed");
 }

@@ -73,8 +73,10 @@ interface SimulatedObject {
 /** What is stored. Tests may look at it and damage it. */
 export class SimulatedBucket {
   readonly objects: Map<string, SimulatedObject> = new Map();
-  /** Counts puts and stands for the time. */
+  /** Counts puts and stands for the time, unless there is a clock. */
   private clock = 0;
+  /** The clock of the service. */
+  now: (() => number) | null = null;
 
   keys(prefix = ""): string[] {
     return [...this.objects.keys()].filter((key) => key.startsWith(prefix)).sort(compareKeys);
@@ -94,7 +96,7 @@ export class SimulatedBucket {
 
   store(key: string, body: Uint8Array): ObjectVersion {
     const etag = `"${createHash("md5").update(body).digest("hex")}"`;
-    this.objects.set(key, { body: body.slice(), etag, modifiedMs: ++this.clock });
+    this.objects.set(key, { body: body.slice(), etag, modifiedMs: this.now?.() ?? ++this.clock });
     return { etag };
   }
 
