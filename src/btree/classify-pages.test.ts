@@ -226,9 +226,11 @@ describe("a part of the pages", () => {
     stock.run("PRAGMA page_size = 512");
     for (let table = 0; table < 30; table++)
       stock.run(`CREATE TABLE t${table} (a /* ${"padding ".repeat(table * 3)} */)`);
+    stock.run(`CREATE VIEW v AS SELECT a FROM t1; CREATE VIRTUAL TABLE r USING rtree(id, x, y); DROP TABLE r;
+      CREATE TRIGGER g AFTER DELETE ON t1 BEGIN SELECT 1; END; CREATE VIRTUAL TABLE s USING dbstat`);
     const pages = new FilePages(new Uint8Array(stock.bytes()), 512);
     const schema = schemaRoots(pages);
-    const expected = stock.run("SELECT name, tbl_name, rootpage FROM sqlite_schema");
+    const expected = stock.run("SELECT name, tbl_name, rootpage FROM sqlite_schema WHERE rootpage");
     expect(schema.isComplete).toBe(true);
     for (const { name, tbl_name: table, rootpage } of expected)
       expect(schema.roots.get(Number(rootpage))).toEqual({ name, table, type: "table" });

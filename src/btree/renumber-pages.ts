@@ -14,6 +14,7 @@
  *   next overflow page                                overflow pages, at 0
  *   first trunk                                       page 1, at 32; the size in pages at 28 is set too
  *   next trunk, free leaves                           trunks of the freelist that page 1 begins, at 0 and from 8
+ *   parents                                           pointer maps, which stay where they are: see pointer-map.ts
  *
  * N1. Only pages that the transaction wrote name its new pages (classify-pages.ts C4), so only they change.
  * N2. A page is rewritten as what it was classified as. One unknown page, and nothing is renumbered.
@@ -33,21 +34,25 @@ import {
   PAGE_COUNT_OFFSET,
   type FileLayout,
 } from "./file-layout.ts";
+import { mergePointerMaps, type StoredPointerMaps } from "./pointer-map.ts";
 import { schemaRoots } from "./schema-roots.ts";
 
 export interface RenumberOptions extends PageChanges {
   /** Pages of the head that the transaction is put on top of. */
   readonly headPageCount: number;
+  /** Without them, a database with auto_vacuum is refused. */
+  readonly pointerMaps?: StoredPointerMaps;
 }
 
 export interface RenumberedPages {
   readonly refused: null;
   /**
    * By their numbers in the result: page 1 and dirty pages whose content changed, in copies, and all new pages, those without a
-   * change as the arrays that were given. Dirty pages that are not in here stay as they are.
+   * change as the arrays that were given. Pointer maps are merged with the head's. Dirty pages of the snapshot that are not in
+   * here stay as they are.
    */
   readonly pages: ReadonlyMap<number, Uint8Array>;
-  /** From the transaction's numbers to those of the result. */
+  /** From the transaction's numbers to those of the result, for all new pages but pointer maps. */
   readonly moved: ReadonlyMap<number, number>;
   /** Numbers in the result of new free pages that the transaction never wrote: what they hold is of no meaning. */
   readonly unwritten: readonly number[];
@@ -57,8 +62,9 @@ export interface RenumberedPages {
 }
 
 /**
- * Why it cannot be done: pages are unknown or damaged; the transaction made tables or indexes; the database has pointer
- * maps (auto_vacuum); it has fewer pages than its snapshot had.
+ * Why it cannot be done. unknown: pages cannot be classified, or are damaged. schema: the transaction made tables or indexes.
+ * pointer-map: entries are in conflict, or the pointer maps were not given. shrunk: the transaction or the head has fewer
+ * pages than the snapshot, so that VACUUM or auto_vacuum may have moved any page.
  */
 export interface RenumberRefusal {
   readonly refused: "unknown" | "schema" | "pointer-map" | "shrunk";
@@ -70,56 +76,69 @@ export function renumberPages(
   pages: AccessedPages,
   options: RenumberOptions,
 ): RenumberedPages | RenumberRefusal {
-  const { snapshotPageCount, pageCount, headPageCount } = options;
+  const { snapshotPageCount, pageCount, headPageCount, pointerMaps } = options;
   const pageOne = pages.page(1);
   const layout = pageOne === null ? null : fileLayout(pageOne, pages.pageSize);
-  if (layout === null || readUint32(pageOne!, PAGE_COUNT_OFFSET) !== pageCount)
+  if (pageOne === null || layout === null || readUint32(pageOne, PAGE_COUNT_OFFSET) !== pageCount)
     return { refused: "unknown", numbers: [1] };
   if (pageCount < snapshotPageCount || headPageCount < snapshotPageCount)
     return { refused: "shrunk", numbers: [] };
-  if (layout.pointerMapInterval > 0) return { refused: "pointer-map", numbers: [] };
   const schema = options.schema ?? schemaRoots(pages);
   const newRoots = [...schema.roots.keys()].filter((root) => root > snapshotPageCount);
   if (newRoots.length > 0) return { refused: "schema", numbers: newRoots };
-  const dirty = new Set(options.dirty);
+  const dirty = new Set<number>();
+  for (const number of options.dirty) if (number <= pageCount) dirty.add(number);
   const { roles, unknown } = classifyPages(pages, { ...options, schema, dirty });
   if (unknown.length > 0) return { refused: "unknown", numbers: unknown };
-  const places = newPlaces(layout, options);
+  const places = new NewPlaces(layout, options);
   const renumbering = new Renumbering(pages, layout, places);
-  for (const number of dirty)
-    if (number <= pageCount) renumbering.rewrite(number, roles.get(number)!.kind);
-  const resultPageCount = places.moved.get(pageCount) ?? headPageCount;
-  renumbering.rewriteFileHeader(pageOne!, resultPageCount);
+  if (layout.pointerMapInterval > 0) {
+    if (pointerMaps === undefined) return { refused: "pointer-map", numbers: [] };
+    const placeOf = (number: number): number | null => places.ofAny(number);
+    const stored = pointerMaps;
+    const merged = mergePointerMaps(pages, { ...options, layout, stored, dirty, placeOf });
+    if (merged.refused !== null) return merged;
+    for (const [number, page] of merged.pages) renumbering.result.set(number, page);
+  }
+  for (const number of dirty) renumbering.rewrite(number, roles.get(number)!.kind);
+  renumbering.rewriteFileHeader(pageOne);
+  const { moved, resultPageCount } = places;
   return {
     refused: null,
     pages: renumbering.result,
-    moved: places.moved,
-    unwritten: [...places.moved.values()].filter((number) => !renumbering.result.has(number)),
+    moved,
+    unwritten: [...moved.values()].filter((number) => !renumbering.result.has(number)),
     pageCount: resultPageCount,
-    lastTrunk: lastTrunk(pages, pageOne!, places),
+    lastTrunk: lastTrunk(pages, pageOne, places),
   };
 }
 
-interface NewPlaces {
+class NewPlaces {
+  readonly moved = new Map<number, number>();
   readonly snapshotPageCount: number;
-  readonly moved: ReadonlyMap<number, number>;
-}
+  readonly resultPageCount: number;
 
-function newPlaces(layout: FileLayout, options: RenumberOptions): NewPlaces {
-  const { snapshotPageCount, pageCount, headPageCount } = options;
-  const moved = new Map<number, number>();
-  let place = headPageCount;
-  for (let number = snapshotPageCount + 1; number <= pageCount; number++) {
-    if (!isAllocatable(layout, number)) continue;
-    do place++;
-    while (!isAllocatable(layout, place));
-    moved.set(number, place);
+  constructor(layout: FileLayout, options: RenumberOptions) {
+    this.snapshotPageCount = options.snapshotPageCount;
+    let place = options.headPageCount;
+    for (let number = this.snapshotPageCount + 1; number <= options.pageCount; number++) {
+      if (!isAllocatable(layout, number)) continue;
+      do place++;
+      while (!isAllocatable(layout, place));
+      this.moved.set(number, place);
+    }
+    this.resultPageCount = place;
   }
-  return { snapshotPageCount, moved };
-}
 
-function placeOf({ snapshotPageCount, moved }: NewPlaces, number: number): number {
-  return number <= snapshotPageCount ? number : moved.get(number)!;
+  /** Of a page that the classification has found, so that it is there. */
+  of(number: number): number {
+    return this.ofAny(number)!;
+  }
+
+  /** null: there is no such page. */
+  ofAny(number: number): number | null {
+    return number <= this.snapshotPageCount ? number : (this.moved.get(number) ?? null);
+  }
 }
 
 /** The classification has found the chain in order, as far as it was accessed. */
@@ -131,7 +150,7 @@ function lastTrunk(pages: AccessedPages, pageOne: Uint8Array, places: NewPlaces)
     last = trunk;
     trunk = readUint32(page, 0);
   }
-  return placeOf(places, last);
+  return places.of(last);
 }
 
 class Renumbering {
@@ -150,17 +169,17 @@ class Renumbering {
 
   rewrite(number: number, kind: PageKind): void {
     const page = this.#pages.page(number);
-    if (page === null) return;
+    if (page === null || kind === "pointer-map") return;
     const rewritten = this.#rewritten(number, page, kind);
     if (rewritten !== page || number > this.#places.snapshotPageCount)
-      this.result.set(placeOf(this.#places, number), rewritten);
+      this.result.set(this.#places.of(number), rewritten);
   }
 
-  rewriteFileHeader(pageOne: Uint8Array, pageCount: number): void {
+  rewriteFileHeader(pageOne: Uint8Array): void {
     const page = this.result.get(1) ?? new Uint8Array(pageOne);
-    writeUint32(page, PAGE_COUNT_OFFSET, pageCount);
+    writeUint32(page, PAGE_COUNT_OFFSET, this.#places.resultPageCount);
     const trunk = readUint32(pageOne, FREELIST_OFFSET);
-    writeUint32(page, FREELIST_OFFSET, placeOf(this.#places, trunk));
+    writeUint32(page, FREELIST_OFFSET, this.#places.of(trunk));
     this.result.set(1, page);
   }
 
@@ -204,7 +223,7 @@ class Renumbering {
     const number = readUint32(original, offset);
     if (number <= this.#places.snapshotPageCount) return copy;
     const target = copy === original ? new Uint8Array(original) : copy;
-    writeUint32(target, offset, placeOf(this.#places, number));
+    writeUint32(target, offset, this.#places.of(number));
     return target;
   }
 }
