@@ -101,6 +101,7 @@ ${examples([
   ['bough sql shop/dev "DELETE FROM orders"', "change the fork; shop stays as it is"],
   ["bough restore shop/dev --to shop/dev@-5m", "go back five minutes"],
   ["bough export shop/dev dev.db", "write a plain SQLite file"],
+  ["bough remote set s3://backups/shop", "keep the store in object storage, too"],
 ])}
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a bug in bough.`,
   );

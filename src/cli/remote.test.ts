@@ -300,6 +300,34 @@ describe("check --repair", () => {
   });
 });
 
+test("an encrypted store needs its key wherever it is opened, and not to say how far its upload is", async () => {
+  const BOUGH_KEY = "5a".repeat(32);
+  const env = { BOUGH_KEY };
+  await directory.ok(["database", "create", "shop"], { env });
+  await directory.ok(["sql", "shop", "CREATE TABLE item(id); INSERT INTO item VALUES (1)"], {
+    env,
+  });
+  await directory.ok(["remote", "set", url], { env });
+  expect(await directory.json(["remote", "status"])).toMatchObject({ state: "current" });
+  const reads = [...count, ...elsewhere("follower")];
+  expect(await directory.json(reads, { env })).toEqual(counted(1));
+  const takes = ["sql", "shop", "INSERT INTO item VALUES (2)", ...elsewhere("w"), "--take-over"];
+  const copies = ["restore-store", url, directory.file("copy")];
+  for (const words of [reads, takes, copies])
+    expect(await directory.fails(1, words), words[0]).toContain("key");
+  // Nobody was fenced off by the one who had no key.
+  await directory.ok(["sql", "shop", "INSERT INTO item VALUES (2)"], { env });
+  expect(await directory.json(["remote", "status"])).toMatchObject({ state: "current" });
+  const repaired = ["check", "--repair"];
+  for (const name of readdirSync(directory.file("store/chunks")))
+    rmSync(directory.file(`store/chunks/${name}`));
+  expect(await directory.ok(repaired, { env })).toContain("No damage found");
+  rmSync(directory.file("copy"), { recursive: true, force: true });
+  expect(await directory.ok(copies, { env })).toContain("\nVerified: ");
+  const copy = { env: { ...env, BOUGH_STORE: directory.file("copy") } };
+  expect(await directory.json(count, copy)).toEqual(counted(2));
+});
+
 describe("restore-store", () => {
   const copy = { env: {} as Record<string, string> };
 

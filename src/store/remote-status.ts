@@ -51,7 +51,7 @@ export async function remoteStatus(
   const storage = options.storage ?? openNodeStorage(path);
   if (!storage.listSync("").includes(HEADER_FILE)) throw storeNotFound(path);
   const header = readHeader(storage);
-  const durableLsn = lastLsn(storage, header.storeId);
+  const durableLsn = durableHere(storage, header.storeId);
   const none = { manifest: null, uploadedLsn: null, uploadedAt: null, durableLsn, error: null };
   const url = header.remote?.url ?? null;
   if (url === null) return { ...none, url, state: "none" };
@@ -92,6 +92,20 @@ function* ask(replica: string): RemoteProcedure<Found | null> {
   }
   return found;
 }
+
+/** Whoever has the store open may trim its log meanwhile. */
+function durableHere(storage: Storage, storeId: Uint8Array): number {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return lastLsn(storage, storeId);
+    } catch (error) {
+      const isGone = error instanceof StoreError && error.code === "FILE_NOT_FOUND";
+      if (!isGone || attempt === ATTEMPTS_MAX) throw error;
+    }
+  }
+}
+
+const ATTEMPTS_MAX = 5;
 
 /** Of the log as the disk has it now. */
 function lastLsn(storage: Storage, storeId: Uint8Array): number {
