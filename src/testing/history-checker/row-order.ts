@@ -35,11 +35,14 @@ class RowOrder {
   readonly #graph: DependencyGraph;
   readonly #findings: Findings;
   readonly #lasting: Map<string, LastingRows> = new Map();
+  /** Of all rows, sorted. */
+  readonly #keys: readonly string[];
 
   constructor(index: HistoryIndex, graph: DependencyGraph, findings: Findings) {
     this.#index = index;
     this.#graph = graph;
     this.#findings = findings;
+    this.#keys = [...index.rows.keys()].sort();
   }
 
   #isCommitted(transaction: number | undefined): transaction is number {
@@ -213,14 +216,26 @@ class RowOrder {
     );
   }
 
+  #firstFrom(prefix: string): number {
+    let low = 0;
+    let high = this.#keys.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.#keys[middle]! < prefix) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
   #lastingRows(prefix: string): LastingRows {
     let lasting = this.#lasting.get(prefix);
     if (lasting !== undefined) return lasting;
     const { transactions, rows } = this.#index;
-    const found = [...rows.values()].filter(
-      ({ key, inserter, deleters }) =>
-        key.startsWith(prefix) && deleters.length === 0 && this.#isCommitted(inserter),
-    );
+    const found: RowObject[] = [];
+    for (let at = this.#firstFrom(prefix); this.#keys[at]?.startsWith(prefix) === true; at++) {
+      const row = rows.get(this.#keys[at]!)!;
+      if (row.deleters.length === 0 && this.#isCommitted(row.inserter)) found.push(row);
+    }
     found.sort((a, b) => transactions[a.inserter!]!.invoked - transactions[b.inserter!]!.invoked);
     const keys = found.map(({ key }) => key);
     lasting = {

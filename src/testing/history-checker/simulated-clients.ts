@@ -2,9 +2,9 @@
  * A store in memory at each level of isolation, to show that the checker tells them apart. Between any two steps other
  * clients run.
  *
- *   serializable        one transaction at a time, or first committer wins over what it read and wrote
+ *   serializable        fails when another one has committed to what it read or wrote since it began
  *   snapshot-isolation  reads from the state at the beginning; of two that write the same object one fails
- *   read-committed      each read from the newest committed state; writes wait for nobody until the commit
+ *   read-committed      each read from the newest committed state; its writes are applied at the commit
  *   read-uncommitted    every write is visible at once, and undone when the transaction fails
  */
 import type { Random } from "../random.ts";

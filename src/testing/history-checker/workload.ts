@@ -2,8 +2,8 @@
  * Random transactions from a seed, to run against any store: lists, registers and rows, mixed as asked for. Every write has a
  * value or key of its own (H1 of history.ts).
  *
- * W1. A list or register gets `writesPerKeyMax` writes, then a fresh key takes its place: reads stay short, and there is
- *     always something that everybody is after.
+ * W1. A list or register gets `writesPerKeyMax` writes, a range of rows as many inserts, then a fresh one takes its place:
+ *     reads stay short, and there is always something that everybody is after.
  */
 import type { Random } from "../random.ts";
 import type { Operation } from "./history.ts";
@@ -26,9 +26,8 @@ export interface WorkloadOptions {
   readonly writesPerKeyMax?: number;
   /** Operations of a transaction: 1 to this many. */
   readonly operationsMax?: number;
-  /** Ranges of rows that are scanned, and rows of one range in use at a time. */
+  /** Ranges of rows in use at a time. */
   readonly prefixCount?: number;
-  readonly rowsPerPrefixMax?: number;
 }
 
 export const LIST_APPEND: WorkloadOptions["mix"] = { append: 1, "read-list": 1 };
@@ -40,6 +39,12 @@ interface Slot {
   writes: number;
 }
 
+/** Rows with a common prefix. */
+interface Range {
+  prefix: string;
+  rows: string[];
+}
+
 export class Workload {
   readonly #random: Random;
   readonly #kinds: readonly (readonly [OperationKind, number])[];
@@ -47,9 +52,12 @@ export class Workload {
   readonly #options: Required<Omit<WorkloadOptions, "mix">>;
   readonly #lists: Slot[];
   readonly #registers: Slot[];
-  /** Of each prefix the rows that were planned, the oldest first. */
-  readonly #rows: string[][];
-  readonly #used: { readonly lists: Set<string>; readonly registers: Set<string> };
+  readonly #ranges: Range[];
+  readonly #used: {
+    readonly lists: Set<string>;
+    readonly registers: Set<string>;
+    readonly prefixes: Set<string>;
+  };
   #value = 0;
 
   constructor(random: Random, options: WorkloadOptions) {
@@ -61,7 +69,6 @@ export class Workload {
       writesPerKeyMax: 40,
       operationsMax: 5,
       prefixCount: 2,
-      rowsPerPrefixMax: 12,
       ...rest,
     };
     this.#kinds = KINDS.map((kind) => [kind, mix[kind] ?? 0] as const);
@@ -71,8 +78,11 @@ export class Workload {
       Array.from({ length: keyCount }, (_, slot) => ({ key: `${name}${slot}.0`, writes: 0 }));
     this.#lists = slots("l");
     this.#registers = slots("r");
-    this.#rows = Array.from({ length: prefixCount }, () => []);
-    this.#used = { lists: new Set(), registers: new Set() };
+    this.#ranges = Array.from({ length: prefixCount }, (_, number) => ({
+      prefix: `s${number}.0.`,
+      rows: [],
+    }));
+    this.#used = { lists: new Set(), registers: new Set(), prefixes: new Set() };
   }
 
   transaction(): PlannedOperation[] {
@@ -85,9 +95,7 @@ export class Workload {
     const reads: PlannedOperation[] = [];
     for (const key of this.#used.lists) reads.push({ kind: "read-list", key });
     for (const key of this.#used.registers) reads.push({ kind: "read-register", key });
-    for (const [prefix, rows] of this.#rows.entries()) {
-      if (rows.length > 0) reads.push({ kind: "scan", prefix: `s${prefix}.` });
-    }
+    for (const prefix of this.#used.prefixes) reads.push({ kind: "scan", prefix });
     const transactions: PlannedOperation[][] = [];
     for (let start = 0; start < reads.length; start += FINAL_READS) {
       transactions.push(reads.slice(start, start + FINAL_READS));
@@ -111,15 +119,18 @@ export class Workload {
       case "read-register":
         return { kind, key: this.#key(this.#registers, this.#used.registers, false) };
       case "insert": {
-        const prefix = this.#prefix();
-        const key = `s${prefix}.${++this.#value}`;
-        this.#rows[prefix]!.push(key);
+        const range = this.#range(true);
+        const key = `${range.prefix}${++this.#value}`;
+        range.rows.push(key);
         return { kind, key };
       }
-      case "delete":
-        return this.#delete();
+      case "delete": {
+        const { prefix, rows } = this.#range(false);
+        if (rows.length === 0) return { kind: "scan", prefix };
+        return { kind, key: this.#random.pick(rows) };
+      }
       case "scan":
-        return { kind, prefix: `s${this.#prefix()}.` };
+        return { kind, prefix: this.#range(false).prefix };
     }
   }
 
@@ -130,17 +141,6 @@ export class Workload {
       if (rest < 0) return kind;
     }
     return this.#kinds.findLast(([, weight]) => weight > 0)![0];
-  }
-
-  /** A row of a full range goes for good; one of a range that is not full stays a while. */
-  #delete(): PlannedOperation {
-    const prefix = this.#prefix();
-    const rows = this.#rows[prefix]!;
-    const { rowsPerPrefixMax } = this.#options;
-    const oldest = Math.max(0, rows.length - 2 * rowsPerPrefixMax);
-    const newest = Math.max(0, rows.length - rowsPerPrefixMax);
-    if (newest === 0) return { kind: "scan", prefix: `s${prefix}.` };
-    return { kind: "delete", key: rows[this.#random.integer(oldest, newest - 1)]! };
   }
 
   #key(slots: readonly Slot[], used: Set<string>, isWrite: boolean): string {
@@ -161,8 +161,15 @@ export class Workload {
     return slot;
   }
 
-  #prefix(): number {
-    return this.#random.integer(0, this.#options.prefixCount - 1);
+  #range(isInsert: boolean): Range {
+    const range = this.#random.pick(this.#ranges);
+    if (isInsert && range.rows.length >= this.#options.writesPerKeyMax) {
+      const [name, generation] = range.prefix.split(".");
+      range.prefix = `${name}.${Number(generation) + 1}.`;
+      range.rows = [];
+    }
+    this.#used.prefixes.add(range.prefix);
+    return range;
   }
 }
 
