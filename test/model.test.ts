@@ -1,12 +1,17 @@
 /**
  * Random work in any order against plain maps, found and shrunk by fast-check: commits, forks, resets, restores, tags and
  * the rest (store-workload.ts), and between them readers that stay open across it all, reads of old versions, attached
- * revisions, background checkpoints and power loss. After each step names, heads and a few revisions are compared.
+ * revisions, background checkpoints, garbage collection, another compression, damage that is repaired from a copy, and power
+ * loss. After each step names, heads and a few revisions are compared. (Versions that expire: retention.test.ts; other
+ * machines that follow, take over and restore: remote-model.test.ts.)
  */
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { StoreConnection } from "../src/store/store-connection.ts";
+import { CopySource } from "../src/store/copy-source.ts";
+import { repairStore } from "../src/store/repair-store.ts";
 import { Random } from "../src/testing/random.ts";
+import { sizeOf } from "../src/testing/repair-fixture.ts";
 import { SimulatedStorage } from "../src/testing/simulated-storage.ts";
 import type { ModelBranch, ModelDatabase, Rows } from "./store-model.ts";
 import { SMALL_STORE, Workload } from "./store-workload.ts";
@@ -17,7 +22,17 @@ const LIMIT_MS = isLong ? 600_000 : 15_000;
 const HELD_MAX = 6;
 const SELECT = "SELECT id, value || '/' || note FROM item ORDER BY id";
 
-type StepKind = "work" | "hold" | "release" | "read" | "attach" | "tick" | "crash";
+type StepKind =
+  | "work"
+  | "hold"
+  | "release"
+  | "read"
+  | "attach"
+  | "tick"
+  | "collect"
+  | "compress"
+  | "repair"
+  | "crash";
 
 interface Step {
   readonly kind: StepKind;
@@ -32,7 +47,8 @@ const step: fc.Arbitrary<Step> = fc.record({
       weight: 2,
       arbitrary: fc.constantFrom<StepKind>("hold", "release", "read", "attach", "tick"),
     },
-    { weight: 1, arbitrary: fc.constant<StepKind>("crash") },
+    { weight: 1, arbitrary: fc.constantFrom<StepKind>("collect", "compress") },
+    { weight: 1, arbitrary: fc.constantFrom<StepKind>("crash", "repair") },
   ),
   seed: fc.nat(),
 });
@@ -73,6 +89,9 @@ class Session {
       this.workload.step(random);
     } else if (kind === "tick") await new Promise(setImmediate);
     else if (kind === "crash") this.crash(random);
+    else if (kind === "collect") this.workload.store.gc();
+    else if (kind === "compress") this.workload.store.setCompression(random.pick(["none", "lz4"]));
+    else if (kind === "repair") await this.repair(random);
     else if (this.workload.acknowledged.living().length > 0) this[kind](random);
     this.compare(random);
   }
@@ -177,6 +196,34 @@ class Session {
       expectRows(rows, expected, what);
     }
     connection.close();
+  }
+
+  /** The store is closed, a file of it damaged, and mended with a copy made before; all is there again. */
+  private async repair(random: Random): Promise<void> {
+    for (const held of this.held.splice(0)) this.finish(held);
+    this.workload.store.close();
+    const { disk } = this.machine;
+    const source = CopySource.open("copy", disk.copyAfterCrash(random));
+    const damaged = random.pick(
+      ["", "chunks", "history", "catalog"].flatMap((directory) =>
+        disk
+          .listSync(directory)
+          .filter((name) => directory !== "" || name === "store.json")
+          .map((name) => (directory === "" ? name : `${directory}/${name}`)),
+      ),
+    );
+    const size = sizeOf(disk, damaged);
+    for (let bits = random.integer(1, 4); bits > 0; bits--)
+      disk.flipBit(damaged, random.integer(0, size * 8 - 1));
+    const [key] = this.workload.keys;
+    const result = await repairStore("store", {
+      storage: disk,
+      source,
+      ...(key == null ? {} : { key }),
+    });
+    source.close();
+    expect(result.report.problems, damaged).toEqual([]);
+    this.workload.recover((store, model) => verifyContents(store, model, random));
   }
 
   private crash(random: Random): void {
