@@ -26,6 +26,7 @@
  */
 import { StoreError } from "../errors.ts";
 import type { LogPiece } from "../log/log-tail.ts";
+import { sliceKey } from "./remote-keys.ts";
 import { crc64Into, crc64Matches, CRC64_SIZE } from "../storage/crc64.ts";
 
 const MAGIC = 0x434c_5342; // "BSLC"
@@ -116,8 +117,10 @@ export function decodeSlice(body: Uint8Array, key: string): LogSlice {
   }
   if (offset !== end || (body[5] !== RECORDS && body[5] !== FENCE))
     throw damaged(key, "its header contradicts itself");
+  const sequence = Number(view.getBigUint64(8, true));
+  if (sliceKey(sequence) !== key) throw damaged(key, `it is slice ${sequence}`);
   return {
-    sequence: Number(view.getBigUint64(8, true)),
+    sequence,
     storeId: body.slice(16, 32),
     writer: {
       epoch: Number(view.getBigUint64(32, true)),
