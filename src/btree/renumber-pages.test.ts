@@ -74,7 +74,7 @@ function renumber(race: Race): RenumberedPages | RenumberRefusal {
   const { theirs, ours, isSchemaKnown } = race;
   return renumberPages(ours, {
     dirty: ours.dirty,
-    snapshotPageCount: ours.snapshot.pageCount,
+    snapshotPageCount: ours.snapshotPageCount,
     pageCount: ours.pageCount,
     headPageCount: theirs.pageCount,
     pointerMaps: {
@@ -89,7 +89,7 @@ function renumber(race: Race): RenumberedPages | RenumberRefusal {
 function areApart({ theirs, ours, isFreelistHidden }: Race): boolean {
   const layout = fileLayout(ours.snapshot.page(1)!, ours.pageSize)!;
   for (const number of theirs.dirty)
-    if (number > 1 && number <= ours.snapshot.pageCount && !isPointerMap(layout, number))
+    if (number > 1 && number <= ours.snapshotPageCount && !isPointerMap(layout, number))
       if (ours.read.has(number) || ours.dirty.has(number)) return false;
   const changed = (one: RecordedTransaction): boolean =>
     freelist(one.snapshot) !== freelist(one.end);
@@ -108,7 +108,7 @@ function merge(race: Race, renumbered: RenumberedPages): Uint8Array {
   merged.set(theirs.end.bytes);
   const put = (number: number, page: Uint8Array): void => merged.set(page, (number - 1) * pageSize);
   for (const number of ours.dirty)
-    if (number <= ours.snapshot.pageCount) put(number, ours.page(number)!);
+    if (number <= ours.snapshotPageCount) put(number, ours.page(number)!);
   for (const [number, page] of renumbered.pages) put(number, page);
   for (const number of renumbered.unwritten) put(number, new Uint8Array(pageSize).fill(0x5a));
   const view = new DataView(merged.buffer);
@@ -150,7 +150,7 @@ function mayBeRefused(
   { options, ours, theirs }: Race,
   { refused }: RenumberedPages | RenumberRefusal,
 ): boolean {
-  const pageCount = ours.snapshot.pageCount;
+  const pageCount = ours.snapshotPageCount;
   if (refused === "shrunk") return ours.pageCount < pageCount || theirs.pageCount < pageCount;
   return refused === "unknown" && options.autoVacuum > 0;
 }
