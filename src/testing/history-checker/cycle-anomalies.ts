@@ -17,6 +17,7 @@ const READS = WRITES | EdgeKind.writeRead;
 const ITEM = EdgeKind.readWrite;
 const ANTI = ITEM | EdgeKind.predicateReadWrite;
 const DATA = READS | ANTI;
+const REAL_TIME = EdgeKind.realTime | EdgeKind.realTimeReadWrite;
 
 interface Level {
   readonly suffix: "" | "-session" | "-realtime";
@@ -30,13 +31,13 @@ const LEVELS: readonly Level[] = [
   { suffix: "-session", required: EdgeKind.session, added: EdgeKind.session },
   {
     suffix: "-realtime",
-    required: EdgeKind.realTime,
-    added: EdgeKind.session | EdgeKind.realTime,
+    required: REAL_TIME,
+    added: EdgeKind.session | REAL_TIME,
   },
 ];
 
 export function findCycles(graph: DependencyGraph, findings: Findings): void {
-  const all = findComponents(graph, DATA | EdgeKind.session | EdgeKind.realTime);
+  const all = findComponents(graph, DATA | EdgeKind.session | REAL_TIME);
   if (all.members.length === 0) return;
   const reported = new Uint8Array(graph.nodeCount);
   for (const level of LEVELS) {
@@ -69,17 +70,25 @@ class CycleClasses {
   /** `isNew`: none of its nodes is on a cycle of an earlier level. */
   nameComponent(components: Components, component: number, isNew: boolean): void {
     const { added } = this.#level;
-    let isNamed = this.#nameStrict(components, component, "G0", WRITES | added, WRITES);
+    const late = added & EdgeKind.realTimeReadWrite;
+    const withoutAnti = READS | (added & ~late);
+    let isNamed = this.#nameStrict(
+      components,
+      component,
+      "G0",
+      withoutAnti & ~EdgeKind.writeRead,
+      WRITES,
+    );
     isNamed =
-      this.#nameStrict(components, component, "G1c", READS | added, EdgeKind.writeRead) || isNamed;
-    const anti = edgesWithin(this.#graph, components, component, ANTI);
-    const single = this.#cycle(anti, READS | added, components);
+      this.#nameStrict(components, component, "G1c", withoutAnti, EdgeKind.writeRead) || isNamed;
+    const anti = edgesWithin(this.#graph, components, component, ANTI | late);
+    const single = this.#cycle(anti, withoutAnti, components);
     if (single !== null) {
       this.#report("G-single", single);
       isNamed = true;
     }
     if (!isNew && (isNamed || this.#level.required !== 0)) return;
-    isNamed = this.#nameMultiple(components, component, "G2-item", ITEM, single) || isNamed;
+    isNamed = this.#nameMultiple(components, component, "G2-item", ITEM | late, single) || isNamed;
     isNamed =
       this.#nameMultiple(components, component, "G2", EdgeKind.predicateReadWrite, single) ||
       isNamed;
@@ -144,8 +153,9 @@ class CycleClasses {
   #classOf(cycle: readonly number[]): CycleClass {
     const count = (mask: number): number =>
       cycle.filter((edge) => (this.#graph.kind[edge]! & mask) !== 0).length;
-    if (count(ANTI) > 1) return count(EdgeKind.predicateReadWrite) > 0 ? "G2" : "G2-item";
-    if (count(ANTI) === 1) return "G-single";
+    const antiCount = count(ANTI | EdgeKind.realTimeReadWrite);
+    if (antiCount > 1) return count(EdgeKind.predicateReadWrite) > 0 ? "G2" : "G2-item";
+    if (antiCount === 1) return "G-single";
     return count(EdgeKind.writeRead) > 0 ? "G1c" : "G0";
   }
 
@@ -216,6 +226,13 @@ function stepOf(graph: DependencyGraph, first: number, last: number): CycleStep 
         to,
         dependency: "rw-predicate",
         reason: `T${from} scanned without seeing row ${on}, which T${to} inserted`,
+      };
+    case EdgeKind.realTimeReadWrite:
+      return {
+        from,
+        to,
+        dependency: "rw",
+        reason: `T${from} saw ${version} of ${on}, which had been written before T${to} began and wrote ${next}`,
       };
     case EdgeKind.session:
       return {

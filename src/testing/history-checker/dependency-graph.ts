@@ -23,6 +23,8 @@ export const EdgeKind = {
   /** Other clients: the first had ended before the second began. */
   realTime: 32,
   member: 64,
+  /** The first read a version that, in real time, the second replaced. */
+  realTimeReadWrite: 128,
 } as const;
 export type EdgeKind = (typeof EdgeKind)[keyof typeof EdgeKind];
 

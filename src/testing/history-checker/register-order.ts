@@ -6,7 +6,9 @@
  * R2. Who reads null came before every write of others.
  * R3. What a final read shows was written last, and who read another version came before that write. A write that
  *     replaced the final version, directly or not (R1), is lost.
- * R4. Where the history has the order of a register's writes, that order holds, and R1 to R3 follow from it.
+ * R4. Who reads a version came before every write that began when that version's had ended. That holds only in orders that
+ *     keep to real time, so it is an edge of its own kind.
+ * R5. Where the history has the order of a register's writes, that order holds, and R1 to R4 follow from it.
  */
 import {
   EdgeKind,
@@ -217,9 +219,41 @@ class RegisterOrder {
         }
       }
     }
+    this.#orderInTime();
     const lost = this.#findLost();
     this.#orderBeforeAllWrites(lost);
     this.#orderBeforeFinal(lost);
+  }
+
+  /** Of the later writes only those that began before another later one had ended: the rest follows. */
+  #orderInTime(): void {
+    const { transactions } = this.#index;
+    const writes = [...this.#accesses.written]
+      .filter(([writer]) => this.#isCommitted(writer))
+      .sort(([a], [b]) => transactions[a]!.invoked - transactions[b]!.invoked);
+    for (const [value, readers] of this.#readers) {
+      const writer = value === null ? undefined : this.#writer(value);
+      if (writer === undefined || transactions[writer]!.status !== "ok") continue;
+      const { completed } = transactions[writer]!;
+      let low = 0;
+      let high = writes.length;
+      while (low < high) {
+        const middle = (low + high) >> 1;
+        if (transactions[writes[middle]![0]]!.invoked <= completed) low = middle + 1;
+        else high = middle;
+      }
+      let firstEnd = Infinity;
+      for (; low < writes.length; low++) {
+        const [later, to] = writes[low]!;
+        const { invoked, completed: end, status } = transactions[later]!;
+        if (invoked > firstEnd) break;
+        if (status === "ok") firstEnd = Math.min(firstEnd, end);
+        const reason = { key: this.#key, from: value, to };
+        for (const reader of readers) {
+          this.#graph.addEdge(reader, later, EdgeKind.realTimeReadWrite, reason);
+        }
+      }
+    }
   }
 
   /** The acknowledged writes that are known to be later than what is there at the end. */
