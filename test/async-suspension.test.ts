@@ -167,7 +167,7 @@ suspending(
   "a writer that is suspended holds its branch: others are busy, and it commits",
   async () => {
     const lazy = filledStore(7);
-    const other = await lazy.store.open("shop");
+    const other = await lazy.store.open("shop", { busyTimeoutMs: 0 });
     const connection = await heldConnection(lazy);
     const update = connection.exec("UPDATE item SET name = 'x' WHERE id > 1500");
     await untilHeld(lazy.storage);

@@ -17,6 +17,7 @@ import { SQLITE_OK, SQLITE_PREPARE_PERSISTENT } from "./constants.ts";
 import { requireTimeout } from "./options.ts";
 import type { SqliteRuntime } from "./runtime.ts";
 import { readRow } from "./script.ts";
+import { SqliteError } from "./sqlite-error.ts";
 import { isBlank, requireSingleStatement } from "./sql-tail.ts";
 import { sqlForSqlite, type StatementHandle } from "./statement-cache.ts";
 import { stepLoop } from "./step-loop.ts";
@@ -36,7 +37,19 @@ export interface CallHooks {
   readonly enter: () => void;
   /** After a call that may have committed; null: there is nothing to wait for. */
   readonly settled: () => Promise<void> | null;
+  /**
+   * After SQLITE_BUSY, with no transaction open: resolves when it is this connection's turn to write, with what to call once it has
+   * tried. Null: the time is over, or waiting would not help.
+   */
+  readonly contended: (limits: ContentionLimits) => Promise<(() => void) | null>;
   readonly closed: () => void;
+}
+
+export interface ContentionLimits {
+  readonly signal: AbortSignal | null;
+  readonly timeoutMs: number;
+  /** It was its turn before, and somebody came in between. */
+  readonly isAgain: boolean;
 }
 
 /** A transaction(...) that runs: calls from within its function find it. */
@@ -113,6 +126,46 @@ export class AsyncCalls {
     const result = await this.turn(limits, call);
     await this.hooks?.settled();
     return result;
+  }
+
+  /**
+   * Runs a statement that may write. While another transaction keeps it from that, it waits for its turn and runs it again: a
+   * statement that is a transaction by itself, or begins one, has done nothing yet when it is refused.
+   */
+  async untilWritable<T>(body: () => Promise<T>): Promise<T> {
+    const { hooks, state } = this;
+    if (hooks === null || state.busyTimeoutMs === 0) return await body();
+    let until = 0;
+    let turn: (() => void) | null = null;
+    try {
+      for (;;) {
+        const isAlone = this.isAutocommit;
+        try {
+          return await body();
+        } catch (error) {
+          const isStale = hasCode(error, "SQLITE_BUSY_SNAPSHOT");
+          const now = performance.now();
+          if (until === 0) until = now + state.busyTimeoutMs;
+          if (!(isStale ? isAlone : hasCode(error, "SQLITE_BUSY")) || now >= until) throw error;
+          if (isStale) continue; // Somebody else has committed: the next try begins from there.
+          const isAgain = turn !== null;
+          turn?.();
+          turn = await hooks.contended({ signal: state.signal, timeoutMs: until - now, isAgain });
+          if (turn === null) throw error;
+        }
+      }
+    } finally {
+      turn?.();
+    }
+  }
+
+  get isAutocommit(): boolean {
+    const { state, runtime } = this;
+    return (
+      state.status !== ConnectionStatus.failed &&
+      state.status !== ConnectionStatus.closed &&
+      runtime.exports.sqlite3_get_autocommit(state.pointer) !== 0
+    );
   }
 
   /** Runs `body` with a queue of its own. `end` has its turn after all calls that `body` made, the last of this queue. */
@@ -209,9 +262,21 @@ export class AsyncCalls {
     text: number,
     options: Parameters<AsyncCalls["script"]>[1] = {},
   ): Promise<number> {
-    const { exports, heap, vfs } = this.runtime;
+    const { heap, vfs } = this.runtime;
     const isConcurrent = vfs.setConcurrent !== undefined && replaceConcurrent(heap.u8, text);
-    const tail = await this.#inside(async () => {
+    const tail = await this.untilWritable(() => this.#runStatement(text, options));
+    if (isConcurrent) this.state.beganConcurrent();
+    if (tail !== 0) await options.afterStatement?.();
+    return tail;
+  }
+
+  /** Returns where the text goes on; 0 at its end. */
+  #runStatement(
+    text: number,
+    options: NonNullable<Parameters<AsyncCalls["script"]>[1]>,
+  ): Promise<number> {
+    const { exports, heap } = this.runtime;
+    return this.#inside(async () => {
       const { state } = this;
       const prepared = await this.#call(
         this.#prepare,
@@ -239,9 +304,6 @@ export class AsyncCalls {
       if (exports.sqlite3_finalize(statement) !== SQLITE_OK) throw state.failure();
       return next;
     });
-    if (isConcurrent) this.state.beganConcurrent();
-    if (tail !== 0) await options.afterStatement?.();
-    return tail;
   }
 
   /** Ends a run by `end`; what ATTACH has opened gets its journal mode, as in attached-files.ts. */
@@ -346,4 +408,8 @@ export class AsyncCalls {
   freeMemory(): void {
     if (this.state.status !== ConnectionStatus.failed) this.runtime.exports.sqlite3_free(this.#out);
   }
+}
+
+function hasCode(error: unknown, code: string): boolean {
+  return error instanceof SqliteError && error.code === code;
 }

@@ -19,7 +19,7 @@ import {
   openRequest,
   settingsScript,
 } from "./database-handle.ts";
-import { booleanOption, requireTimeout } from "./options.ts";
+import { booleanOption, requireBusyTimeout, requireTimeout } from "./options.ts";
 import {
   type AggregateOptions,
   type FunctionOptions,
@@ -40,6 +40,8 @@ export interface TransactionOptions extends CallLimits {
 }
 
 const MODES: readonly string[] = ["deferred", "immediate", "exclusive", "concurrent"];
+/** As better-sqlite3's option "timeout". */
+const BUSY_TIMEOUT_MS = 5000;
 const SAVEPOINT = "`\t_bough_savepoint.\t`";
 
 export class AsyncConnection {
@@ -64,6 +66,7 @@ export class AsyncConnection {
     const state = new ConnectionState(runtime, options.owner ?? {});
     state.verbose = options.verbose ?? null;
     state.fetchTimeoutMs = requireTimeout(options.fetchTimeoutMs ?? Infinity);
+    state.busyTimeoutMs = requireBusyTimeout(options.busyTimeoutMs ?? BUSY_TIMEOUT_MS);
     const calls = new AsyncCalls(state, given.hooks ?? null);
     await calls.turn(given.limits ?? {}, async () => {
       try {
@@ -138,8 +141,7 @@ export class AsyncConnection {
     requireText(source);
     const simple = booleanOption(options, "simple");
     const calls = this.#openCalls();
-    return await calls.turnDurably({}, async () => {
-      calls.state.requireNoIteratorsUnlessUnsafe();
+    const run = async (): Promise<unknown> => {
       const sql = `PRAGMA ${source}`;
       const handle = await calls.acquireTemporary(sql);
       const statement = new StatementState(calls.state, { sql, handle, returnsData: true });
@@ -158,6 +160,10 @@ export class AsyncConnection {
       } finally {
         calls.release(handle);
       }
+    };
+    return await calls.turnDurably({}, async () => {
+      calls.state.requireNoIteratorsUnlessUnsafe();
+      return await calls.untilWritable(run);
     });
   }
 

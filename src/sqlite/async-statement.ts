@@ -60,7 +60,7 @@ export class AsyncStatement<Parameters extends unknown[] = unknown[], Row = unkn
     const { state } = calls;
     return calls.turnDurably(this.#limits, async () => {
       state.requireNoIteratorsUnlessUnsafe();
-      return await this.#inTurn(values, this.#mode, async (statement) => {
+      const run = async (statement: StatementState): Promise<RunResult> => {
         const { exports, heap } = calls.runtime;
         const { code, out } = await calls.run(statement.handle.pointer);
         const resetCode = heap.i32[out >> 2]!;
@@ -70,7 +70,9 @@ export class AsyncStatement<Parameters extends unknown[] = unknown[], Row = unkn
           : heap.f64[(out >> 3) + 1]!;
         await calls.finish(() => statement.finishReset(code, resetCode));
         return { changes, lastInsertRowid };
-      });
+      };
+      const once = (): Promise<RunResult> => this.#inTurn(values, this.#mode, run);
+      return this.readonly ? await once() : await calls.untilWritable(once);
     });
   }
 
@@ -153,7 +155,7 @@ export class AsyncStatement<Parameters extends unknown[] = unknown[], Row = unkn
       });
     return this.readonly
       ? await calls.turn(this.#limits, body)
-      : await calls.turnDurably(this.#limits, body);
+      : await calls.turnDurably(this.#limits, () => calls.untilWritable(body));
   }
 
   /** Binds, runs `body` inside of SQLite, and gives everything back. */

@@ -41,6 +41,8 @@ export class ConnectionState {
   fetchTimeoutMs: number = Infinity;
   /** When that is over for the call that is running, as performance.now says; 0: it has not waited yet. */
   waitsUntil = 0;
+  /** How long an awaited statement may wait for the write lock, in milliseconds; 0: not at all. */
+  busyTimeoutMs = 0;
   /** Ends the waits of the call that is running. */
   signal: AbortSignal | null = null;
   /** The wait for which the call is suspended now. */

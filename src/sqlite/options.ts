@@ -25,6 +25,12 @@ export function requireTimeout(timeoutMs: number): number {
   throw new RangeError(`Cannot use ${timeoutMs} ms as a time limit: it is not above 0`);
 }
 
+/** Milliseconds; 0: do not wait. */
+export function requireBusyTimeout(timeoutMs: number): number {
+  if (typeof timeoutMs === "number" && timeoutMs >= 0) return timeoutMs;
+  throw new RangeError(`Option "busyTimeoutMs": ${timeoutMs} is not a number of milliseconds`);
+}
+
 /** No argument means true. */
 export function toggled(parameters: readonly unknown[]): boolean {
   if (parameters.length === 0) return true;

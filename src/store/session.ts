@@ -1,5 +1,5 @@
 /** What ties a connection to its store: the files it opened, how durable its commits are, what it must give back. */
-import type { CallHooks } from "../sqlite/async-calls.ts";
+import type { CallHooks, ContentionLimits } from "../sqlite/async-calls.ts";
 import type { AsyncConnection } from "../sqlite/async-connection.ts";
 import type { Connection, ConnectionOptions } from "../sqlite/connection.ts";
 import type { SqliteRuntime } from "../sqlite/runtime.ts";
@@ -15,6 +15,11 @@ export interface ConnectOptions {
   readonly durability?: Durability | "remote";
   /** How long one statement may wait for pages from object storage, in milliseconds; without end by default. */
   readonly fetchTimeoutMs?: number;
+  /**
+   * Of a connection that is awaited (`store.open`): how long a statement may wait while another transaction writes, in
+   * milliseconds; 5000 by default, 0: SQLITE_BUSY at once, as on a synchronous connection.
+   */
+  readonly busyTimeoutMs?: number;
   /** Called with the SQL of each statement before it runs. */
   readonly verbose?: ((...parameters: unknown[]) => unknown) | null;
 }
@@ -66,6 +71,7 @@ export class Session {
       synchronous: SYNCHRONOUS[durability],
       owner: this.#context,
       fetchTimeoutMs: connect.fetchTimeoutMs ?? Infinity,
+      ...(connect.busyTimeoutMs === undefined ? {} : { busyTimeoutMs: connect.busyTimeoutMs }),
       verbose: connect.verbose ?? null,
     };
   }
@@ -84,6 +90,7 @@ export class Session {
   /** The same for one that is awaited. */
   async attachAsync(connection: AsyncConnection): Promise<void> {
     this.asyncConnection = connection;
+    this.#context.isAwaited = true;
     for (const [name, describe] of this.#functions()) await connection.function(name, describe);
   }
 
@@ -113,8 +120,21 @@ export class Session {
         context.lastLsn > this.#settledLsn || context.lastLsn > log.durableLsn
           ? this.#settle()
           : null,
+      contended: (limits) => this.#contended(limits),
       closed: () => this.release(),
     };
+  }
+
+  /** See CallHooks. */
+  async #contended({ isAgain, ...limits }: ContentionLimits): Promise<(() => void) | null> {
+    const context = this.#context;
+    const timeline = context.blockedOn;
+    context.blockedOn = null;
+    if (timeline === null) return null;
+    // A transaction that goes on reading its snapshot could not write behind the other one's commit.
+    for (const file of context.files) if (file.isLocked) return null;
+    const isNext = await timeline.queue.wait(context, limits, isAgain);
+    return isNext ? () => timeline.queue.done(context) : null;
   }
 
   /** See StoreConnection.durably. */

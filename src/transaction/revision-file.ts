@@ -64,6 +64,10 @@ export class ConnectionContext {
   durability: Durability;
   /** Set while an asynchronous call runs: commits are appended, and made durable by a later group flush. */
   isDeferred = false;
+  /** Its calls are awaited: it can wait for the write lock, and lets those who waited longer go first. */
+  isAwaited = false;
+  /** The timeline whose writer has just kept a transaction from writing. */
+  blockedOn: Timeline | null = null;
   /** The open transaction is an optimistic one. */
   isConcurrent = false;
   /** The newest commit made with `isDeferred`. */
@@ -129,6 +133,11 @@ export class RevisionFile implements VfsFile, PageHolder {
     this.#buffers = options.pipeline.buffers(this.pageSize);
     this.#children = options.readsAhead === true ? new ChildPrefetch() : null;
     options.context.files.add(this);
+  }
+
+  /** Whether a transaction reads or writes here. */
+  get isLocked(): boolean {
+    return this.#lockLevel > LOCK_NONE;
   }
 
   get readOnlyError(): Error | null {
@@ -287,11 +296,13 @@ export class RevisionFile implements VfsFile, PageHolder {
         `Cannot commit to "${this.target.database}/${this.target.branch}": the branch was reset since this transaction began; run it again`,
         null,
       );
-    if (timeline.writer !== null)
+    if (timeline.writer !== null) {
+      this.#options.context.blockedOn = timeline;
       throw new ConflictError(
         `Cannot commit to "${this.target.database}/${this.target.branch}": another transaction holds the write lock; run it again`,
         null,
       );
+    }
     this.#merged = transaction.merge({
       dirty: this.#dirty,
       staged: this.#staged,
@@ -460,7 +471,11 @@ export class RevisionFile implements VfsFile, PageHolder {
       this.#keptPageCount = snapshot.pageCount;
       return SQLITE_OK;
     }
-    if (timeline.writer !== null) return SQLITE_BUSY;
+    const { context } = this.#options;
+    if (timeline.writer !== null || (context.isAwaited && !timeline.isFreeFor(context))) {
+      context.blockedOn = timeline;
+      return SQLITE_BUSY;
+    }
     if (timeline.row.id !== snapshot.timelineId || timeline.head.version !== snapshot.version)
       return SQLITE_BUSY_SNAPSHOT; // F2
     timeline.writer = this;

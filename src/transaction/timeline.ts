@@ -10,6 +10,7 @@ import { type CommitInfo, type Frame, Layer } from "./page-versions.ts";
 import type { PagePlaces } from "../page/page-places.ts";
 import type { PageBuffers } from "./page-buffers.ts";
 import { type CommitPlace, Snapshot, View, type ViewContext } from "./snapshot.ts";
+import { WriterQueue } from "./writer-queue.ts";
 
 /** A database while its store is open. */
 export interface OpenDatabase {
@@ -22,8 +23,8 @@ export class Timeline {
   readonly row: TimelineRow;
   readonly database: OpenDatabase;
   #head: Snapshot;
-  /** The file whose transaction may write; null when nobody writes. */
-  writer: object | null = null;
+  #writer: object | null = null;
+  #queue: WriterQueue | null = null;
   /** The same while every commit is SQLite's change of the one before it; F6 in revision-file.ts. */
   lineage: object = {};
   /** Concurrent transactions under way. */
@@ -59,6 +60,26 @@ export class Timeline {
 
   get head(): Snapshot {
     return this.#head;
+  }
+
+  /** The file whose transaction may write; null when nobody writes. */
+  get writer(): object | null {
+    return this.#writer;
+  }
+
+  set writer(writer: object | null) {
+    this.#writer = writer;
+    if (writer === null && this.#queue !== null) this.#queue.advance();
+  }
+
+  /** Those who wait to be the writer; made when the first one does. */
+  get queue(): WriterQueue {
+    return (this.#queue ??= new WriterQueue(() => this.#writer === null));
+  }
+
+  /** Whether `owner`, an awaited connection, can be the writer now (Q1 in writer-queue.ts). */
+  isFreeFor(owner: object): boolean {
+    return this.#writer === null && !(this.#queue?.isBefore(owner) ?? false);
   }
 
   get view(): View {
