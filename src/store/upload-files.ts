@@ -1,7 +1,7 @@
 /**
  * What an open store gives to the upload (src/remote/uploader.ts): its log, packs, history segments, and its catalog as runs.
  *
- *   upload/batch-<number>.run   one batch of the catalog, written before the catalog has it
+ *   upload/batch-<number>.run   one batch of the catalog, written before the catalog has it; or several from that one on
  *   upload/<name>.run           a run as it is in object storage, under the same name, or about to be
  *   upload/pack-numbers         pack-numbers.ts
  *
@@ -11,6 +11,8 @@
  * U2. A batch that was written and then not committed has a mark that the catalog never had: it follows nothing.
  * U3. Packs that may have been uploaded have numbers that no later pack gets, whatever garbage collection deletes here: the same
  *     name always stands for the same bytes.
+ * U4. What waits is bounded: beyond BATCHES_MAX files batches become one, beyond BATCH_BYTES_MAX they go, and the whole catalog
+ *     goes up when it can (U1).
  */
 import { randomBytes } from "node:crypto";
 import type { BatchListener, RecordingKeyValueStore } from "../catalog/recording-key-value.ts";
@@ -31,6 +33,8 @@ import type { Storage, StorageFile } from "../storage/storage.ts";
 const UPLOAD_DIRECTORY = "upload";
 const BATCH = /^batch-(\d{16})\.run$/;
 const SLICE_ROWS = 1000;
+const BATCHES_MAX = 256;
+const BATCH_BYTES_MAX = 64 * 1024 * 1024;
 
 export interface UploadFilesOptions {
   readonly state: StoreState;
@@ -52,12 +56,16 @@ export class UploadFiles implements UploadSource, BatchListener {
   #hasStaged = true;
   /** U3: as the file has it. */
   #reservedPacks: number;
+  #batchCount: number;
+  /** The state that the last run was made of: batches up to it and after it stay apart. */
+  #runSequence = 0;
 
   constructor(options: UploadFilesOptions) {
     this.#options = options;
     this.storage = options.local;
     this.replica = options.replica;
     this.storage.makeDirectorySync(UPLOAD_DIRECTORY);
+    this.#batchCount = this.#batchNumbers().length;
     this.#reservedPacks = readPackNumbers(this.storage);
     options.state.chunks.reservePackNumbers(this.#reservedPacks);
   }
@@ -153,7 +161,8 @@ export class UploadFiles implements UploadSource, BatchListener {
     mark: CatalogMark,
     previous: CatalogMark | null,
   ): void {
-    const path = `${UPLOAD_DIRECTORY}/batch-${String(mark.sequence).padStart(16, "0")}.run`;
+    const path = batchPath(mark.sequence);
+    if (++this.#batchCount > BATCHES_MAX) this.#mergeBatches(mark.sequence);
     this.#deleteIfThere(path);
     const file = this.storage.openFileSync(path, { mode: "create" });
     try {
@@ -168,6 +177,7 @@ export class UploadFiles implements UploadSource, BatchListener {
     const state = this.catalogState();
     if (state === null || (mark !== null && isEqual(mark, state.mark))) return null;
     this.#deleteRuns(runs); // What an attempt has left that failed.
+    this.#runSequence = state.mark.sequence;
     const name = randomBytes(12).toString("hex");
     const path = `${UPLOAD_DIRECTORY}/${name}.run`;
     const opened: StorageFile[] = [];
@@ -198,11 +208,62 @@ export class UploadFiles implements UploadSource, BatchListener {
 
   runStored({ state }: MadeRun, runs: readonly StoredRun[]): void {
     this.#deleteRuns(runs);
-    for (const name of this.storage.listSync(UPLOAD_DIRECTORY)) {
-      const batch = BATCH.exec(name);
-      if (batch !== null && Number(batch[1]) <= state.mark.sequence)
-        this.storage.deleteSync(`${UPLOAD_DIRECTORY}/${name}`);
+    const numbers = this.#batchNumbers();
+    const stored = numbers.filter((number) => number <= state.mark.sequence);
+    for (const number of stored) this.storage.deleteSync(batchPath(number));
+    this.#batchCount = numbers.length - stored.length;
+  }
+
+  #batchNumbers(): number[] {
+    return this.storage
+      .listSync(UPLOAD_DIRECTORY)
+      .map((name) => Number(BATCH.exec(name)?.[1] ?? 0))
+      .filter((number) => number > 0)
+      .sort((left, right) => left - right);
+  }
+
+  /** U4: those before `sequence`. */
+  #mergeBatches(sequence: number): void {
+    const numbers = this.#batchNumbers().filter((number) => number < sequence);
+    const groups = [
+      numbers.filter((number) => number <= this.#runSequence),
+      numbers.filter((number) => number > this.#runSequence),
+    ];
+    for (const group of groups) if (group.length > 1) this.#mergeGroup(group);
+    this.#batchCount = this.#batchNumbers().length + 1;
+  }
+
+  #mergeGroup(numbers: readonly number[]): void {
+    const opened: StorageFile[] = [];
+    const temporary = `${UPLOAD_DIRECTORY}/merging.run`;
+    let isMerged = false;
+    try {
+      const runs: RunReader[] = [];
+      for (const number of numbers) {
+        const run = this.#openRun(batchPath(number), opened);
+        const before = runs.at(-1);
+        const previous = run?.scope.previous ?? null;
+        const follows =
+          before === undefined || (previous !== null && isSameMark(previous, before.scope.mark));
+        if (run === null || !follows) runs.length = 0; // U2: what was before follows nothing.
+        if (run !== null) runs.push(run);
+      }
+      const size = runs.reduce((sum, run) => sum + run.size, 0);
+      if (runs.length === numbers.length && size <= BATCH_BYTES_MAX) {
+        this.#deleteIfThere(temporary);
+        const file = this.storage.openFileSync(temporary, { mode: "create" });
+        opened.push(file);
+        const merging = mergeRuns(runs, file, { cipher: this.cipher });
+        while (merging.next().done !== true) continue;
+        isMerged = true;
+      }
+    } catch (error) {
+      if (!(error instanceof StoreError) || error.code !== "CORRUPT_CATALOG") throw error;
+    } finally {
+      for (const file of opened) file.closeSync();
     }
+    for (const number of numbers) this.storage.deleteSync(batchPath(number));
+    if (isMerged) this.storage.renameSync(temporary, batchPath(numbers[0]!));
   }
 
   /** All but those that are stored and may be merged with others. */
@@ -221,8 +282,7 @@ export class UploadFiles implements UploadSource, BatchListener {
     let mark = toMark(from);
     const end = toMark(to);
     while (!isSameMark(mark, end)) {
-      const number = String(mark.sequence + 1).padStart(16, "0");
-      const reader = this.#openRun(`${UPLOAD_DIRECTORY}/batch-${number}.run`, opened);
+      const reader = this.#openRun(batchPath(mark.sequence + 1), opened);
       if (reader === null || !isSameMark(reader.scope.previous, mark)) return null;
       mark = reader.scope.mark;
       readers.push(reader);
@@ -278,6 +338,10 @@ export class UploadFiles implements UploadSource, BatchListener {
   #deleteIfThere(path: string): void {
     if (this.storage.existsSync(path)) this.storage.deleteSync(path);
   }
+}
+
+function batchPath(number: number): string {
+  return `${UPLOAD_DIRECTORY}/batch-${String(number).padStart(16, "0")}.run`;
 }
 
 /** Where a stored run is on this machine, if it is. */
