@@ -166,6 +166,10 @@ describe("damaged files", () => {
     expect(withNumber((trunk! - 1) * 512, trunk!)).toContain(trunk);
     expect(withNumber((trunk! - 1) * 512 + 4, 127)).toContain(trunk);
     expect(withNumber(32, 0)).toContain(1);
+    const last = kindOf("overflow").at(-1)!;
+    expect(withNumber((last - 1) * 512, trunk!)).toContain(last);
+    const [leaf] = kindOf("free-leaf");
+    expect(withNumber((trunk! - 1) * 512 + 12, leaf!)).toContain(leaf);
   });
 });
 
