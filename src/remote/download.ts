@@ -23,8 +23,9 @@ const TEMPORARY_SUFFIX = ".download";
 /** Slices from this one on, up to the last that is there. */
 export function* readSlices(from: number): RemoteProcedure<LogSlice[]> {
   const slices: LogSlice[] = [];
-  // Often there is none: who asks all the time asks for one first.
-  for (let sequence = from, count = 1; ; sequence += count, count = SLICES_AT_ONCE) {
+  // Often there is none, or one: who asks all the time asks for few first.
+  let count = 1;
+  for (let sequence = from; ; sequence += count, count = Math.min(2 * count, SLICES_AT_ONCE)) {
     const keys = Array.from({ length: count }, (_, index) => sliceKey(sequence + index));
     const steps = keys.map((key): RemoteStep => ({ type: "get", key }));
     const objects = (yield { type: "all", steps }) as (StoredObject | null)[];
