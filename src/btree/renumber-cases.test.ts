@@ -178,6 +178,39 @@ describe("results", () => {
     expect(classifyResult(ours, result, 50).unknown).toEqual([]);
   });
 
+  test("trees that grew by two levels move with all of their interior pages", async () => {
+    const setup =
+      "CREATE TABLE t (a PRIMARY KEY, b); CREATE TABLE w (a PRIMARY KEY) WITHOUT ROWID; CREATE TABLE u (a)";
+    const rows = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)";
+    const text = "printf('%.*c%d', i % 250, 'k', i * 7919 % 3001)";
+    const ours = await recorded({
+      setup,
+      statements: [
+        `INSERT INTO t ${rows} SELECT ${text}, i FROM n`,
+        `INSERT INTO w ${rows} SELECT ${text} FROM n`,
+      ],
+    });
+    const theirs = await recorded({
+      setup,
+      statements: ["INSERT INTO u VALUES (zeroblob(99999))"],
+    });
+    const result = succeeded(renumber(ours, theirs.pageCount));
+    const { roles, unknown } = classifyResult(ours, result, theirs.pageCount);
+    expect(unknown).toEqual([]);
+    const moved = [...result.moved.values()].map((number) => roles.get(number)!.kind);
+    for (const kind of ["table-interior", "index-interior", "overflow"]) {
+      const count = moved.filter((one) => one === kind).length;
+      expect(count, kind).toBeGreaterThan(10);
+    }
+    using stock = await StockSqlite.open(merged(theirs, ours, result));
+    expect(stock.run("PRAGMA integrity_check")).toEqual([{ integrity_check: "ok" }]);
+    expect(
+      stock.run(
+        "SELECT (SELECT count(*) FROM t) AS t, (SELECT count(*) FROM w) AS w, (SELECT length(a) FROM u) AS u",
+      ),
+    ).toEqual([{ t: 3000, w: 3000, u: 99999 }]);
+  });
+
   test("two transactions on different ends of one table are both there", async () => {
     const filler = "zeroblob(300)";
     const setup = `CREATE TABLE t (a INTEGER PRIMARY KEY, b);
@@ -193,13 +226,8 @@ describe("results", () => {
     });
     for (const number of theirs.dirty)
       if (number > 1 && number <= ours.snapshotPageCount) expect(ours.read.has(number)).toBe(false);
-    const { pages, pageCount } = succeeded(renumber(ours, theirs.pageCount));
-    const merged = new Uint8Array(pageCount * 512);
-    merged.set(theirs.end.bytes);
-    for (const number of ours.dirty)
-      if (number <= ours.snapshotPageCount) merged.set(ours.page(number)!, (number - 1) * 512);
-    for (const [number, page] of pages) merged.set(page, (number - 1) * 512);
-    using stock = await StockSqlite.open(merged);
+    const result = succeeded(renumber(ours, theirs.pageCount));
+    using stock = await StockSqlite.open(merged(theirs, ours, result));
     expect(stock.run("PRAGMA integrity_check")).toEqual([{ integrity_check: "ok" }]);
     expect(stock.run("SELECT a, length(b) AS size FROM t WHERE length(b) > 300")).toEqual([
       { a: 200, size: 5000 },
@@ -272,6 +300,21 @@ describe("the page at the lock byte", () => {
     }
   });
 });
+
+/** Theirs, with ours on top; neither changed the freelist. */
+function merged(
+  theirs: RecordedTransaction,
+  ours: RecordedTransaction,
+  { pages, pageCount }: RenumberedPages,
+): Uint8Array {
+  const { pageSize, snapshotPageCount } = ours;
+  const bytes = new Uint8Array(pageCount * pageSize);
+  bytes.set(theirs.end.bytes);
+  for (const number of ours.dirty)
+    if (number <= snapshotPageCount) bytes.set(ours.page(number)!, (number - 1) * pageSize);
+  for (const [number, page] of pages) bytes.set(page, (number - 1) * pageSize);
+  return bytes;
+}
 
 function range(first: number, last: number): number[] {
   return Array.from({ length: last - first + 1 }, (_, index) => first + index);

