@@ -39,6 +39,8 @@ export type PutCondition = { readonly absent: true } | { readonly etag: string }
 
 export interface PutOptions extends RequestOptions {
   readonly condition?: PutCondition;
+  /** The body's buffer may be handed on instead of copied; afterwards it is empty for the caller. */
+  readonly transfer?: boolean;
 }
 
 export interface GetOptions extends RequestOptions {

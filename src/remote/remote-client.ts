@@ -39,11 +39,6 @@ import { type Settle, WorkerConnection, type WorkerProgram } from "./remote-clie
 const LIST_BATCH = 10_000;
 const GETS_AT_ONCE = 8;
 
-export interface RemotePutOptions extends PutOptions {
-  /** The body's buffer is handed to the worker instead of copied; afterwards it is empty for the caller. */
-  readonly transfer?: boolean;
-}
-
 export interface PutSyncOptions extends FetchOptions {
   readonly condition?: PutCondition;
 }
@@ -91,7 +86,7 @@ export class RemoteClient implements ObjectStore {
     return objectOf(await this.call(getCall(key, options.range), options));
   }
 
-  async put(key: string, body: Uint8Array, options: RemotePutOptions = {}): Promise<ObjectVersion> {
+  async put(key: string, body: Uint8Array, options: PutOptions = {}): Promise<ObjectVersion> {
     const bytes = options.transfer === true ? ownBytes(body) : new Uint8Array(body);
     return versionOf(
       await this.call(putCall(key, bytes, options.condition), options, [bytes.buffer]),

@@ -22,6 +22,8 @@ export type RemoteStep =
       /** Called when the request is made, so that bodies waiting for their turn take no memory. */
       readonly body: () => Uint8Array;
       readonly condition?: PutCondition;
+      /** Each body is made for the request alone. */
+      readonly transfer?: boolean;
     }
   | { readonly type: "list"; readonly prefix: string; readonly startAfter?: string }
   | { readonly type: "delete"; readonly keys: readonly string[] }
@@ -150,11 +152,12 @@ async function perform(
         step.range === undefined ? options : { ...options, range: step.range },
       );
     case "put": {
-      const { condition } = step;
+      const { condition, transfer = false } = step;
+      const all = { ...options, transfer };
       return store.put(
         step.key,
         step.body(),
-        condition === undefined ? options : { ...options, condition },
+        condition === undefined ? all : { ...all, condition },
       );
     }
     case "list": {

@@ -330,7 +330,7 @@ export class Uploader {
       if (!isComplete) continue;
       const key = `${RUN_PREFIX}${made.run.path.slice(made.run.path.lastIndexOf("/") + 1)}`;
       const body = (): Uint8Array => readFileSync(source.storage, made.run.path);
-      yield { type: "put", key, body };
+      yield { type: "put", key, body, transfer: true };
       this.statistics.runs++;
       this.statistics.bytes += made.run.size;
       const { size, isBase, replaces } = made.run;
@@ -433,14 +433,15 @@ export class Uploader {
     const missing = files.filter(({ path }) => !this.#files.has(this.keyOf(path)!));
     let isComplete = true;
     // One group at a time: what a group has stored is remembered even if a later one fails.
-    for (let start = 0; start < missing.length; start += GROUP_FILES) {
-      const group = missing
-        .slice(start, start + GROUP_FILES)
-        .filter(({ path }) => storage.existsSync(path) || ((isComplete = false), false));
+    for (const files of groupsOf(missing)) {
+      const group = files.filter(
+        ({ path }) => storage.existsSync(path) || ((isComplete = false), false),
+      );
       const steps: RemoteStep[] = group.map(({ path }) => ({
         type: "put",
         key: this.keyOf(path)!,
         body: () => readFileSync(storage, path),
+        transfer: true,
       }));
       try {
         yield { type: "all", steps };
@@ -490,8 +491,24 @@ export class Uploader {
   }
 }
 
-/** Files of one "all". */
+/** Files of one "all": so many, and no more bytes unless it is one file. They are in memory at once. */
 const GROUP_FILES = 4;
+const GROUP_BYTES = 16 * 1024 * 1024;
+
+function groupsOf(files: readonly LocalFile[]): LocalFile[][] {
+  const groups: LocalFile[][] = [];
+  let bytes = 0;
+  for (const file of files) {
+    const last = groups.at(-1);
+    bytes += file.size;
+    if (last !== undefined && last.length < GROUP_FILES && bytes <= GROUP_BYTES) last.push(file);
+    else {
+      groups.push([file]);
+      bytes = file.size;
+    }
+  }
+  return groups;
+}
 
 /** Local work in slices, others having their turn in between. */
 export function* paused<T>(work: Generator<void, T>): RemoteProcedure<T> {
