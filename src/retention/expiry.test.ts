@@ -373,3 +373,28 @@ test("a branch that was restored frees what it was before, once its backup canno
   expect(await world.store.check({ deep: true })).toMatchObject({ problems: [] });
   world.store.close();
 });
+
+test("what a branch was between two resets, without a commit there, is kept as long as its window says", () => {
+  const world = new World();
+  const { store } = world;
+  const database = store.database("shop");
+  const first = world.commit("shop");
+  world.clock += 1000;
+  const second = world.commit("shop");
+  const dev = database.createBranch("dev", { from: `shop@${first}` });
+  world.clock += 1000;
+  dev.reset({ to: `shop@${second}` });
+  const between = new Date((world.clock += 1000)).toISOString();
+  world.clock += 1000;
+  dev.reset({ to: `shop@${first}` });
+  const expected = [world.read(`shop/dev@${second}`), world.read(`shop/dev@${between}`)];
+  expect(expected).toEqual([2, 2]);
+  store.checkpoint();
+  store.expire();
+  expect([world.read(`shop/dev@${second}`), world.read(`shop/dev@${between}`)]).toEqual(expected);
+  world.clock += 2 * DAY;
+  store.expire();
+  expect(world.read("shop/dev")).toBe(1);
+  expect(world.read(`shop@${second}`)).toBe(2);
+  store.close();
+});

@@ -2,10 +2,11 @@
  * What is forgotten for good: deleted branches and databases whose time to come back is over, and timelines on which nothing
  * is kept. Changes of names, to be logged and applied like all others.
  *
- * U1. A timeline goes when no branch names it now, no tag is on it, nothing that stays grew from it, and its policies keep none
- *     of its versions.
+ * U1. A timeline goes when no branch names it now or has named it within the time in which it keeps every commit, no tag is on
+ *     it, nothing that stays grew from it, and its policies keep none of its versions. (One without commits of its own still
+ *     says what the branch was meanwhile.)
  */
-import type { RefChange } from "../branch/refs.ts";
+import type { DatabaseRefs, RefChange } from "../branch/refs.ts";
 import type { StoreState } from "../checkpoint/store-state.ts";
 import type { OpenDatabase, Timeline } from "../transaction/timeline.ts";
 import { type Claim, claimsOf, withAncestors } from "./claims.ts";
@@ -47,7 +48,7 @@ export function unneededTimelines(state: StoreState, nowMs: number): RefChange[]
 function unneededIn(state: StoreState, database: OpenDatabase, nowMs: number): number[] {
   const { refs, timelines } = database;
   const { claims, current, tagged } = claimsOf(refs);
-  const needed = withAncestors(refs, [...current, ...tagged]);
+  const needed = withAncestors(refs, [...current, ...tagged, ...recentlyNamed(refs, nowMs)]);
   const kept = [...timelines.values()].filter(
     (timeline) =>
       !needed.has(timeline.row.id) &&
@@ -59,6 +60,16 @@ function unneededIn(state: StoreState, database: OpenDatabase, nowMs: number): n
   ))
     needed.add(id);
   return [...timelines.keys()].filter((id) => !needed.has(id));
+}
+
+/** Timelines that branches named within the time in which they keep every commit. */
+function recentlyNamed({ row, branches }: DatabaseRefs, nowMs: number): number[] {
+  return [...branches.values()].flatMap((branch) => {
+    const start = windowStart(nowMs, retentionOf(row, branch).everyCommitMs);
+    return branch.history
+      .filter((_, index) => (branch.history[index + 1]?.atMs ?? Infinity) > start)
+      .map(({ timeline }) => timeline);
+  });
 }
 
 function keepsVersions(
