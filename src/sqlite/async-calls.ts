@@ -38,7 +38,7 @@ export interface CallHooks {
   /** After a call that may have committed; null: there is nothing to wait for. */
   readonly settled: () => Promise<void> | null;
   /**
-   * After SQLITE_BUSY, with no transaction open: resolves when it is this connection's turn to write, with what to call once it has
+   * After SQLITE_BUSY: resolves when it is this connection's turn to write, with what to call once it has
    * tried. Null: the time is over, or waiting would not help.
    */
   readonly contended: (limits: ContentionLimits) => Promise<(() => void) | null>;
@@ -130,7 +130,7 @@ export class AsyncCalls {
 
   /**
    * Runs a statement that may write. While another transaction keeps it from that, it waits for its turn and runs it again: a
-   * statement that is a transaction by itself, or begins one, has done nothing yet when it is refused.
+   * statement that is a transaction by itself, or begins or commits one, has done nothing yet when it is refused.
    */
   async untilWritable<T>(body: () => Promise<T>): Promise<T> {
     const { hooks, state } = this;

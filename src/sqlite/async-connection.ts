@@ -177,17 +177,47 @@ export class AsyncConnection {
     { mode = "deferred", ...limits }: TransactionOptions = {},
   ): Promise<T> {
     if (typeof body !== "function") throw new TypeError("Expected first argument to be a function");
-    if (!MODES.includes(mode))
-      throw new TypeError(`Option "mode": "${mode}" is not one of ${MODES.join(", ")}`);
+    requireMode(mode);
     const calls = this.#openCalls();
-    return await calls.turnDurably(limits, async () => {
-      const isNested = this.inTransaction;
-      await calls.script(isNested ? `SAVEPOINT ${SAVEPOINT}` : `BEGIN ${mode}`);
-      return await calls.nest(
-        async () => await body(),
-        async (failed) => await this.#end({ isNested, failed }),
-      );
-    });
+    return await calls.turnDurably(limits, () => this.#transaction(body, mode));
+  }
+
+  /** @internal The same, but it resolves once the commit is in the log; `settled` makes it durable. */
+  async attempt<T>(
+    body: () => Promise<T>,
+    { mode = "deferred", ...limits }: TransactionOptions,
+  ): Promise<T> {
+    requireMode(mode);
+    const calls = this.#openCalls();
+    return await calls.turn(limits, () => this.#transaction(body, mode));
+  }
+
+  /** @internal See CallHooks. */
+  settled(): Promise<void> | null {
+    return this.#calls.hooks?.settled() ?? null;
+  }
+
+  /** @internal After a conflict with a transaction that holds the write lock: false when there is none to wait for. */
+  async writerIsGone(signal: AbortSignal | null): Promise<boolean> {
+    const { hooks, state } = this.#calls;
+    if (hooks === null || state.busyTimeoutMs === 0) return false;
+    const timeoutMs = state.busyTimeoutMs;
+    const done = await hooks.contended({ signal, timeoutMs, isAgain: false });
+    done?.();
+    return done !== null;
+  }
+
+  async #transaction<T>(
+    body: () => Promise<T> | T,
+    mode: NonNullable<TransactionOptions["mode"]>,
+  ): Promise<T> {
+    const calls = this.#calls;
+    const isNested = this.inTransaction;
+    await calls.script(isNested ? `SAVEPOINT ${SAVEPOINT}` : `BEGIN ${mode}`);
+    return await calls.nest(
+      async () => await body(),
+      async (failed) => await this.#end({ isNested, failed }),
+    );
   }
 
   /** Defines an SQL function, which is called on the thread's time. */
@@ -325,6 +355,11 @@ function expandedSql({ exports, heap }: SqliteRuntime, statement: number): strin
 
 function firstValue(row: unknown): unknown {
   return typeof row === "object" && row !== null ? Object.values(row)[0] : undefined;
+}
+
+function requireMode(mode: string): void {
+  if (!MODES.includes(mode))
+    throw new TypeError(`Option "mode": "${mode}" is not one of ${MODES.join(", ")}`);
 }
 
 function requireText(text: string): void {

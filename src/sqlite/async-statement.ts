@@ -72,7 +72,7 @@ export class AsyncStatement<Parameters extends unknown[] = unknown[], Row = unkn
         return { changes, lastInsertRowid };
       };
       const once = (): Promise<RunResult> => this.#inTurn(values, this.#mode, run);
-      return this.readonly ? await once() : await calls.untilWritable(once);
+      return await calls.untilWritable(once);
     });
   }
 

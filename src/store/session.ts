@@ -131,8 +131,7 @@ export class Session {
     const timeline = context.blockedOn;
     context.blockedOn = null;
     if (timeline === null) return null;
-    // A transaction that goes on reading its snapshot could not write behind the other one's commit.
-    for (const file of context.files) if (file.isLocked) return null;
+    for (const file of context.files) if (file.isBound) return null; // Waiting would not help.
     const isNext = await timeline.queue.wait(context, limits, isAgain);
     return isNext ? () => timeline.queue.done(context) : null;
   }

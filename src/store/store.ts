@@ -45,6 +45,8 @@ import { type HeldSpace, heldSpace } from "./garbage-holders.ts";
 import { findRevision, headOf, openDatabaseNamed, resolveRevision } from "./resolve-revision.ts";
 import { isRemoteUrl, openRemoteEngine } from "./open-remote.ts";
 import { type ConnectOptions, Session } from "./session.ts";
+import { Transactor, type TransactOptions } from "./transact.ts";
+import type { Transaction } from "./transaction.ts";
 import { RuntimePool } from "./runtime-pool.ts";
 import {
   diskStatistics,
@@ -85,6 +87,7 @@ export class Store {
   readonly #vfs: StoreVfs;
   readonly #sessions: Set<Session> = new Set();
   readonly #runtimes: RuntimePool;
+  readonly #transactor: Transactor;
   #runtime: SqliteRuntime | null = null;
   /** Ends the scrub in the background. */
   #stopScrub: () => void = () => {};
@@ -95,6 +98,9 @@ export class Store {
     this.#engine = engine;
     this.#vfs = new StoreVfs(engine);
     this.#runtimes = new RuntimePool(this.#vfs, engine.options.now);
+    this.#transactor = new Transactor(engine, (revision, options) =>
+      this.#openAwaited(revision, options),
+    );
     const { scrubBytesPerSecond: bytesPerSecond, onDamage } = engine.options;
     if (bytesPerSecond !== null)
       this.#stopScrub = startBackgroundScrub(() => engine.state, { bytesPerSecond, onDamage });
@@ -158,8 +164,27 @@ export class Store {
    */
   async open(
     revision: string,
-    { signal, ...options }: ConnectOptions & { readonly signal?: AbortSignal } = {},
+    options: ConnectOptions & { readonly signal?: AbortSignal } = {},
   ): Promise<AsyncConnection> {
+    return (await this.#openAwaited(revision, options)).connection;
+  }
+
+  /**
+   * Runs `body` in a transaction of its own and commits; resolves with what it returned once the commit is durable. When another
+   * transaction came in between, all of it is run again. See docs/async-connection.md.
+   */
+  transact<T>(
+    revision: string,
+    body: (transaction: Transaction) => Promise<T> | T,
+    options: TransactOptions = {},
+  ): Promise<T> {
+    return this.#transactor.run(revision, body, options);
+  }
+
+  async #openAwaited(
+    revision: string,
+    { signal, ...options }: ConnectOptions & { readonly signal?: AbortSignal },
+  ): Promise<{ readonly session: Session; readonly connection: AsyncConnection }> {
     const limits = signal === undefined ? {} : { signal };
     await readFetching(() => findRevision(this.#engine, revision), limits);
     const runtime = this.#runtimes.take();
@@ -169,7 +194,7 @@ export class Store {
       const { hooks, connectionOptions } = session;
       const connection = await AsyncConnection.open(runtime, connectionOptions, { hooks, limits });
       await session.attachAsync(connection);
-      return connection;
+      return { session, connection };
     } catch (error) {
       session.asyncConnection?.closeIdle();
       session.release();
@@ -367,6 +392,7 @@ export class Store {
   /** Closes the connections, checkpoints, and lets another process have the store. */
   close(): void {
     if (!this.#engine.isOpen) return;
+    this.#transactor.close();
     for (const { asyncConnection } of this.#sessions) {
       if (asyncConnection === null || asyncConnection.closeIdle()) continue;
       throw new StoreError(
@@ -393,6 +419,7 @@ export class Store {
   /** The twin of `close` for callers that await: the checkpoint happens in slices before the rest. */
   async closeAsync(): Promise<void> {
     if (!this.#engine.isOpen) return;
+    this.#transactor.close();
     for (const { asyncConnection } of this.#sessions) await asyncConnection?.close();
     try {
       // A store that follows another one has nothing to write.

@@ -135,9 +135,9 @@ export class RevisionFile implements VfsFile, PageHolder {
     options.context.files.add(this);
   }
 
-  /** Whether a transaction reads or writes here. */
-  get isLocked(): boolean {
-    return this.#lockLevel > LOCK_NONE;
+  /** Whether a transaction goes on here that cannot write behind another one's commit. */
+  get isBound(): boolean {
+    return this.#lockLevel > LOCK_NONE && this.#concurrent === null;
   }
 
   get readOnlyError(): Error | null {
@@ -234,8 +234,10 @@ export class RevisionFile implements VfsFile, PageHolder {
       this.#lockLevel = LOCK_SHARED;
       if (this.#options.context.isConcurrent && timeline !== null) this.#beginConcurrent(timeline);
     }
-    if (level >= LOCK_EXCLUSIVE && this.#concurrent !== null && this.isReserved())
+    if (level >= LOCK_EXCLUSIVE && this.#concurrent !== null && this.isReserved()) {
+      this.#options.context.blockedOn = this.target.timeline();
       return SQLITE_BUSY;
+    }
     if (level >= LOCK_RESERVED && this.#lockLevel < LOCK_RESERVED) {
       const code = this.#lockReserved();
       if (code !== SQLITE_OK) return code;

@@ -1,0 +1,264 @@
+/**
+ * `store.transact`: a function in a transaction, run again when another transaction came in between.
+ *
+ *   waiting for a connection --> running the function --COMMIT--> in the log --group flush--> durable: resolves
+ *                 ^                    |  function, statement or signal: rolled back, rejects
+ *                 +---- back-off ------+  conflict or busy: rolled back, run again
+ *
+ * X1. What is run again has not committed: once COMMIT has put the record into the log nothing is repeated, whatever happens then.
+ * X2. The pause before run n is random from 0 to min(PAUSE_MS_MAX, PAUSE_MS * 2^(n-2)) ("full jitter"), so that those who met do
+ *     not meet again. After a conflict with a plain writer there is none: the function is run again when that one is done.
+ * X3. A function that does not settle is left when the signal or the time limit ends it: its transaction is rolled back, and
+ *     what it calls later is refused. Without them it keeps its connection, and the snapshot that it reads.
+ * X4. No transaction within another one's function: it would wait for what waits for it, and be committed when the outer one is
+ *     rolled back.
+ */
+import { AsyncLocalStorage } from "node:async_hooks";
+import { randomBytes } from "node:crypto";
+import { StoreError } from "../errors.ts";
+import type { TransactionOptions } from "../sqlite/async-connection.ts";
+import { requireTimeout } from "../sqlite/options.ts";
+import { SqliteError } from "../sqlite/sqlite-error.ts";
+import { readFetching } from "../storage/not-local.ts";
+import { ConnectionPool, type OpenedConnection, type PooledConnection } from "./connection-pool.ts";
+import type { Engine } from "./engine.ts";
+import { findRevision } from "./resolve-revision.ts";
+import type { ConnectOptions } from "./session.ts";
+import { Transaction } from "./transaction.ts";
+
+export interface TransactOptions extends Pick<ConnectOptions, "readonly" | "durability"> {
+  /** "concurrent" by default: it takes no lock, and is compared at its commit with what others have committed meanwhile. */
+  readonly mode?: TransactionOptions["mode"];
+  /** How often the function is run again at most; 10 by default. */
+  readonly retries?: number;
+  /** Ends it with the signal's reason, as long as it has not committed. */
+  readonly signal?: AbortSignal;
+  /** How long all of it may take until it commits, in milliseconds; then TIMEOUT. Without end by default. */
+  readonly timeoutMs?: number;
+}
+
+const RETRIES = 10;
+const PAUSE_MS = 1;
+const PAUSE_MS_MAX = 100;
+
+/** A transaction(...) whose function runs: what is called from there finds it. */
+interface Running {
+  readonly transactor: Transactor;
+  readonly outer: Running | undefined;
+  isOver: boolean;
+}
+
+const running = new AsyncLocalStorage<Running>();
+
+type Open = (
+  revision: string,
+  options: ConnectOptions & { readonly signal?: AbortSignal },
+) => Promise<OpenedConnection>;
+
+export class Transactor {
+  readonly #engine: Engine;
+  readonly #open: Open;
+  readonly #pool: ConnectionPool;
+
+  constructor(engine: Engine, open: Open) {
+    this.#engine = engine;
+    this.#open = open;
+    this.#pool = new ConnectionPool(engine.description);
+  }
+
+  async run<T>(
+    revision: string,
+    body: (transaction: Transaction) => Promise<T> | T,
+    options: TransactOptions,
+  ): Promise<T> {
+    if (typeof body !== "function")
+      throw new TypeError("Expected second argument to be a function");
+    const { retries = RETRIES } = options;
+    if (!Number.isSafeInteger(retries) || retries < 0)
+      throw new RangeError(`Option "retries": ${retries} is not a number of times`);
+    this.#refuseNested();
+    const limit = limitOf(options);
+    try {
+      const pooled = await this.#take(revision, options, limit.signal);
+      let settled: Promise<void> | null;
+      let result: T;
+      try {
+        result = await this.#untilCommitted(pooled, body, { ...options, retries, limit });
+        settled = pooled.connection.settled();
+        settled?.catch(() => {}); // Awaited below.
+      } finally {
+        await this.#pool.give(pooled);
+      }
+      await settled; // The connection serves others meanwhile.
+      return result;
+    } finally {
+      limit.end();
+    }
+  }
+
+  /** No more begin. */
+  close(): void {
+    this.#pool.close();
+  }
+
+  async #untilCommitted<T>(
+    pooled: PooledConnection,
+    body: (transaction: Transaction) => Promise<T> | T,
+    options: TransactOptions & { readonly retries: number; readonly limit: Limit },
+  ): Promise<T> {
+    const { retries, limit, mode = "concurrent" } = options;
+    const id = randomBytes(16).toString("hex");
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.#attempt(pooled, body, { id, attempt, mode, limit });
+      } catch (error) {
+        limit.signal?.throwIfAborted();
+        if (!(error instanceof SqliteError && error.retryable)) throw error;
+        if (attempt > retries) throw attempt === 1 ? error : triedError(error, attempt);
+      }
+      if (await pooled.connection.writerIsGone(limit.signal)) continue;
+      await pause(Math.random() * Math.min(PAUSE_MS_MAX, PAUSE_MS * 2 ** (attempt - 1)), limit);
+    }
+  }
+
+  async #attempt<T>(
+    pooled: PooledConnection,
+    body: (transaction: Transaction) => Promise<T> | T,
+    {
+      limit,
+      mode,
+      ...rest
+    }: {
+      readonly id: string;
+      readonly attempt: number;
+      readonly mode: NonNullable<TransactOptions["mode"]>;
+      readonly limit: Limit;
+    },
+  ): Promise<T> {
+    const ended = new AbortController();
+    const { signal } = ended;
+    const unlink = limit.onAbort((reason) => ended.abort(reason));
+    const scope: Running = { transactor: this, outer: running.getStore(), isOver: false };
+    try {
+      return await pooled.connection.attempt(
+        async () => {
+          const transaction = new Transaction(pooled, { ...rest, signal });
+          try {
+            return await untilAborted(
+              running.run(scope, async () => await body(transaction)),
+              signal,
+            );
+          } finally {
+            transaction.end();
+          }
+        },
+        { mode, signal },
+      );
+    } finally {
+      scope.isOver = true;
+      unlink();
+      ended.abort(new TypeError("Cannot use the statement: its transaction has ended"));
+    }
+  }
+
+  async #take(
+    revision: string,
+    { readonly, durability }: TransactOptions,
+    signal: AbortSignal | null,
+  ): Promise<PooledConnection> {
+    const limits = signal === null ? {} : { signal };
+    const found = await readFetching(() => findRevision(this.#engine, revision), limits);
+    const { database, branch, snapshot } = found;
+    const options = {
+      ...limits,
+      ...(readonly === undefined ? {} : { readonly }),
+      ...(durability === undefined ? {} : { durability }),
+    };
+    const kind = `${readonly ?? false} ${durability ?? ""}`;
+    // O2. One on a fixed version is not kept: it would hold on to that.
+    const key = snapshot === null ? `${database.refs.row.id}/${branch.id} ${kind}` : null;
+    return await this.#pool.take({ key, signal }, () => this.#open(revision, options));
+  }
+
+  /** X4. */
+  #refuseNested(): void {
+    for (let scope = running.getStore(); scope !== undefined; scope = scope.outer)
+      if (scope.transactor === this && !scope.isOver)
+        throw new TypeError(
+          "Cannot run a transaction within the function of another one: use that one, or await it first",
+        );
+  }
+}
+
+/** The caller's signal and time limit as one. */
+interface Limit {
+  /** Null: there is none. */
+  readonly signal: AbortSignal | null;
+  /** Returns how to take it back. */
+  readonly onAbort: (act: (reason: unknown) => void) => () => void;
+  readonly end: () => void;
+}
+
+function limitOf({ signal, timeoutMs }: TransactOptions): Limit {
+  if (timeoutMs !== undefined) requireTimeout(timeoutMs);
+  const hasTimer = timeoutMs !== undefined && timeoutMs < 2 ** 31; // A longer timer would fire at once.
+  if (!hasTimer) return { signal: signal ?? null, onAbort: listenTo(signal), end: () => {} };
+  const controller = new AbortController();
+  const timer = setTimeout(() => controller.abort(timeoutError(timeoutMs)), timeoutMs);
+  const unlink = listenTo(signal)((reason) => controller.abort(reason));
+  const end = (): void => {
+    clearTimeout(timer);
+    unlink();
+  };
+  return { signal: controller.signal, onAbort: listenTo(controller.signal), end };
+}
+
+function listenTo(signal: AbortSignal | undefined): Limit["onAbort"] {
+  return (act) => {
+    if (signal === undefined) return () => {};
+    const onAbort = (): void => act(signal.reason);
+    if (signal.aborted) onAbort();
+    else signal.addEventListener("abort", onAbort, { once: true });
+    return () => signal.removeEventListener("abort", onAbort);
+  };
+}
+
+/** X3. */
+function untilAborted<T>(settled: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    // As `throwIfAborted` throws it.
+    // oxlint-disable-next-line typescript/prefer-promise-reject-errors
+    const onAbort = (): void => reject(signal.reason);
+    if (signal.aborted) onAbort();
+    else signal.addEventListener("abort", onAbort, { once: true });
+    settled.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
+  });
+}
+
+function pause(ms: number, { signal, onAbort }: Limit): Promise<void> {
+  signal?.throwIfAborted();
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => {
+      unlink();
+      resolve();
+    }, ms);
+    const unlink = onAbort((reason) => {
+      clearTimeout(timer);
+      // oxlint-disable-next-line typescript/prefer-promise-reject-errors
+      reject(reason);
+    });
+  });
+}
+
+function triedError(error: SqliteError, attempts: number): SqliteError {
+  const tried = new SqliteError(`${error.message} (tried ${attempts} times)`, error.code);
+  return Object.assign(tried, { cause: error, attempts });
+}
+
+function timeoutError(timeoutMs: number): StoreError {
+  return new StoreError(
+    "TIMEOUT",
+    `Cannot commit the transaction: its time limit of ${timeoutMs} ms has passed; it was rolled back`,
+    { retryable: true, details: { timeoutMs } },
+  );
+}
