@@ -189,8 +189,7 @@ describe("two transactions that both grew the file", () => {
       if (isAnyMoved(renumbered)) vacuumModes[options.autoVacuum]!++;
     }
     for (const mode of VACUUM_MODES) expect(vacuumModes[mode], `mode ${mode}`).toBeGreaterThan(2);
-    for (const kind of ["free-leaf", "free-trunk", "index-leaf", "overflow", "table-leaf"])
-      expect(movedKinds).toContain(kind);
+    for (const kind of ["index-leaf", "overflow", "table-leaf"]) expect(movedKinds).toContain(kind);
   });
 
   test("SQLite finds every pointer that is left as it was", async () => {
@@ -221,15 +220,20 @@ function movedPointers({ ours, renumbered, merged }: MergedRace): {
   before: Uint8Array;
 }[] {
   const { pageSize } = ours;
+  const layout = fileLayout(ours.snapshot.page(1)!, pageSize)!;
   const sources = new Map([...renumbered.moved].map(([from, to]) => [to, from]));
   const found: { offset: number; before: Uint8Array }[] = [];
   for (const number of renumbered.pages.keys()) {
     const before = ours.page(sources.get(number) ?? number);
     if (number === 1 || before === null) continue;
     const start = (number - 1) * pageSize;
-    for (let at = 0; at < pageSize; at++) {
+    // What a pointer map says of pages behind the end of the file is of no meaning.
+    const end = isPointerMap(layout, number)
+      ? Math.min(pageSize, (renumbered.pageCount - number) * 5)
+      : pageSize;
+    for (let at = 0; at < end; at++) {
       const first = at;
-      while (at < pageSize && before[at] !== merged[start + at]) at++;
+      while (at < end && before[at] !== merged[start + at]) at++;
       if (at > first) found.push({ offset: start + first, before: before.slice(first, at) });
     }
   }
