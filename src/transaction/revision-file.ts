@@ -16,18 +16,17 @@
  *     another schema under a cookie that may be equal, so from then on this file adds a number to the cookie that it
  *     shows, and takes it off again of what is written. Commits of SQLite itself change the cookie with the schema.
  */
-import { readUint32 } from "../btree/file-layout.ts";
 import { invariant } from "../errors.ts";
 import type { ChunkReference } from "../page/chunk-handle.ts";
 import { PagePlaces } from "../page/page-places.ts";
 import type { VfsFile } from "../sqlite/vfs.ts";
 import { ChildPrefetch } from "./child-prefetch.ts";
 import type { CommitPipeline, Durability, PreparedCommit, WriteSet } from "./commit-pipeline.ts";
-import { ConcurrentTransaction } from "./concurrent-transaction.ts";
-import { ConflictError } from "./conflict.ts";
+import { ConcurrentTransaction, type MergedWrites } from "./concurrent-transaction.ts";
 import { readOnlyError, type RevisionTarget } from "./revision-target.ts";
 import type { PageBuffers } from "./page-buffers.ts";
 import { lockPageNumber, type Snapshot } from "./snapshot.ts";
+import { ShownPageOne, STAMP_OFFSET, STAMP_SIZE } from "./shown-page-one.ts";
 import type { PageHolder, Tracer } from "./tracer.ts";
 import type { Timeline } from "./timeline.ts";
 
@@ -41,16 +40,8 @@ const LOCK_SHARED = 1;
 const LOCK_RESERVED = 2;
 const LOCK_EXCLUSIVE = 4;
 
-/** What of page 1 SQLite compares to judge its cache: change counter, page count, freelist head and count. */
-const STAMP_OFFSET = 24;
-const STAMP_SIZE = 16;
 /** Of page 1: the number of pages, big-endian. */
 const PAGE_COUNT_OFFSET = 28;
-/** Of page 1: the schema cookie, big-endian. */
-const COOKIE_OFFSET = 40;
-/** Odd and far from small numbers: two cookies that SQLite counted up never differ by a small multiple of it. */
-const COOKIE_SHIFT_STEP = 0x9e3779b1;
-
 /** SQLITE_IOCAP_ATOMIC | SAFE_APPEND | SEQUENTIAL | POWERSAFE_OVERWRITE: a commit is one log record. */
 const DEVICE_CHARACTERISTICS = 0x1 | 0x200 | 0x400 | 0x1000;
 
@@ -113,16 +104,11 @@ export class RevisionFile implements VfsFile, PageHolder {
   #isStagedForCommit = false;
   /** The optimistic transaction that this file is in; see concurrent-transaction.ts. */
   #concurrent: ConcurrentTransaction | null = null;
-  /** What it commits, on top of the head. */
-  #merged: WriteSet | null = null;
-  /** What it had written, for those who go on reading from its snapshot after it was committed. */
-  #retained: ReadonlyMap<number, Uint8Array> | null = null;
-  readonly #stamp: Uint8Array = new Uint8Array(STAMP_SIZE);
-  /** The version that SQLite's cache holds; -1 when unknown. */
-  #stampVersion = -1;
-  /** Of the timeline that was read last (F6); null before the first read. */
-  #lineage: object | null = null;
-  #cookieShift = 0;
+  /** What it commits, on top of the head; null when it commits what it wrote. */
+  #merged: MergedWrites | null = null;
+  /** What it has left for statements that go on reading from its snapshot. */
+  #retained: RetainedPages | null = null;
+  readonly #shown: ShownPageOne = new ShownPageOne();
   /** Null where all is local. */
   readonly #children: ChildPrefetch | null;
 
@@ -162,16 +148,7 @@ export class RevisionFile implements VfsFile, PageHolder {
       }
       heap.set(bytes, pointer);
       if (this.#children !== null) this.#children.noteRead(page, bytes);
-      if (page === 1) {
-        if (this.#concurrent !== null && !this.#dirty.has(1)) {
-          this.#concurrent.disguise(heap, pointer);
-          this.#stamp.set(
-            heap.subarray(pointer + STAMP_OFFSET, pointer + STAMP_OFFSET + STAMP_SIZE),
-          );
-          this.#stampVersion = -1;
-        } else this.#remember(bytes);
-        if (this.#cookieShift !== 0) shiftCookie(heap, pointer, this.#cookieShift);
-      }
+      if (page === 1) this.#showPageOne(heap, pointer);
       return SQLITE_OK;
     }
     return this.#readRange(heap, pointer, length, offset);
@@ -188,11 +165,7 @@ export class RevisionFile implements VfsFile, PageHolder {
     if (known === undefined) this.#dirty.set(page, this.#buffers.copy(heap, pointer));
     else known.set(heap.subarray(pointer, pointer + length));
     if (page > this.#pageCount) this.#pageCount = page;
-    if (page === 1) {
-      if (this.#cookieShift !== 0) shiftCookie(this.#dirty.get(1)!, 0, -this.#cookieShift);
-      this.#stampVersion = -1;
-      this.#stamp.set(heap.subarray(pointer + STAMP_OFFSET, pointer + STAMP_OFFSET + STAMP_SIZE));
-    }
+    if (page === 1) this.#shown.written(heap, pointer, this.#dirty.get(1)!);
     if (this.#dirty.size * this.pageSize > this.#options.dirtyBytesMax) this.#stage();
     return SQLITE_OK;
   }
@@ -230,14 +203,12 @@ export class RevisionFile implements VfsFile, PageHolder {
     if (this.#lockLevel === LOCK_NONE) {
       const timeline = this.target.timeline();
       this.#snapshot = timeline === null ? this.target.head() : timeline.head;
-      if (timeline !== null && timeline.lineage !== this.#lineage) this.#follow(timeline.lineage);
+      if (timeline !== null) this.#shown.follow(timeline.lineage);
       this.#lockLevel = LOCK_SHARED;
       if (this.#options.context.isConcurrent && timeline !== null) this.#beginConcurrent(timeline);
     }
-    if (level >= LOCK_EXCLUSIVE && this.#concurrent !== null && this.isReserved()) {
-      this.#options.context.blockedOn = this.target.timeline();
+    if (level >= LOCK_EXCLUSIVE && this.#concurrent !== null && this.#isBlocked(this.#concurrent))
       return SQLITE_BUSY;
-    }
     if (level >= LOCK_RESERVED && this.#lockLevel < LOCK_RESERVED) {
       const code = this.#lockReserved();
       if (code !== SQLITE_OK) return code;
@@ -266,7 +237,7 @@ export class RevisionFile implements VfsFile, PageHolder {
     if (!this.#isCommit()) return SQLITE_OK; // F4
     const { context, pipeline } = this.#options;
     invariant(this.#prepared === null, "A transaction is prepared once");
-    if (this.#concurrent !== null) this.#mergeConcurrent(this.#concurrent);
+    if (this.#concurrent !== null) this.#joinHead(this.#concurrent);
     for (const file of context.files) {
       if (file !== this && file.#lockLevel >= LOCK_RESERVED) {
         // Other files of this transaction may follow: they go into one record, at the first COMMIT_PHASETWO (P2).
@@ -290,27 +261,28 @@ export class RevisionFile implements VfsFile, PageHolder {
     this.#merged = null;
   }
 
-  /** Compares the transaction with what was committed since it began. Throws ConflictError. */
-  #mergeConcurrent(transaction: ConcurrentTransaction): void {
-    const timeline = this.target.timeline();
-    if (timeline !== transaction.timeline)
-      throw new ConflictError(
-        `Cannot commit to "${this.target.database}/${this.target.branch}": the branch was reset since this transaction began; run it again`,
-        null,
-      );
-    if (timeline.writer !== null) {
-      this.#options.context.blockedOn = timeline;
-      throw new ConflictError(
-        `Cannot commit to "${this.target.database}/${this.target.branch}": another transaction holds the write lock; run it again`,
-        null,
-      );
-    }
-    this.#merged = transaction.merge({
-      dirty: this.#dirty,
-      staged: this.#staged,
-      pageCount: this.#committedPageCount(),
-      keptPageCount: this.#keptPageCount,
-    });
+  /** Whether a transaction holds the write lock. */
+  #isBlocked({ timeline }: ConcurrentTransaction): boolean {
+    if (timeline.writer === null || timeline.writer === this) return false;
+    this.#options.context.blockedOn = timeline;
+    return true;
+  }
+
+  /**
+   * Compares the transaction with what was committed since it began, and keeps others from committing until it has: files of
+   * the same transaction may still have to wait for pages. Throws ConflictError.
+   */
+  #joinHead(transaction: ConcurrentTransaction): void {
+    const { timeline } = transaction;
+    transaction.requireBranch(this.target.timeline());
+    if (this.#isBlocked(transaction)) throw transaction.lockedError();
+    if (!transaction.isOnHead)
+      this.#merged = transaction.merge({
+        dirty: this.#dirty,
+        staged: this.#staged,
+        pageCount: this.#committedPageCount(),
+      });
+    timeline.writer = this;
   }
 
   commitPhaseTwo(): number {
@@ -364,6 +336,7 @@ export class RevisionFile implements VfsFile, PageHolder {
     const { target } = this;
     const snapshot = this.#snapshot ?? (target.isFixed ? target.head() : null);
     snapshot?.view.trace(tracer);
+    this.#retained?.view?.trace(tracer);
     if (this.#staged.size > 0) tracer.places(this.#staged);
   }
 
@@ -394,8 +367,8 @@ export class RevisionFile implements VfsFile, PageHolder {
    */
   #page(page: number): Uint8Array | null {
     if (this.#lockLevel < LOCK_RESERVED) {
-      const retained = this.#retained?.get(page);
-      if (retained !== undefined) return retained;
+      const retained = this.#retained?.page(page) ?? null;
+      if (retained !== null) return retained;
       const snapshot = this.#snapshot ?? this.target.head();
       if (page > snapshot.pageCount || page === lockPageNumber(this.pageSize)) return null;
       return snapshot.peek(page);
@@ -427,38 +400,24 @@ export class RevisionFile implements VfsFile, PageHolder {
   }
 
   #readStamp(heap: Uint8Array, pointer: number): number {
-    const version = this.snapshot.version;
-    if (version === this.#stampVersion && this.#concurrent === null) {
-      heap.set(this.#stamp, pointer);
+    // K1 in concurrent-transaction.ts.
+    if (this.#concurrent === null && this.#shown.confirm(this.snapshot.version, heap, pointer))
       return SQLITE_OK;
-    }
     const page = this.#page(1);
     if (page === null) {
       heap.fill(0, pointer, pointer + STAMP_SIZE);
       return SQLITE_IOERR_SHORT_READ;
     }
-    heap.set(page.subarray(STAMP_OFFSET, STAMP_OFFSET + STAMP_SIZE), pointer);
-    // K1 in concurrent-transaction.ts; what it shows for page 1 comes from `read`.
-    if (this.#concurrent !== null) heap[pointer + 3]! ^= 1 + (this.#concurrent.shownCounter & 0x7f);
     // Another commit than the one that SQLite's cache holds must not look the same (F3).
-    if (this.#stamp.every((byte, index) => byte === heap[pointer + index])) heap[pointer]! ^= 0x80;
+    this.#shown.refute(page, heap, pointer);
     return SQLITE_OK;
   }
 
-  /** SQLite has read page 1 whole, so that is what its cache is from now on. */
-  #remember(page: Uint8Array): void {
-    for (let index = 0; index < STAMP_SIZE; index++)
-      this.#stamp[index] = page[STAMP_OFFSET + index]!;
-    this.#stampVersion = this.#dirty.has(1) ? -1 : this.snapshot.version;
-  }
-
-  /** What is read from now on did not grow from what was read before (F6). */
-  #follow(lineage: object): void {
-    if (this.#lineage !== null) {
-      this.#cookieShift = (this.#cookieShift + COOKIE_SHIFT_STEP) >>> 0;
-      this.#stampVersion = -1; // Page 1 looks different, also of the same commit.
-    }
-    this.#lineage = lineage;
+  #showPageOne(heap: Uint8Array, pointer: number): void {
+    const isDirty = this.#dirty.has(1);
+    const isDisguised = !isDirty && (this.#concurrent?.disguise(heap, pointer) ?? false);
+    const isStored = !isDirty && !isDisguised && this.#retained === null;
+    this.#shown.read(heap, pointer, isStored ? this.snapshot.version : null);
   }
 
   #lockReserved(): number {
@@ -492,6 +451,7 @@ export class RevisionFile implements VfsFile, PageHolder {
     if (this.#timeline?.writer === this) this.#timeline.writer = null;
     this.#timeline = null;
     this.#isStagedForCommit = false;
+    this.#merged = null;
     if (this.#dirty.size > 0) {
       this.#buffers.giveAll(this.#dirty.values()); // Of a transaction that did not commit: nobody else has seen them.
       this.#dirty.clear();
@@ -500,13 +460,10 @@ export class RevisionFile implements VfsFile, PageHolder {
   }
 
   #isCommit(): boolean {
-    const page = this.#page(1);
+    const page = this.#dirty.get(1);
     const snapshot = this.#snapshot;
-    if (page === null || snapshot === null || !(this.#dirty.has(1) || this.#staged.has(1)))
-      return false;
+    if (page === undefined || snapshot === null) return false;
     if (snapshot.pageCount === 0) return true;
-    if (this.#concurrent !== null)
-      return readUint32(page, STAMP_OFFSET) !== this.#concurrent.shownCounter;
     const before = snapshot.peek(1);
     for (let offset = STAMP_OFFSET; offset < STAMP_OFFSET + 4; offset++)
       if (page[offset] !== before[offset]) return true;
@@ -514,7 +471,7 @@ export class RevisionFile implements VfsFile, PageHolder {
   }
 
   #writeSet(): WriteSet {
-    if (this.#merged !== null) return this.#merged;
+    if (this.#merged !== null) return this.#merged.writeSet;
     invariant(this.#timeline !== null && this.#snapshot !== null, "A writer has a timeline");
     const pageCount = this.#committedPageCount();
     return {
@@ -542,44 +499,64 @@ export class RevisionFile implements VfsFile, PageHolder {
     invariant(this.#timeline !== null, "A commit has a timeline");
     const { head } = this.#timeline;
     invariant(head.version === prepared.parts[part]!.commit.version, "The head is the commit");
-    if (this.#concurrent !== null) {
-      this.#committedConcurrent(prepared, part);
+    const merged = this.#merged;
+    this.#endConcurrent();
+    if (context.isDeferred) context.lastLsn = prepared.lsn;
+    if (merged !== null) {
+      this.#committedMerged(merged, head);
       return;
     }
     this.#snapshot = head;
     this.#isStagedForCommit = false;
-    this.#stampVersion = this.#snapshot.version;
+    this.#shown.committed(this.#snapshot.version);
     this.#dirty.clear(); // The commit has the buffers now.
     if (prepared.parts[part]!.staged !== null) this.#staged = new PagePlaces(); // It has them too.
     this.#pageCount = this.#snapshot.pageCount;
     this.#keptPageCount = this.#snapshot.pageCount;
-    if (context.isDeferred) context.lastLsn = prepared.lsn;
   }
 
   /** SQLite's cache, and statements that go on, are of the transaction's own snapshot; the head is another state. */
-  #committedConcurrent(prepared: PreparedCommit, part: number): void {
-    const { context } = this.#options;
+  #committedMerged({ writeSet, ownPages }: MergedWrites, head: Snapshot): void {
     this.#isStagedForCommit = false;
-    this.#retained = new Map(this.#dirty);
+    this.#shown.committed(null);
+    this.#retained = retainedPages(writeSet, ownPages, head);
     this.#dirty.clear();
-    if (prepared.parts[part]!.staged !== null) this.#staged = new PagePlaces();
-    this.#stampVersion = -1;
-    this.#endConcurrent();
-    if (context.isDeferred) context.lastLsn = prepared.lsn;
+    if (this.#staged.size > 0) this.#staged = new PagePlaces(); // The commit has them.
   }
 
+  /** Page 1 stays: a commit needs it. */
   #stage(): void {
-    for (const [page, reference] of this.#options.stager.stage(this.#dirty, this.pageSize))
-      this.#staged.set(page, reference);
-    this.#buffers.giveAll(this.#dirty.values());
-    this.#dirty.clear();
+    const { stager } = this.#options;
+    const pageOne = this.#dirty.get(1);
+    this.#dirty.delete(1);
+    try {
+      for (const [page, reference] of stager.stage(this.#dirty, this.pageSize))
+        this.#staged.set(page, reference);
+      this.#buffers.giveAll(this.#dirty.values());
+      this.#dirty.clear();
+    } finally {
+      if (pageOne !== undefined) this.#dirty.set(1, pageOne);
+    }
   }
 }
 
-/** F6. `at`: where page 1 begins. */
-function shiftCookie(bytes: Uint8Array, at: number, shift: number): void {
-  const view = new DataView(bytes.buffer, bytes.byteOffset + at + COOKIE_OFFSET, 4);
-  view.setUint32(0, (view.getUint32(0) + shift) >>> 0);
+/** What a transaction that was merged onto the head had written, as it wrote it. */
+interface RetainedPages {
+  readonly view: Snapshot["view"] | null;
+  page(number: number): Uint8Array | null;
+}
+
+function retainedPages(
+  { dirty, staged }: WriteSet,
+  ownPages: MergedWrites["ownPages"],
+  head: Snapshot,
+): RetainedPages {
+  if (ownPages !== null) return { view: null, page: (number) => ownPages.get(number) ?? null };
+  const stagedPages = new Set(staged.size > 0 ? staged.pages() : []);
+  return {
+    view: head.view,
+    page: (number) => (dirty.has(number) || stagedPages.has(number) ? head.peek(number) : null),
+  };
 }
 
 function parseSynchronous(value: string): Durability {

@@ -9,6 +9,7 @@ import type { DatabaseRefs } from "../branch/refs.ts";
 import { type CommitInfo, type Frame, Layer } from "./page-versions.ts";
 import type { PagePlaces } from "../page/page-places.ts";
 import type { PageBuffers } from "./page-buffers.ts";
+import { RecentCommits } from "./recent-commits.ts";
 import { type CommitPlace, Snapshot, View, type ViewContext } from "./snapshot.ts";
 import { WriterQueue } from "./writer-queue.ts";
 
@@ -27,10 +28,8 @@ export class Timeline {
   #queue: WriterQueue | null = null;
   /** The same while every commit is SQLite's change of the one before it; F6 in revision-file.ts. */
   lineage: object = {};
-  /** Concurrent transactions under way. */
-  #concurrentCount = 0;
-  /** Commits since the first of those began, with the pages that they changed. */
-  #recent: RecentCommit[] = [];
+  /** What concurrent transactions are compared with. */
+  readonly recent: RecentCommits = new RecentCommits();
 
   constructor(database: OpenDatabase, row: TimelineRow, view: View, head: CommitPlace) {
     this.database = database;
@@ -41,21 +40,6 @@ export class Timeline {
   /** The timeline's own layer, for commits since the last checkpoint. */
   static topLayer(id: number): { layer: Layer; maxVersion: number } {
     return { layer: new Layer(id), maxVersion: Infinity };
-  }
-
-  /** A concurrent transaction begins: commits are remembered from now on. Returns how many are under way with it. */
-  beginConcurrent(): number {
-    return ++this.#concurrentCount;
-  }
-
-  endConcurrent(): void {
-    this.#concurrentCount--;
-    if (this.#concurrentCount === 0) this.#recent = [];
-  }
-
-  /** Ascending; complete for every concurrent transaction that is under way. */
-  recentCommits(): readonly RecentCommit[] {
-    return this.#recent;
   }
 
   get head(): Snapshot {
@@ -99,8 +83,10 @@ export class Timeline {
   ): number {
     const { view } = this.#head;
     const { layer } = view.layers[0]!;
-    if (this.#concurrentCount > 0)
-      this.#recent.push({ version: commit.version, pages: changedPages(pages, staged) });
+    const { recent } = this;
+    if (recent.runningCount > 0)
+      recent.add({ version: commit.version, pages: changedPages(pages, staged) });
+    if (commit.pageCount < this.#head.pageCount) recent.lastShrink = commit.version;
     let retained = 0;
     for (let index = 0; index < pages.length; index++)
       retained += layer.push(pages[index]!, frames[index]!, buffers);
@@ -129,12 +115,6 @@ export class Timeline {
   }
 }
 
-/** What a commit changed. */
-export interface RecentCommit {
-  readonly version: number;
-  readonly pages: Iterable<number>;
-}
-
-function changedPages(pages: readonly number[], staged: PagePlaces | null): Iterable<number> {
+function changedPages(pages: readonly number[], staged: PagePlaces | null): readonly number[] {
   return staged === null ? pages : [...pages, ...staged.pages()];
 }
