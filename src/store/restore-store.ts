@@ -8,7 +8,6 @@
  *     of every head and tag.
  */
 import { randomBytes } from "node:crypto";
-import { parseRevision } from "../branch/revision.ts";
 import { StoreError } from "../errors.ts";
 import type { CheckProgress, CheckReport } from "../integrity/report.ts";
 import { readManifest } from "../remote/claim.ts";
@@ -26,6 +25,7 @@ import { fillCatalog, fillLog } from "./fill-directory.ts";
 import type { ByteProgress } from "./progress.ts";
 import { type RemoteFile, remoteFiles, remoteNotFound } from "./remote-objects.ts";
 import { type RemoteOptions, resolveRemote } from "./remote-options.ts";
+import { moveBranches } from "./restore-to.ts";
 import { Store } from "./store.ts";
 import { parseHeader, type StoreHeader, writeHeader } from "./store-header.ts";
 import { givenMasterKey, openCipher } from "./store-key.ts";
@@ -37,7 +37,7 @@ export interface RestoreStoreOptions extends Pick<
 > {
   /** How to reach object storage, where the URL does not say it all. */
   readonly remote?: Omit<RemoteOptions, "url">;
-  /** Every branch becomes what it was at this time; or one branch what a revision was ("shop@120"). */
+  /** Every database and branch becomes what it was at this time; or one branch what a revision was ("shop@120"). */
   readonly to?: Date | string;
   /** Skips Y2: the copy is only as good as what was read. True by default. */
   readonly verify?: boolean;
@@ -55,7 +55,7 @@ export interface RestoreStoreResult {
   /** The last log record of the copy, and when its writer last stored something. */
   readonly lsn: number;
   readonly uploadedAt: Date;
-  /** Branches that `to` has moved. */
+  /** Branches that `to` has moved, and databases that it has brought back or deleted. */
   readonly moved: readonly string[];
   /** Null when it was not asked for. */
   readonly check: CheckReport | null;
@@ -229,41 +229,4 @@ class StoreCopy {
 
 function* deleteObject(key: string): RemoteProcedure<void> {
   yield { type: "delete", keys: [key] };
-}
-
-/** Makes branches what they were; those that were not there yet are deleted. Returns their names. */
-function moveBranches(store: Store, to: Date | string): string[] {
-  // Date.parse reads "shop@600" as a time, too.
-  if (typeof to === "string" && !/^\d{4}-\d\d-\d\dT/.test(to)) return [moveOne(store, to)];
-  const time = new Date(to).toISOString();
-  const moved: string[] = [];
-  for (const database of store.databases()) {
-    if (database.createdAt > new Date(to)) {
-      moved.push(database.name);
-      database.delete();
-      continue;
-    }
-    // Children first: a branch with children is not deleted.
-    const branches = database
-      .branches()
-      .sort((a, b) => b.createdAt.getTime() - a.createdAt.getTime());
-    for (const branch of branches) {
-      moved.push(branch.revision);
-      if (branch.name !== "main" && branch.createdAt > new Date(to)) branch.delete();
-      else if (branch.head.version > 0) branch.reset({ to: `${branch.revision}@${time}` });
-    }
-  }
-  return moved;
-}
-
-function moveOne(store: Store, revision: string): string {
-  const { database, branch, at } = parseRevision(revision);
-  if (at === null)
-    throw new StoreError(
-      "REVISION_INVALID",
-      `Cannot restore to "${revision}": it names no version; write "shop@120" or a time`,
-    );
-  const target = store.database(database).branch(branch ?? "main");
-  target.reset({ to: revision });
-  return target.revision;
 }
