@@ -205,33 +205,13 @@ export function applyRefChange(state: RefState, change: RefChange): void {
     case "reset-branch":
       resetBranch(database, change);
       return;
-    case "rename-branch": {
-      const branch = branchOf(database, change.branchId);
-      database.branchIds.delete(branch.name);
-      database.branchIds.set(change.name, branch.id);
-      branch.name = change.name;
+    case "rename-branch":
+    case "delete-branch":
+    case "undelete-branch":
+    case "set-branch":
+    case "purge-branch":
+      applyBranchChange(database, change);
       return;
-    }
-    case "delete-branch": {
-      const branch = branchOf(database, change.branchId);
-      database.branchIds.delete(branch.name);
-      branch.deletedAtMs = change.atMs;
-      return;
-    }
-    case "undelete-branch": {
-      const branch = branchOf(database, change.branchId);
-      database.branchIds.set(change.name, branch.id);
-      branch.deletedAtMs = null;
-      branch.expiresAtMs = null; // or a branch that expired would go again at once
-      branch.name = change.name;
-      return;
-    }
-    case "set-branch": {
-      const branch = branchOf(database, change.branchId);
-      branch.isProtected = change.isProtected;
-      branch.expiresAtMs = change.expiresAtMs;
-      return;
-    }
     case "create-tag":
       database.tags.set(change.name, {
         databaseId: change.databaseId,
@@ -249,13 +229,6 @@ export function applyRefChange(state: RefState, change: RefChange): void {
       else row.retention = change.retention;
       return;
     }
-    case "purge-branch":
-      invariant(
-        branchOf(database, change.branchId).deletedAtMs !== null,
-        `Branch ${change.branchId} is deleted`,
-      );
-      database.branches.delete(change.branchId);
-      return;
     case "purge-database":
       invariant(database.row.deletedAtMs !== null, `Database ${change.databaseId} is deleted`);
       state.databases.delete(change.databaseId);
@@ -264,6 +237,43 @@ export function applyRefChange(state: RefState, change: RefChange): void {
       for (const id of change.timelineIds) database.timelines.delete(id);
       for (const branch of database.branches.values())
         branch.history = foldedHistory(database, branch.history);
+      return;
+  }
+}
+
+type BranchChange = Extract<
+  RefChange,
+  {
+    type: "rename-branch" | "delete-branch" | "undelete-branch" | "set-branch" | "purge-branch";
+  }
+>;
+
+/** Of a branch that exists. */
+function applyBranchChange(database: DatabaseRefs, change: BranchChange): void {
+  const branch = branchOf(database, change.branchId);
+  switch (change.type) {
+    case "rename-branch":
+      database.branchIds.delete(branch.name);
+      database.branchIds.set(change.name, branch.id);
+      branch.name = change.name;
+      return;
+    case "delete-branch":
+      database.branchIds.delete(branch.name);
+      branch.deletedAtMs = change.atMs;
+      return;
+    case "undelete-branch":
+      database.branchIds.set(change.name, branch.id);
+      branch.deletedAtMs = null;
+      branch.expiresAtMs = null; // or a branch that expired would go again at once
+      branch.name = change.name;
+      return;
+    case "set-branch":
+      branch.isProtected = change.isProtected;
+      branch.expiresAtMs = change.expiresAtMs;
+      return;
+    case "purge-branch":
+      invariant(branch.deletedAtMs !== null, `Branch ${change.branchId} is deleted`);
+      database.branches.delete(change.branchId);
       return;
   }
 }

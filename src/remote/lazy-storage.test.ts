@@ -593,9 +593,8 @@ describe("under faults", () => {
     control.release();
     const rejected = (await outcomes).filter(({ status }) => status === "rejected");
     expect(rejected.length).toBeGreaterThan(0);
-    for (const outcome of rejected) {
+    for (const outcome of rejected)
       expect(outcome).toMatchObject({ reason: { code: "REMOTE_UNAVAILABLE", retryable: true } });
-    }
     expect(readWaiting(() => read(file, 0, bytes.byteLength)).equals(bytes)).toBe(true);
   });
 });
