@@ -10,6 +10,8 @@
  * X3. What is needed again by then is taken from the list. Names are never used twice for other contents, so nothing that is
  *     needed can have the name of what is deleted.
  * X4. Whether a reader's object is fresh is said by one clock, the service's.
+ * X5. A manifest never lists as garbage what it needs itself: only what the catalog did without when it was the one that the
+ *     manifest names. Otherwise whoever reads by that manifest would miss it.
  */
 import type { GarbageEntry } from "./manifest.ts";
 import type { ListedObject } from "./object-store.ts";
@@ -50,10 +52,9 @@ export function* collectRemote(
   source: UploadSource,
   graceMs: number,
 ): RemoteProcedure<RemoteGarbageReport> {
-  yield* uploader.uploadAll();
+  const { unneeded, isCurrent } = yield* listWhatIsUploaded(uploader, source);
   const { manifest } = uploader;
   if (manifest === null) return NOTHING;
-  const unneeded = yield* listUnneeded(uploader, source);
   const number = yield* oldestReader();
   const known = new Map(manifest.garbage.map((entry) => [entry.key, entry]));
   const now = source.now();
@@ -61,6 +62,7 @@ export function* collectRemote(
   const expired: ListedObject[] = [];
   let waitingBytes = 0;
   for (const object of unneeded) {
+    if (!isCurrent && !known.has(object.key)) continue; // X5
     const entry = known.get(object.key) ?? {
       key: object.key,
       sinceNumber: manifest.number + 1,
@@ -87,6 +89,22 @@ export function* collectRemote(
     waitingObjects: garbage.length,
     waitingBytes,
   };
+}
+
+const ATTEMPTS_MAX = 3;
+
+/** X5: uploads until the catalog stays the same while it is compared with what is there. */
+function* listWhatIsUploaded(
+  uploader: Uploader,
+  source: UploadSource,
+): RemoteProcedure<{ unneeded: ListedObject[]; isCurrent: boolean }> {
+  let unneeded: ListedObject[] = [];
+  for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
+    yield* uploader.uploadAll();
+    unneeded = yield* listUnneeded(uploader, source);
+    if (!uploader.isCheckpointBehind) return { unneeded, isCurrent: true };
+  }
+  return { unneeded, isCurrent: false };
 }
 
 /** Objects that neither the newest manifest nor what will follow it names. */

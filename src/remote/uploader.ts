@@ -101,7 +101,7 @@ export class Uploader {
   get hasWork(): boolean {
     const { source } = this.#options;
     return (
-      source.durableLsn > this.#uploadedLsn || this.#isCheckpointBehind() || this.#isHeaderBehind()
+      source.durableLsn > this.#uploadedLsn || this.isCheckpointBehind || this.#isHeaderBehind()
     );
   }
 
@@ -308,7 +308,8 @@ export class Uploader {
     return segment === null ? null : { segment, offset: 0 };
   }
 
-  #isCheckpointBehind(): boolean {
+  /** Whether the catalog has changed since the manifest was stored. */
+  get isCheckpointBehind(): boolean {
     const state = this.#options.source.catalogState();
     if (state === null) return false;
     const known = this.#stored?.manifest.mark;
@@ -319,14 +320,15 @@ export class Uploader {
   *#uploadCheckpoint(): RemoteProcedure<void> {
     const { source } = this.#options;
     for (let attempt = 0; attempt < CHECKPOINT_ATTEMPTS_MAX; attempt++) {
-      if (!this.#isCheckpointBehind()) return;
+      if (!this.isCheckpointBehind) return;
       const manifest = this.#stored?.manifest ?? null;
       const runs = manifest?.runs ?? [];
+      // What the catalog names in the turn in which the run begins: what goes before it was stored makes the run useless.
+      this.#isPackMissing = true;
+      const named = [...source.completePacks(), ...source.historyFiles()];
       const made = yield* paused(source.makeRun(runs, manifest?.mark ?? null));
       if (made === null) return;
-      // In the same turn as the run was finished or later: whatever the catalog named then is still here, or gone for good.
-      const isComplete =
-        (yield* this.#uploadPacks()) && (yield* this.#uploadFiles(source.historyFiles()));
+      const isComplete = (yield* this.#uploadPacks()) && (yield* this.#uploadFiles(named));
       if (!isComplete) continue;
       const key = `${RUN_PREFIX}${made.run.path.slice(made.run.path.lastIndexOf("/") + 1)}`;
       const body = (): Uint8Array => readFileSync(source.storage, made.run.path);
