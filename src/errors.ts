@@ -31,6 +31,9 @@ export type StoreErrorCode =
   /** The commit was there, and its history has gone as the retention policy says. */
   | "VERSION_EXPIRED"
   | "READ_ONLY"
+  // Transactions
+  /** Its id is that of a transaction that has committed. */
+  | "ALREADY_COMMITTED"
   // Input files
   | "FILE_NOT_FOUND"
   | "FILE_EXISTS"

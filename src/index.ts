@@ -24,6 +24,7 @@ export type { Tag } from "./store/database.ts";
 export type { CreateBranchOptions, Head, RestoreOptions } from "./store/branch.ts";
 export type { Commit, LogOptions } from "./store/commit-log.ts";
 export type { ConnectOptions } from "./store/session.ts";
+export type { Outcome, OutcomeRequest } from "./store/outcome.ts";
 export type { TransactOptions } from "./store/transact.ts";
 export type { ImportOptions, ImportResult } from "./store/import-file.ts";
 export type { ExportOptions, ExportResult } from "./store/export-file.ts";

@@ -17,6 +17,7 @@ import {
 } from "./catalog.ts";
 import { compareKeys } from "./key-order.ts";
 import type { KeyValueStore } from "./key-value.ts";
+import { decodeOutcomeRun } from "./outcome-run.ts";
 import { decodeMark, MARK_KEY } from "./recording-key-value.ts";
 import { ByteReader, openValue } from "./record-codec.ts";
 import type { BranchRow, DatabaseRow, TagRow } from "./rows.ts";
@@ -28,6 +29,7 @@ export type ScannedRow =
   | { readonly kind: "timeline"; readonly timeline: CheckpointedTimeline }
   | { readonly kind: "tag"; readonly row: TagRow }
   | { readonly kind: "commit" }
+  | { readonly kind: "outcome" }
   | { readonly kind: "root"; readonly place: VersionPlace; readonly row: RootRow }
   /** Not verified: the id in the key is the hash of the bytes. */
   | { readonly kind: "node"; readonly id: Uint8Array; readonly bytes: Uint8Array }
@@ -109,6 +111,9 @@ function decodeRow(key: Uint8Array, sealed: Uint8Array): ScannedRow {
       const segment = new ByteReader(key.subarray(1)).u32();
       return { kind: "history", segment, databaseId: reader.u32(), size: reader.u64() };
     }
+    case Table.outcome:
+      decodeOutcomeRun(new ByteReader(key.subarray(1)).u64(), value);
+      return { kind: "outcome" };
     default:
       throw new StoreError(
         "STORE_FORMAT",
@@ -130,6 +135,7 @@ const NAMES: ReadonlyMap<number, string> = new Map([
   [Table.chunk, "a chunk"],
   [Table.pageHash, "a page hash"],
   [Table.history, "a history segment"],
+  [Table.outcome, "outcomes of transactions"],
 ]);
 
 function rowKey(key: Uint8Array): RowKey {

@@ -18,6 +18,7 @@
  * | 0x09  | chunk id 16                          | pack u32, offset u64, length u32; then slot count u8, absent in rows of before; then, of a chunk with holes, present slots u64 |
  * | 0x0a  | page hash 16                         | chunk id 16, slot u8                                          |
  * | 0x0b  | history segment u32                  | database u32, size u64; then entries that refer to chunks u32, absent in rows of before |
+ * | 0x0c  | LSN u64                              | transactions with an id that committed up to that record, at most 128: outcome-run.ts |
  *
  * All values but nodes are sealed (record-codec.ts). The format version in the state record covers the table above;
  * a reader refuses a greater one.
@@ -25,6 +26,7 @@
 import { StoreError } from "../errors.ts";
 import { COMMIT_RUN_MAX, type CommitRow, decodeCommitRun, encodeCommitRun } from "./commit-run.ts";
 import { type KeyValueEntry, type KeyValueStore, WriteBatch } from "./key-value.ts";
+import { decodeOutcomeRun, encodeOutcomeRun, type OutcomeRow } from "./outcome-run.ts";
 import type { BranchRow, DatabaseRow, TagRow, TimelineRow } from "./rows.ts";
 import { ByteReader, ByteWriter, openValue, sealValue } from "./record-codec.ts";
 
@@ -43,6 +45,7 @@ export const Table = {
   chunk: 9,
   pageHash: 10,
   history: 11,
+  outcome: 12,
 } as const;
 
 /** The tables whose keys begin with a database. */
@@ -61,6 +64,8 @@ export interface CatalogState {
   readonly checkpointLsn: number;
   readonly nextDatabaseId: number;
   readonly nextHistorySegment: number;
+  /** Outcomes of transactions that committed up to then may be gone, ms since 1970; absent: of none. */
+  readonly outcomesSinceMs?: number;
 }
 
 /** A page map's entry point; see page-map.ts. */
@@ -244,6 +249,20 @@ export class Catalog {
     }
   }
 
+  /** In the order of commits; null for a row that is damaged. */
+  *outcomeRuns(): Generator<{ lsn: number; transactions: OutcomeRow[] | null }> {
+    for (const { key, value } of this.#table(Table.outcome)) {
+      const lsn = new ByteReader(key.subarray(1)).u64();
+      try {
+        const run = openValue(key, value, "outcomes of transactions");
+        yield { lsn, transactions: decodeOutcomeRun(lsn, run) };
+      } catch (error) {
+        if (!(error instanceof StoreError)) throw error;
+        yield { lsn, transactions: null };
+      }
+    }
+  }
+
   #jsonRows<T>(table: number, what: string): T[] {
     const rows: T[] = [];
     for (const { key, value } of this.#table(table))
@@ -410,6 +429,14 @@ export class CatalogBatch {
     this.#batch.delete(new ByteWriter(5).u8(Table.history).u32(segment).bytes);
   }
 
+  putOutcomeRun(lsn: number, transactions: readonly OutcomeRow[]): void {
+    this.#put(outcomeKey(lsn), encodeOutcomeRun(transactions));
+  }
+
+  deleteOutcomeRun(lsn: number): void {
+    this.#batch.delete(outcomeKey(lsn));
+  }
+
   /** Atomic and durable. */
   commit(store: KeyValueStore): void {
     store.commit(this.#batch);
@@ -432,6 +459,10 @@ export class CatalogBatch {
   #put(key: Uint8Array, value: Uint8Array): void {
     this.#batch.put(key, sealValue(key, value));
   }
+}
+
+function outcomeKey(lsn: number): Uint8Array {
+  return new ByteWriter(9).u8(Table.outcome).u64(lsn).bytes;
 }
 
 interface StoredTimeline {

@@ -58,6 +58,9 @@ export function* runCheckpoint(
   const works = freeze(state);
   // As of `lsn`: later changes are in the log behind it.
   putChangedRefs(state, batch);
+  const { put, deleted, completeSinceMs } = state.outcomes.checkpoint();
+  for (const { lsn: last, transactions } of put) batch.putOutcomeRun(last, transactions);
+  for (const last of deleted) batch.deleteOutcomeRun(last);
   let pagesWritten = 0;
   let pagesShared = 0;
   for (const [database, group] of byDatabase(works)) {
@@ -90,6 +93,7 @@ export function* runCheckpoint(
     checkpointLsn: lsn,
     nextDatabaseId: state.refs.nextDatabaseId,
     nextHistorySegment: progress.nextHistorySegment,
+    ...(completeSinceMs > 0 ? { outcomesSinceMs: completeSinceMs } : {}),
   });
   batch.commit(state.catalog.store);
   state.pending.clear();

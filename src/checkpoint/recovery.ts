@@ -19,7 +19,7 @@ import type { ChunkLocation, ChunkReference } from "../page/chunk-handle.ts";
 import { PagePlaces } from "../page/page-places.ts";
 import {
   type CommitPart,
-  decodeCommit,
+  decodeCommitRecord,
   type DecodedFrame,
   decodeRefChange,
   RecordKind,
@@ -33,7 +33,8 @@ import { refKey, type StoreParts, viewContext } from "./store-state.ts";
 
 /** Fills `parts.refs` and `parts.databases` from the catalog. */
 export function loadCatalog(parts: StoreParts): void {
-  const { catalog, refs } = parts;
+  const { catalog, refs, outcomes } = parts;
+  outcomes.load(catalog.outcomeRuns());
   for (const row of catalog.databases()) addDatabase(refs, row);
   for (const row of catalog.branches()) addBranch(requireRefs(parts, row.databaseId), row);
   for (const row of catalog.tags()) requireRefs(parts, row.databaseId).tags.set(row.name, row);
@@ -60,8 +61,15 @@ export function applyRecord(
   payload: Uint8Array,
 ): void {
   try {
-    if (kind === RecordKind.commit) {
-      for (const part of decodeCommit(payload, lsn)) applyCommit(parts, part);
+    const commit = decodeCommitRecord(kind, payload, lsn);
+    if (commit !== null) {
+      for (const part of commit.parts) applyCommit(parts, part);
+      const [first] = commit.parts;
+      const id = commit.transactionId;
+      if (id !== null && first !== undefined) {
+        const { databaseId, version, timestampMs } = first;
+        parts.outcomes.add({ id, databaseId, version, timestampMs, lsn });
+      }
     } else if (kind === RecordKind.refChange) {
       applyChange(parts, decodeRefChange(payload, lsn));
     } else {

@@ -10,6 +10,7 @@ import type { PageMap } from "../page/page-map.ts";
 import { PageWriter, type PendingPages } from "../page/page-writer.ts";
 import type { WriteBarrier } from "../page/write-barrier.ts";
 import type { Storage } from "../storage/storage.ts";
+import type { Outcomes } from "../transaction/outcomes.ts";
 import type { ViewContext } from "../transaction/snapshot.ts";
 import type { OpenDatabase } from "../transaction/timeline.ts";
 import type { PageHolder } from "../transaction/tracer.ts";
@@ -36,6 +37,8 @@ export interface StoreParts {
   readonly refs: RefState;
   readonly databases: Map<number, OpenDatabase>;
   readonly changedRefs: ChangedRefs;
+  /** Which transactions have committed, by id. */
+  readonly outcomes: Outcomes;
 }
 
 export interface StoreState extends StoreParts {

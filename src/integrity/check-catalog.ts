@@ -106,6 +106,7 @@ function collect(
       contents.damaged.push({ key: row.key, error: row.error });
       return;
     case "commit":
+    case "outcome":
       return;
   }
 }

@@ -5,7 +5,7 @@ import { InvariantError, StoreError } from "../errors.ts";
 import { LogReader } from "../log/log-reader.ts";
 import { idKey } from "../page/chunk-handle.ts";
 import type { StoreParts } from "../checkpoint/store-state.ts";
-import { decodeCommit, decodeRefChange, RecordKind } from "../transaction/commit-record.ts";
+import { decodeCommitRecord, decodeRefChange, RecordKind } from "../transaction/commit-record.ts";
 import type { Findings } from "./report.ts";
 import type { LoggedSpan } from "./revision-index.ts";
 
@@ -85,8 +85,7 @@ function readRecord(
     if (refs !== null) applyRefChange(refs, change);
     return;
   }
-  if (kind !== RecordKind.commit) return;
-  for (const part of decodeCommit(payload, lsn)) {
+  for (const part of decodeCommitRecord(kind, payload, lsn)?.parts ?? []) {
     const { databaseId, timelineId: timeline, version, frames } = part;
     const span = spans.get(`${databaseId}/${timeline}`);
     if (span !== undefined) span.last = version;

@@ -46,6 +46,9 @@ function build(store: Store): void {
   for (let id = 1; id < 7; id++)
     run(store, "shop", `UPDATE item SET name = 'v${id}' WHERE id = ${id * 30}`);
   shop.createTag("early", { at: "shop@4" });
+  const { outcomes, log } = store.engine.state;
+  const committed = { databaseId: 1, version: 4, timestampMs: Date.now(), lsn: log.lastLsn };
+  outcomes.add({ id: "0123456789abcdef".repeat(2), ...committed });
   store.checkpoint();
   shop.createBranch("dev");
   shop.createBranch("old", { from: "shop@3" });

@@ -13,7 +13,7 @@ import { HistoryKind } from "../page/history-format.ts";
 import { HistoryReader } from "../page/history-reader.ts";
 import { packPath } from "../page/pack-format.ts";
 import { pageHash } from "../page/page-hash.ts";
-import { decodeCommit, RecordKind } from "../transaction/commit-record.ts";
+import { decodeCommitRecord } from "../transaction/commit-record.ts";
 import { FrameKind } from "../transaction/page-versions.ts";
 import type { LostChunk } from "./lost-chunk.ts";
 import { nextTurn } from "./report.ts";
@@ -104,8 +104,9 @@ class PageSearch {
     try {
       for (const entry of new LogReader({ storage, storeId, cipher, afterLsn: 0 }).entries()) {
         yield;
-        if (entry.type !== "record" || entry.kind !== RecordKind.commit) continue;
-        for (const { frames } of decodeCommit(entry.payload, entry.lsn))
+        if (entry.type !== "record") continue;
+        const record = decodeCommitRecord(entry.kind, entry.payload, entry.lsn);
+        for (const { frames } of record?.parts ?? [])
           for (const { kind, bytes } of frames)
             if (kind === FrameKind.image) this.#offer(bytes, entry.segment);
       }

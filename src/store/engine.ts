@@ -101,6 +101,7 @@ export class Engine implements PageStager {
         this.#orFail(() => parts.state.chunks.syncSync());
       },
       barrier: parts.state.barrier,
+      outcomes: parts.state.outcomes,
     });
     this.#opened = parts.opened;
     const { backend, remote, claim } = parts;

@@ -17,6 +17,7 @@ import { ChunkStore } from "../page/chunk-store.ts";
 import { PageMap } from "../page/page-map.ts";
 import { PendingPages } from "../page/page-writer.ts";
 import { WriteBarrier } from "../page/write-barrier.ts";
+import { Outcomes } from "../transaction/outcomes.ts";
 import type { PageHolder } from "../transaction/tracer.ts";
 import type { Storage } from "../storage/storage.ts";
 import { codecOf } from "./compression-option.ts";
@@ -48,6 +49,7 @@ export function openState(given: {
   try {
     const stored = catalog.state();
     if (stored !== null) parts.refs.nextDatabaseId = stored.nextDatabaseId;
+    parts.outcomes.setCompleteSince(stored?.outcomesSinceMs ?? 0);
     loadCatalog(parts);
     const log = Log.open({
       storage,
@@ -109,6 +111,11 @@ export function makeParts(given: {
     refs: emptyRefState(),
     databases: new Map(),
     changedRefs: new ChangedRefs(),
+    outcomes: new Outcomes({
+      windowMs: resolved.outcomeWindowMs,
+      countMax: resolved.outcomesMax,
+      now: resolved.now,
+    }),
   };
   return parts;
 }

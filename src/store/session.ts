@@ -105,6 +105,11 @@ export class Session {
     ];
   }
 
+  /** The id of the transaction that commits next; null: none. */
+  set transactionId(id: string | null) {
+    this.#context.transactionId = id;
+  }
+
   /**
    * A commit of an awaited call is appended to the log in its turn; the call resolves when a group flush has made it durable,
    * and with "remote" when it is uploaded.

@@ -42,6 +42,13 @@ export interface StoreOptions {
    * store records it. Default: what the store has recorded, else lz4. See `Store.setCompression`.
    */
   readonly compression?: Compression;
+  /**
+   * How long `outcome` knows whether a transaction has committed, in milliseconds: 24 hours by default. Of those of before it says
+   * that it does not know.
+   */
+  readonly outcomeWindowMs?: number;
+  /** Of how many transactions it knows that at most, the newest: 100,000 by default. */
+  readonly outcomesMax?: number;
   /** Decoded chunks kept in memory, in bytes: 64 MiB by default. */
   readonly cacheBytesMax?: number;
   /** A checkpoint begins when commits hold this much memory, in bytes: 32 MiB by default. */
@@ -86,6 +93,8 @@ export interface ResolvedOptions {
   readonly transactionBytesMax: number;
   readonly logSegmentBytes: number;
   readonly chunkPages: number;
+  readonly outcomeWindowMs: number;
+  readonly outcomesMax: number;
   /** Null: garbage is collected only on request. */
   readonly gcRatio: number | null;
   /** Null: no scrub in the background. */
@@ -111,6 +120,8 @@ const OPTION_NAMES: Readonly<Record<keyof StoreOptions, true>> = {
   mode: true,
   directory: true,
   pollIntervalMs: true,
+  outcomeWindowMs: true,
+  outcomesMax: true,
   compression: true,
   cacheBytesMax: true,
   checkpointBytes: true,
@@ -166,6 +177,8 @@ export function resolveOptions(options: StoreOptions): ResolvedOptions {
     transactionBytesMax: bytes("transactionBytesMax", options.transactionBytesMax, 16 * MIB),
     logSegmentBytes: bytes("logSegmentBytes", options.logSegmentBytes, 16 * MIB),
     chunkPages,
+    outcomeWindowMs: wholeNumber("outcomeWindowMs", options.outcomeWindowMs, 24 * HOUR_MS),
+    outcomesMax: wholeNumber("outcomesMax", options.outcomesMax, 100_000),
     gcRatio: gc === "off" ? null : gcRatio,
     scrubBytesPerSecond: scrubRate(options.scrubBytesPerSecond),
     onDamage: options.onDamage ?? warnOfDamage,
@@ -200,6 +213,12 @@ function warnOfDamage({ code, message, revisions }: CheckProblem): void {
 function checkInterval(value: number = HOUR_MS): number {
   if (Number.isSafeInteger(value) && value > 0) return value;
   throw new RangeError(`Option "checkpointIntervalMs": ${value} is not a number of milliseconds`);
+}
+
+function wholeNumber(name: string, value: number | undefined, fallback: number): number {
+  if (value === undefined) return fallback;
+  if (Number.isSafeInteger(value) && value >= 0) return value;
+  throw new RangeError(`Option "${name}": ${value} is not a whole number from 0 on`);
 }
 
 function bytes(name: string, value: number | undefined, fallback: number): number {

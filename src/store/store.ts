@@ -44,6 +44,7 @@ import {
 import { type HeldSpace, heldSpace } from "./garbage-holders.ts";
 import { findRevision, headOf, openDatabaseNamed, resolveRevision } from "./resolve-revision.ts";
 import { isRemoteUrl, openRemoteEngine } from "./open-remote.ts";
+import { type Outcome, outcomeOf, type OutcomeRequest, parseTransactionId } from "./outcome.ts";
 import { type ConnectOptions, Session } from "./session.ts";
 import { Transactor, type TransactOptions } from "./transact.ts";
 import type { Transaction } from "./transaction.ts";
@@ -179,6 +180,13 @@ export class Store {
     options: TransactOptions = {},
   ): Promise<T> {
     return this.#transactor.run(revision, body, options);
+  }
+
+  /** Whether the transaction of `transact` with this id has committed: for a client that lost the answer. */
+  outcome(id: string, request: OutcomeRequest = {}): Outcome {
+    const parsed = parseTransactionId(id);
+    const isRunning = this.#transactor.isRunning(parsed);
+    return outcomeOf(this.#engine, parsed, { ...request, isRunning });
   }
 
   async #openAwaited(

@@ -12,6 +12,7 @@
  *     what it calls later is refused. Without them it keeps its connection, and the snapshot that it reads.
  * X4. No transaction within another one's function: it would wait for what waits for it, and be committed when the outer one is
  *     rolled back.
+ * X5. An id commits once: it is refused before the function runs, and again at COMMIT, where it is put into the record.
  */
 import { AsyncLocalStorage } from "node:async_hooks";
 import { randomBytes } from "node:crypto";
@@ -22,6 +23,7 @@ import { SqliteError } from "../sqlite/sqlite-error.ts";
 import { readFetching } from "../storage/not-local.ts";
 import { ConnectionPool, type OpenedConnection, type PooledConnection } from "./connection-pool.ts";
 import type { Engine } from "./engine.ts";
+import { parseTransactionId, requireNewTransaction } from "./outcome.ts";
 import { findRevision } from "./resolve-revision.ts";
 import type { ConnectOptions } from "./session.ts";
 import { Transaction } from "./transaction.ts";
@@ -29,6 +31,11 @@ import { Transaction } from "./transaction.ts";
 export interface TransactOptions extends Pick<ConnectOptions, "readonly" | "durability"> {
   /** "concurrent" by default: it takes no lock, and is compared at its commit with what others have committed meanwhile. */
   readonly mode?: TransactionOptions["mode"];
+  /**
+   * What `store.outcome` will know this transaction by: 32 hexadecimal digits or a UUID, random by default. Once it has committed
+   * another one with this id is refused with ALREADY_COMMITTED.
+   */
+  readonly id?: string;
   /** How often the function is run again at most; 10 by default. */
   readonly retries?: number;
   /** Ends it with the signal's reason, as long as it has not committed. */
@@ -59,6 +66,8 @@ export class Transactor {
   readonly #engine: Engine;
   readonly #open: Open;
   readonly #pool: ConnectionPool;
+  /** Ids of transactions that have not ended, with how many there are. */
+  readonly #running: Map<string, number> = new Map();
 
   constructor(engine: Engine, open: Open) {
     this.#engine = engine;
@@ -77,23 +86,40 @@ export class Transactor {
     if (!Number.isSafeInteger(retries) || retries < 0)
       throw new RangeError(`Option "retries": ${retries} is not a number of times`);
     this.#refuseNested();
+    const id =
+      options.id === undefined ? randomBytes(16).toString("hex") : parseTransactionId(options.id);
+    if (options.id !== undefined) await requireNewTransaction(this.#engine, id);
     const limit = limitOf(options);
+    this.#running.set(id, (this.#running.get(id) ?? 0) + 1);
     try {
       const pooled = await this.#take(revision, options, limit.signal);
       let settled: Promise<void> | null;
       let result: T;
       try {
-        result = await this.#untilCommitted(pooled, body, { ...options, retries, limit });
+        pooled.session.transactionId = id;
+        result = await this.#untilCommitted(pooled, body, { ...options, id, retries, limit });
         settled = pooled.connection.settled();
         settled?.catch(() => {}); // Awaited below.
+      } catch (error) {
+        if (isCommitted(error)) await requireNewTransaction(this.#engine, id);
+        throw error;
       } finally {
+        pooled.session.transactionId = null;
         await this.#pool.give(pooled);
       }
       await settled; // The connection serves others meanwhile.
       return result;
     } finally {
       limit.end();
+      const others = (this.#running.get(id) ?? 1) - 1;
+      if (others === 0) this.#running.delete(id);
+      else this.#running.set(id, others);
     }
+  }
+
+  /** Whether a transaction with this id has not ended. */
+  isRunning(id: string): boolean {
+    return this.#running.has(id);
   }
 
   /** No more begin. */
@@ -104,10 +130,13 @@ export class Transactor {
   async #untilCommitted<T>(
     pooled: PooledConnection,
     body: (transaction: Transaction) => Promise<T> | T,
-    options: TransactOptions & { readonly retries: number; readonly limit: Limit },
+    options: TransactOptions & {
+      readonly id: string;
+      readonly retries: number;
+      readonly limit: Limit;
+    },
   ): Promise<T> {
-    const { retries, limit, mode = "concurrent" } = options;
-    const id = randomBytes(16).toString("hex");
+    const { id, retries, limit, mode = "concurrent" } = options;
     for (let attempt = 1; ; attempt++) {
       try {
         return await this.#attempt(pooled, body, { id, attempt, mode, limit });
@@ -248,6 +277,10 @@ function pause(ms: number, { signal, onAbort }: Limit): Promise<void> {
       reject(reason);
     });
   });
+}
+
+function isCommitted(error: unknown): boolean {
+  return error instanceof StoreError && error.code === "ALREADY_COMMITTED";
 }
 
 function triedError(error: SqliteError, attempts: number): SqliteError {

@@ -8,6 +8,7 @@
  * P2. All timelines of one transaction are in one record: all or nothing after a crash.
  * P3. A page beyond the old page count that the transaction did not write gets a frame of zeros, so that a page of an
  *     earlier, longer state never shows through and a missing page is always damage.
+ * P4. A transaction with an id that has committed already is refused: it commits once.
  */
 import { invariant } from "../errors.ts";
 import type { Log } from "../log/log.ts";
@@ -18,6 +19,7 @@ import type { WriteBarrier } from "../page/write-barrier.ts";
 import type { ChunkPlace } from "../catalog/catalog.ts";
 import { CommitRecordWriter, RecordKind } from "./commit-record.ts";
 import { ByteArena } from "./byte-arena.ts";
+import type { Outcomes } from "./outcomes.ts";
 import { PageBuffers } from "./page-buffers.ts";
 import { type CommitInfo, Frame } from "./page-versions.ts";
 import { lockPageNumber, type Snapshot } from "./snapshot.ts";
@@ -65,6 +67,7 @@ export interface CommitPipelineOptions {
   /** Makes staged chunks durable, before a record refers to them. */
   readonly syncChunks: () => void;
   readonly barrier: WriteBarrier;
+  readonly outcomes: Outcomes;
 }
 
 export class CommitPipeline {
@@ -84,12 +87,20 @@ export class CommitPipeline {
     return buffers;
   }
 
-  /** Throws without effect on any head; after a failure of the log the store takes no more commits. */
-  prepare(writeSets: readonly WriteSet[], durability: Durability | "deferred"): PreparedCommit {
-    const { log, assertWritable, syncChunks } = this.#options;
+  /**
+   * Throws without effect on any head; after a failure of the log the store takes no more commits. `transactionId`: 32 hexadecimal
+   * digits, or null.
+   */
+  prepare(
+    writeSets: readonly WriteSet[],
+    durability: Durability | "deferred",
+    transactionId: string | null = null,
+  ): PreparedCommit {
+    const { log, assertWritable, syncChunks, outcomes } = this.#options;
     assertWritable();
     const writer = this.#writer;
-    writer.begin();
+    if (transactionId !== null) outcomes.requireNew(transactionId); // P4
+    writer.begin(transactionId);
     const parts: PreparedPart[] = [];
     let hasStaged = false;
     for (const writeSet of writeSets) {
@@ -97,7 +108,14 @@ export class CommitPipeline {
       if (writeSet.staged.size > 0) hasStaged = true;
     }
     if (hasStaged) syncChunks();
-    const lsn = log.append(RecordKind.commit, writer.bytes, 0, writer.length);
+    const kind = transactionId === null ? RecordKind.commit : RecordKind.identifiedCommit;
+    const lsn = log.append(kind, writer.bytes, 0, writer.length);
+    const [first] = parts;
+    if (transactionId !== null && first !== undefined) {
+      const { version, timestampMs } = first.commit;
+      const { databaseId } = first.timeline.row;
+      outcomes.add({ id: transactionId, databaseId, version, timestampMs, lsn });
+    }
     if (durability !== "deferred") log.flushSync(durability);
     return { lsn, parts };
   }

@@ -7,9 +7,11 @@ import {
   type CommitPart,
   CommitRecordWriter,
   decodeCommit,
+  decodeCommitRecord,
   type DecodedFrame,
   decodeRefChange,
   encodeRefChange,
+  RecordKind,
 } from "./commit-record.ts";
 import { FrameKind } from "./page-versions.ts";
 
@@ -23,8 +25,12 @@ interface PartInput extends CommitPart {
 }
 
 /** Deltas are taken over as bytes. */
-function encode(parts: readonly PartInput[], writer = new CommitRecordWriter()): Uint8Array {
-  writer.begin();
+function encode(
+  parts: readonly PartInput[],
+  writer = new CommitRecordWriter(),
+  transactionId: string | null = null,
+): Uint8Array {
+  writer.begin(transactionId);
   for (const part of parts) {
     writer.beginPart(part, part, part.chunks);
     for (const { page, kind, bytes, reference } of part.frames) {
@@ -124,6 +130,29 @@ function asText(parts: readonly CommitPart[]): string {
 }
 
 describe("commit record", () => {
+  test("golden bytes of an identified commit: its id, then the same; a plain one has none", () => {
+    const id = "00112233445566778899aabbccddeeff";
+    const writer = new CommitRecordWriter();
+    encode(sample, writer); // The buffer is used again.
+    expect(Buffer.from(encode(sample, writer, id)).toString("hex")).toBe(id + GOLDEN);
+    const parts = sample.map(withoutChunks);
+    const { commit, identifiedCommit, refChange } = RecordKind;
+    expect([commit, refChange, identifiedCommit]).toEqual([1, 2, 3]);
+    const bytes = Buffer.from(id + GOLDEN, "hex");
+    expect(decodeCommitRecord(identifiedCommit, bytes, 1)).toEqual({ transactionId: id, parts });
+    expect(decodeCommitRecord(commit, bytes.subarray(16), 1)).toEqual({
+      transactionId: null,
+      parts,
+    });
+    expect(Buffer.from(encode(sample, writer)).toString("hex")).toBe(GOLDEN);
+    expect(decodeCommitRecord(refChange, bytes, 1)).toBeNull();
+    for (let length = 0; length < bytes.length; length++)
+      expect(
+        () => decodeCommitRecord(identifiedCommit, bytes.subarray(0, length), 1),
+        String(length),
+      ).toThrow(expect.objectContaining({ code: "CORRUPT_LOG" }));
+  });
+
   test("golden bytes", () => {
     expect(Buffer.from(encode(sample)).toString("hex")).toBe(GOLDEN);
     expect(decodeCommit(Buffer.from(GOLDEN, "hex"), 1)).toEqual(sample.map(withoutChunks));

@@ -23,6 +23,8 @@
  * Frame: page number 4, kind 1 (FrameKind), length 4, then `length` bytes: image: the page; delta: as page-delta.ts;
  * zero: nothing; reference: chunk index in the table above 4, slot 1.
  *
+ * Identified commit (record kind 3): the transaction's id, 16, then a commit as above. See outcomes.ts.
+ *
  * Ref change (record kind 2): a RefChange of src/branch/refs.ts as JSON in UTF-8.
  *
  * Readers refuse unknown record kinds, frame kinds and change types: a store that holds them was written by a newer bough.
@@ -32,7 +34,7 @@ import { StoreError } from "../errors.ts";
 import type { ChunkPlace } from "../catalog/catalog.ts";
 import { FrameKind } from "./page-versions.ts";
 
-export const RecordKind = { commit: 1, refChange: 2 } as const;
+export const RecordKind = { commit: 1, refChange: 2, identifiedCommit: 3 } as const;
 
 export interface CommitPart {
   readonly databaseId: number;
@@ -51,6 +53,7 @@ export interface DecodedFrame {
   readonly reference: { readonly id: Uint8Array; readonly place: ChunkPlace; slot: number } | null;
 }
 
+const TRANSACTION_ID_SIZE = 16;
 const CHUNK_ENTRY_SIZE = 32;
 const FRAME_HEADER_SIZE = 9;
 const REFERENCE_SIZE = 5;
@@ -61,14 +64,18 @@ export class CommitRecordWriter {
   bytes: Uint8Array = new Uint8Array(64 * 1024);
   #view: DataView = new DataView(this.bytes.buffer);
   length = 0;
+  #start = 0;
   #frameCountOffset = 0;
   #frameCount = 0;
   #parts = 0;
 
-  begin(): void {
-    this.length = 2;
+  /** `transactionId`: 32 hexadecimal digits; the record is an identified commit then. */
+  begin(transactionId: string | null = null): void {
+    this.#start = transactionId === null ? 0 : TRANSACTION_ID_SIZE;
+    if (transactionId !== null) this.bytes.set(Buffer.from(transactionId, "hex"), 0);
+    this.length = this.#start + 2;
     this.#parts = 0;
-    this.#view.setUint16(0, 0, true);
+    this.#view.setUint16(this.#start, 0, true);
   }
 
   beginPart(
@@ -101,7 +108,7 @@ export class CommitRecordWriter {
   endPart(): void {
     this.#view.setUint32(this.#frameCountOffset, this.#frameCount, true);
     this.#parts++;
-    this.#view.setUint16(0, this.#parts, true);
+    this.#view.setUint16(this.#start, this.#parts, true);
   }
 
   zero(page: number): void {
@@ -162,6 +169,28 @@ export class CommitRecordWriter {
     this.bytes = grown;
     this.#view = new DataView(grown.buffer);
   }
+}
+
+export interface CommitRecord {
+  /** Null: it has none. */
+  readonly transactionId: string | null;
+  readonly parts: readonly CommitPart[];
+}
+
+/** Null: a record of that kind is no commit. Throws as `decodeCommit`. */
+export function decodeCommitRecord(
+  kind: number,
+  payload: Uint8Array,
+  lsn: number,
+): CommitRecord | null {
+  if (kind === RecordKind.commit) return { transactionId: null, parts: decodeCommit(payload, lsn) };
+  if (kind !== RecordKind.identifiedCommit) return null;
+  if (payload.length < TRANSACTION_ID_SIZE) throw malformed(lsn);
+  const { buffer, byteOffset } = payload;
+  return {
+    transactionId: Buffer.from(buffer, byteOffset, TRANSACTION_ID_SIZE).toString("hex"),
+    parts: decodeCommit(payload.subarray(TRANSACTION_ID_SIZE), lsn),
+  };
 }
 
 /** Decodes a commit payload; frames own their bytes. Throws StoreError CORRUPT_LOG when the lengths do not add up. */

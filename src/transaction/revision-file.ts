@@ -59,6 +59,8 @@ export class ConnectionContext {
   isAwaited = false;
   /** The timeline whose writer has just kept a transaction from writing. */
   blockedOn: Timeline | null = null;
+  /** Of the open transaction, for outcomes.ts: 32 hexadecimal digits; null: it has none. */
+  transactionId: string | null = null;
   /** The open transaction is an optimistic one. */
   isConcurrent = false;
   /** The newest commit made with `isDeferred`. */
@@ -245,7 +247,11 @@ export class RevisionFile implements VfsFile, PageHolder {
         return SQLITE_OK;
       }
     }
-    this.#prepared = pipeline.prepare([this.#writeSet()], this.#durability());
+    this.#prepared = pipeline.prepare(
+      [this.#writeSet()],
+      this.#durability(),
+      context.transactionId,
+    );
     return SQLITE_OK;
   }
 
@@ -292,6 +298,7 @@ export class RevisionFile implements VfsFile, PageHolder {
       const prepared = pipeline.prepare(
         files.map((file) => file.#writeSet()),
         this.#durability(),
+        context.transactionId,
       );
       pipeline.publish(prepared);
       files.forEach((file, index) => file.#committed(prepared, index));
