@@ -27,7 +27,7 @@ import {
 } from "./remote-keys.ts";
 import { listObjects, putObject, type RemoteProcedure } from "./remote-steps.ts";
 import type { UploadSource } from "./upload-source.ts";
-import { paused, type Uploader } from "./uploader.ts";
+import { FENCE_MS_MIN, paused, type Uploader } from "./uploader.ts";
 
 /** A reader that has not renewed its object for this long is gone. In milliseconds. */
 export const READER_EXPIRY_MS: number = 10 * 60 * 1000;
@@ -68,7 +68,9 @@ export function* collectRemote(
       sinceNumber: manifest.number + 1,
       sinceMs: now,
     };
-    if (known.has(entry.key) && now - entry.sinceMs >= graceMs && entry.sinceNumber <= number)
+    const isSlice = sliceSequence(object.key) !== null;
+    const keptMs = isSlice ? Math.max(graceMs, FENCE_MS_MIN) : graceMs; // I5 in uploader.ts
+    if (known.has(entry.key) && now - entry.sinceMs >= keptMs && entry.sinceNumber <= number)
       expired.push(object);
     else {
       garbage.push(entry);

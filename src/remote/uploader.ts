@@ -12,7 +12,8 @@
  * I4. The slices from a manifest's `logStart` on have the log from its checkpoint on without a gap. So a position whose segment is
  *     gone is given up: a manifest with a later checkpoint comes first, then the log goes on from the start of a segment.
  * I5. Ownership that was not confirmed for half the time after which fences may be deleted is looked up again: before the
- *     work, and after a slice before anybody relies on it.
+ *     work, and after a slice before anybody relies on it. Whatever grace either of two writers was given, that time is
+ *     FENCE_MS_MIN at least.
  * I6. A slice goes up after a manifest with the header (its keys) that its records need.
  */
 import { InvariantError, StoreError } from "../errors.ts";
@@ -36,6 +37,8 @@ import { numberedFile, numberedKey, RUN_PREFIX, sliceKey } from "./remote-keys.t
 import { putObject, type RemoteProcedure, type RemoteStep } from "./remote-steps.ts";
 import type { LocalFile, UploadSource } from "./upload-source.ts";
 
+/** For so long no slice is deleted that is not needed, in milliseconds: another writer may not know of the fence that it is. */
+export const FENCE_MS_MIN: number = 10 * 60 * 1000;
 /** About the largest slice, in bytes. */
 const SLICE_BYTES_MAX = 8 * 1024 * 1024;
 const CHECKPOINT_ATTEMPTS_MAX = 10;
@@ -187,7 +190,8 @@ export class Uploader {
   *#confirmOwnership(): RemoteProcedure<void> {
     const { source, graceMs } = this.#options;
     if (this.#stored === null) return;
-    if (Math.abs(source.now() - this.#confirmedMs) >= graceMs / 2) yield* this.confirm();
+    const trustedMs = Math.min(graceMs, FENCE_MS_MIN) / 2;
+    if (Math.abs(source.now() - this.#confirmedMs) >= trustedMs) yield* this.confirm();
   }
 
   /** Without one nobody could read the slices. */
