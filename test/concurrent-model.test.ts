@@ -156,7 +156,8 @@ class Client {
 
   #run(statement: Statement): void {
     const { connection } = this;
-    if (this.#place === -1) this.#place = this.#world.commits;
+    // SAVEPOINT alone takes no snapshot.
+    if (this.#place === -1 && statement.sql !== "SAVEPOINT s") this.#place = this.#world.commits;
     const answered = answer(connection, statement);
     if (answered === null) {
       // A plain transaction met another one.
