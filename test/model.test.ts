@@ -209,7 +209,8 @@ class Session {
         disk
           .listSync(directory)
           .filter((name) => directory !== "" || name === "store.json")
-          .map((name) => (directory === "" ? name : `${directory}/${name}`)),
+          .map((name) => (directory === "" ? name : `${directory}/${name}`))
+          .filter((path) => sizeOf(disk, path) > 0),
       ),
     );
     const size = sizeOf(disk, damaged);
