@@ -94,6 +94,13 @@ describe("the command line itself", () => {
 });
 
 describe("stores", () => {
+  test("a URL that is not object storage's is no directory to make", async () => {
+    const words = ["--store", "https://host/x", "database", "create", "q"];
+    expect(await directory.fails(2, words)).toContain(
+      'neither a directory nor "s3://bucket/prefix"',
+    );
+  });
+
   test("commands that need a store do not make one", async () => {
     for (const words of [
       ["database", "list"],

@@ -46,12 +46,18 @@ export class CommandContext {
   get storePath(): string {
     const { env } = this.terminal;
     const path = this.#options.store ?? env["BOUGH_STORE"];
-    return path === undefined || path === "" ? DEFAULT_STORE : path;
+    if (path === undefined || path === "") return DEFAULT_STORE;
+    // Nobody means a directory of that name, and making a store would make it.
+    if (/^[a-z][a-z0-9+.-]*:\/\//i.test(path) && !isObjectStorageUrl(path))
+      throw new UsageError(
+        `Cannot open store "${path}": it is neither a directory nor "s3://bucket/prefix" nor "file:///path"`,
+      );
+    return path;
   }
 
   /** Whether the store is named by the URL of its place in object storage. */
   get isRemote(): boolean {
-    return /^(?:s3|file):\/\//.test(this.storePath);
+    return isObjectStorageUrl(this.storePath);
   }
 
   /** The directory of the store. Throws UsageError for the URL of one in object storage. */
@@ -182,6 +188,10 @@ export class CommandContext {
 type OpenWith = Pick<StoreOptions, "create" | "backend" | "compression" | "remote">;
 
 /** Throws UsageError when durability "remote" would wait for nothing. */
+function isObjectStorageUrl(path: string): boolean {
+  return /^(?:s3|file):\/\//.test(path);
+}
+
 function requireUploaded(store: Store): void {
   if (store.uploadStatus !== null) return;
   throw new UsageError(

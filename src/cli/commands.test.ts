@@ -95,6 +95,10 @@ describe("branch", () => {
       expect(
         await directory.fails(2, ["branch", "set-expiration", "shop/dev", "--", time]),
       ).toContain(`Cannot read the time "${time}"`);
+    for (const time of ["0s", "2020-01-31T18:00:00Z"])
+      expect(await directory.fails(2, ["branch", "set-expiration", "shop/dev", time])).toContain(
+        `Cannot use the time "${time}": it is not in the future`,
+      );
   });
 
   test("rename, delete and undelete", async () => {

@@ -103,6 +103,7 @@ ${examples([
   ["bough export shop/dev dev.db", "write a plain SQLite file"],
   ["bough remote set s3://backups/shop", "keep the store in object storage, too"],
 ])}
+
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a bug in bough.`,
   );
   return program;

@@ -3,8 +3,16 @@ import { parseRevision } from "../branch/revision.ts";
 import { StoreError } from "../errors.ts";
 import { UsageError } from "./errors.ts";
 
-/** RFC 3339 with a zone, or a duration from `nowMs` on ("7d", "1h30m"). Throws UsageError. */
+/** RFC 3339 with a zone, or a duration from `nowMs` on ("7d", "1h30m"). Throws UsageError, also for what is not in the future. */
 export function parseFutureTime(text: string, nowMs: number): Date {
+  const time = parseTime(text, nowMs);
+  if (time.getTime() > nowMs) return time;
+  throw new UsageError(
+    `Cannot use the time "${text}": it is not in the future; give a later one or a duration from now on ("7d", "1h30m")`,
+  );
+}
+
+function parseTime(text: string, nowMs: number): Date {
   try {
     // The same grammar as after the "@" of a revision, where durations carry a minus.
     const isDuration = /^[0-9]+[a-z]/i.test(text);

@@ -99,7 +99,9 @@ async function repair(context: CommandContext, flags: CheckFlags): Promise<void>
     for (const refusal of result.refusals) await context.printLine(`refused  ${refusal}`);
     await printReport(context, result.report);
   }
-  failIfDamaged(context, result.report);
+  const hint =
+    '; to mend it from a copy or from object storage, give its place with "--from DIR|URL"';
+  failIfDamaged(context, result.report, source === null ? hint : "");
 }
 
 /** What cannot be reached and was not asked for is done without. */
@@ -125,12 +127,12 @@ function progressOn(bar: ProgressBar): (progress: CheckProgress) => void {
 }
 
 /** What all commands that look for damage end with: exit code 1 when there is some. */
-export function failIfDamaged(context: CommandContext, report: CheckReport): void {
+export function failIfDamaged(context: CommandContext, report: CheckReport, hint = ""): void {
   if (report.ok) return;
   const { length } = report.problems;
   throw new CommandError(
     "DAMAGED",
-    `Cannot trust store "${context.storePath}": ${length} ${length === 1 ? "problem was" : "problems were"} found`,
+    `Cannot trust store "${context.storePath}": ${length} ${length === 1 ? "problem was" : "problems were"} found${hint}`,
   );
 }
 
