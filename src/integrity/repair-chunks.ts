@@ -63,13 +63,13 @@ export async function repairChunks(
   }
 }
 
-/** The chunks with what the catalog says of them, and a number for a pack that no row names. */
+/** The chunks with what the catalog says of them, and a number for a pack that no row names and no upload has used. */
 function describe(
-  { parts: { catalog, cipher }, places }: ChunkRepairParts,
+  { parts: { catalog, chunks, cipher }, places }: ChunkRepairParts,
   ids: readonly Uint8Array[],
 ): { lost: Map<string, LostChunk>; nextPackNumber: number } {
   const lost = new Map<string, LostChunk>();
-  let nextPackNumber = 1;
+  let { nextPackNumber } = chunks;
   for (const { pack } of places.values()) nextPackNumber = Math.max(nextPackNumber, pack + 1);
   for (const id of ids) {
     const place = places.get(idKey(id)) ?? placeOf(catalog, id);

@@ -8,6 +8,7 @@ import { checkPacks } from "../integrity/check-chunks.ts";
 import { type CheckedParts, checkParts } from "../integrity/check.ts";
 import { type CheckOptions, type CheckReport, Findings } from "../integrity/report.ts";
 import type { KeyValueStore } from "../catalog/key-value.ts";
+import { RecordingKeyValueStore } from "../catalog/recording-key-value.ts";
 import type { StoreParts } from "../checkpoint/store-state.ts";
 import { StoreError } from "../errors.ts";
 import { PACK_DIRECTORY } from "../page/pack-format.ts";
@@ -19,6 +20,7 @@ import { checkHeads } from "./check-heads.ts";
 import { openClosedStorage } from "./closed-storage.ts";
 import { makeParts } from "./open-state.ts";
 import { openStore } from "./store.ts";
+import { readPackNumbers } from "./pack-numbers.ts";
 import { HEADER_FILE, readHeader, type StoreHeader } from "./store-header.ts";
 import { givenMasterKey, openCipher } from "./store-key.ts";
 import { resolveOptions, storeNotFound, type StoreOptions } from "./store-options.ts";
@@ -72,10 +74,11 @@ export async function checkFiles(
     return false;
   }
   try {
-    const catalog = new Catalog(backend);
+    const catalog = new Catalog(then === undefined ? backend : recording(backend));
     const resolved = resolveOptions(options);
     const parts = makeParts({ storage, storeId: header.storeId, cipher, resolved, catalog });
     try {
+      if (then !== undefined) parts.chunks.reservePackNumbers(readPackNumbers(storage));
       const checked = await checkParts(parts, findings, { ...options, isOpen: false });
       await then?.(parts, checked);
     } finally {
@@ -102,6 +105,21 @@ function openCatalog(
     checkCatalogFiles(header.backend, storage);
     return openBackend(header.backend, storage);
   });
+}
+
+/**
+ * What a repair changes is a new state of the catalog, and its next upload the whole of it: object storage must not go on naming
+ * what the store here has left. Without a mark that can be read the row of the mark is what comes first.
+ */
+function recording(backend: KeyValueStore): KeyValueStore {
+  const store = new RecordingKeyValueStore(backend);
+  try {
+    store.mark();
+    return store;
+  } catch (error) {
+    if (!(error instanceof StoreError) || error.code !== "CORRUPT_CATALOG") throw error;
+    return backend;
+  }
 }
 
 function damageTo<T>(findings: Findings, kind: "header" | "catalog", read: () => T): T | null {
