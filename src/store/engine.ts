@@ -10,6 +10,7 @@ import { hostname } from "node:os";
 import { currentTimelineId, livingBranches, type RefChange } from "../branch/refs.ts";
 import { expireStoreAsync } from "./expire.ts";
 import type { Follower } from "./follower.ts";
+import { fencedBy } from "../remote/claim.ts";
 import type { Claim } from "../remote/claim.ts";
 import { RecordingKeyValueStore } from "../catalog/recording-key-value.ts";
 import type { BranchRow } from "../catalog/rows.ts";
@@ -183,9 +184,29 @@ export class Engine implements PageStager {
       options,
       writerName: `process ${process.pid} on "${hostname()}"`,
       claim,
-      onFenced: (error) => (this.fenced ??= error),
+      onFenced: (error) => this.#onFenced(error),
     });
-    this.uploads.notify();
+    const { fencedBy: by } = this.#header.remote ?? {};
+    if (by === undefined) this.uploads.notify();
+    else this.fenced = fencedBy(by);
+  }
+
+  /** No commit follows, also not after the store was opened again: what is written here goes nowhere any more. */
+  #onFenced(error: StoreError): void {
+    if (this.fenced !== null) return;
+    this.fenced = error;
+    const { remote } = this.#header;
+    const { writer, epoch } = error.details;
+    if (error.code !== "FENCED" || remote === undefined) return;
+    const by = { name: String(writer), epoch: Number(epoch) };
+    const header = { ...this.#header, remote: { ...remote, fencedBy: by } };
+    try {
+      writeHeader(this.state.storage, header);
+      this.#header = header;
+    } catch (cause) {
+      // Then the next opening finds out by itself.
+      if (!(cause instanceof StoreError)) throw cause;
+    }
   }
 
   /** Makes a change of names durable and applies it. */

@@ -100,3 +100,43 @@ test("within minutes a fence is there, though nothing else is kept", async () =>
     rmSync(directory, { recursive: true });
   }
 });
+
+test("a directory that was taken over takes no commits when it is opened again, and can be read", async () => {
+  const bucket = new SimulatedBucket();
+  const remote = {
+    url: URL,
+    flushIntervalMs: 1_000_000_000,
+    connect: () => new SimulatedRemoteClient(bucket),
+  };
+  const storage = new SimulatedStorage({ seed: 3 });
+  const options: StoreOptions = { backend: "memory", storage, remote };
+  const first = openStore("", options);
+  first.createDatabase("shop");
+  {
+    using connection = first.connect("shop");
+    connection.exec("CREATE TABLE t(x)");
+  }
+  await first.upload();
+  const directory = mkdtempSync(join(tmpdir(), "bough-fence-"));
+  const second = openStore(URL, { remote, mode: "write", directory });
+  try {
+    add(first, 1); // Nobody has told it yet.
+    const isFenced = expect.objectContaining({ code: "FENCED" });
+    await expect(first.upload()).rejects.toThrow(isFenced);
+    await first.closeAsync();
+    expect(first.uploadFailure).toMatchObject({ code: "FENCED" });
+    const again = openStore("", options);
+    expect(() => add(again, 2)).toThrow(isFenced);
+    {
+      using connection = again.connect("shop");
+      expect(connection.prepare("SELECT x FROM t").pluck().all()).toEqual([1]);
+    }
+    again.close();
+    const alone = openStore("", { ...options, remote: null });
+    add(alone, 3);
+    alone.close();
+  } finally {
+    second.close();
+    rmSync(directory, { recursive: true });
+  }
+});

@@ -4,7 +4,7 @@
  *   line 1   JSON: { "bough": "store", "formatVersion": 1, "storeId": 32 hex characters, "createdAt": RFC 3339,
  *            "backend": "lmdb" | "leveldb" | "memory", "encryption": null | key ring (src/encryption/key-ring.ts),
  *            "compression": "none" | "lz4" | "zstd" | "zstd:1" to "zstd:22", of new chunks and history; may be missing: lz4,
- *            "remote": { "url", "replica": 16 hex characters }, where it uploads to; missing, or its url null: nowhere }
+ *            "remote": { "url", "replica": 16 hex characters, "fencedBy" }, where it uploads to; missing, or its url null: nowhere }
  *   line 2   "crc64nvme " and 16 hex characters: CRC64-NVME of line 1, without its newline, as UTF-8
  *
  * H1. The file is replaced as a whole (whole-file.ts), so it is always one complete version.
@@ -36,6 +36,8 @@ export interface RemoteHeader {
   readonly url: string | null;
   /** 16 hex characters, random: this directory among all that were ever opened from there. It stays when the URL changes. */
   readonly replica: string;
+  /** The writer that has taken the store over there; missing: none, as far as is known. */
+  readonly fencedBy?: { readonly name: string; readonly epoch: number };
 }
 
 /** The contents of the file. */
@@ -99,11 +101,13 @@ export function parseHeader(text: string): StoreHeader {
 }
 
 function requireRemote(value: unknown): RemoteHeader {
-  const { url, replica } = value as Partial<Record<string, unknown>>;
+  const { url, replica, fencedBy } = value as Partial<Record<string, unknown>>;
   const isUrl = url === null || typeof url === "string";
   if (!isUrl || typeof replica !== "string" || !/^[0-9a-f]{16}$/.test(replica))
     throw corrupt("its place in object storage is not one");
-  return { url, replica };
+  if (fencedBy === undefined) return { url, replica };
+  const { name, epoch } = fencedBy as Partial<Record<string, unknown>>;
+  return { url, replica, fencedBy: { name: String(name), epoch: Number(epoch) } };
 }
 
 function isFormatVersion(value: unknown): value is number {

@@ -431,7 +431,8 @@ export class Store {
     for (const { asyncConnection } of this.#sessions) await asyncConnection?.close();
     try {
       // A store that follows another one has nothing to write.
-      if (this.#engine.readOnlyReason === null) await this.#engine.checkpointAsync();
+      const { readOnlyReason, fenced } = this.#engine;
+      if (readOnlyReason === null && fenced === null) await this.#engine.checkpointAsync();
     } finally {
       this.close();
     }
