@@ -337,8 +337,9 @@ export class Follower {
     const runs = manifest.runs.map(({ key, size }) => ({ path: key, key, size }));
     this.#lastFiles = [...files, ...runs];
     // The newest first: a writer that was fenced off may have stored others of the same numbers.
-    this.#shown = [...this.#lastFiles, ...this.#shown];
-    this.#options.lazy.storage.setObjects(new RemoteObjects(this.#shown));
+    const objects = new RemoteObjects([...this.#lastFiles, ...this.#shown]);
+    this.#shown = objects.files(); // Without those that newer ones hide: a state may be read from for days.
+    this.#options.lazy.storage.setObjects(objects);
   }
 
   #tail(): LogTail {

@@ -57,6 +57,11 @@ export class RemoteObjects implements LazyObjects {
     return this.#files.get(path) ?? null;
   }
 
+  /** Each path once: the first of those that were given. */
+  files(): RemoteFile[] {
+    return [...this.#files.values()];
+  }
+
   namesIn(directory: string): Iterable<string> {
     return this.#names.get(directory) ?? [];
   }
