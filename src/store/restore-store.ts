@@ -27,7 +27,7 @@ import { type RemoteFile, remoteFiles, remoteNotFound } from "./remote-objects.t
 import { type RemoteOptions, resolveRemote } from "./remote-options.ts";
 import { moveBranches } from "./restore-to.ts";
 import { Store } from "./store.ts";
-import { parseHeader, type StoreHeader, writeHeader } from "./store-header.ts";
+import { HEADER_FILE, parseHeader, type StoreHeader, writeHeader } from "./store-header.ts";
 import { givenMasterKey, openCipher } from "./store-key.ts";
 import type { StoreOptions } from "./store-options.ts";
 
@@ -95,7 +95,7 @@ export async function restoreStore(
   const store = new Store(directory, Engine.open(directory, Object.fromEntries(given)));
   try {
     const lsn = store.engine.state.log.lastLsn;
-    const moved = options.to === undefined ? [] : moveBranches(store, options.to);
+    const moved = options.to === undefined ? [] : moveOrForget(store, storage, options.to);
     const { onCheckProgress } = options;
     const check =
       options.verify === false
@@ -108,6 +108,17 @@ export async function restoreStore(
     return { url, directory, databases, ...copied, lsn, moved, check };
   } finally {
     store.close();
+  }
+}
+
+/** A copy that could not be taken back to where it was wanted is not left as if it had been. */
+function moveOrForget(store: Store, storage: Storage, to: Date | string): string[] {
+  try {
+    return moveBranches(store, to);
+  } catch (error) {
+    storage.deleteSync(HEADER_FILE);
+    storage.syncDirectorySync("");
+    throw error;
   }
 }
 
