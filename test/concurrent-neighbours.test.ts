@@ -39,6 +39,18 @@ describe("beside plain writers", () => {
     expect(value(two, "SELECT (SELECT min(v) FROM a) + (SELECT min(v) FROM b)")).toBe(-2);
   });
 
+  test("one that has written more than SQLite's cache holds cannot be kept open", async () => {
+    one.pragma("cache_size = 5");
+    begin(one);
+    one.exec("UPDATE a SET note = upper(note) || '!'");
+    two.exec("BEGIN IMMEDIATE");
+    expect(() => one.exec("COMMIT")).toThrow("too large to be kept open");
+    expect(one.inTransaction).toBe(false);
+    two.exec("UPDATE b SET v = 0 WHERE id = 1; COMMIT");
+    expect(value(one, "SELECT max(length(note)) FROM a")).toBe(100);
+    await expectSound(store);
+  });
+
   test("a prepared COMMIT that was busy can be run again", () => {
     const commit = one.prepare("COMMIT");
     begin(one);
