@@ -2,6 +2,7 @@
 import { beforeEach, describe, expect, test } from "vitest";
 import { SqliteError } from "../src/sqlite/sqlite-error.ts";
 import type { Database } from "../src/store/database.ts";
+import type { AsyncConnection } from "../src/sqlite/async-connection.ts";
 import type { Store } from "../src/store/store.ts";
 import type { StoreConnection } from "../src/store/store-connection.ts";
 import { Random } from "../src/testing/random.ts";
@@ -283,6 +284,63 @@ describe("inside of a transaction", () => {
     });
     outer.concurrent();
     expect(value(two, "SELECT v FROM a WHERE id = 1")).toBe(101);
+  });
+});
+
+describe("awaited connections", () => {
+  test("whose calls interleave commit side by side; the loser of a row is rejected, and goes on", async () => {
+    const clients = await Promise.all(Array.from({ length: 4 }, () => store.open("shop")));
+    const add = (client: AsyncConnection, id: number): Promise<unknown> =>
+      client.transaction(
+        async () => {
+          const statement = await client.prepare("SELECT v FROM b WHERE id = ?");
+          const before = Number(await statement.pluck().get(id));
+          await Promise.resolve();
+          const update = await client.prepare("UPDATE b SET v = ? WHERE id = ?");
+          await update.run(before + 1000, id);
+        },
+        { mode: "concurrent" },
+      );
+    // Far apart: on pages of their own.
+    await Promise.all(clients.map((client, index) => add(client, 1 + index * 110)));
+    expect(values(one, "SELECT id FROM b WHERE v > 1000 ORDER BY id")).toEqual([1, 111, 221, 331]);
+    const outcomes = await Promise.allSettled(clients.map((client) => add(client, 1)));
+    const failed = outcomes.filter(({ status }) => status === "rejected");
+    expect(failed.length).toBeGreaterThan(0);
+    for (const outcome of failed)
+      expect(outcome).toMatchObject({ reason: { code: "SQLITE_BUSY_SNAPSHOT", object: "b" } });
+    const succeeded = outcomes.length - failed.length;
+    expect(value(one, "SELECT v FROM b WHERE id = 1")).toBe(1001 + 1000 * succeeded);
+    for (const client of clients) await add(client, 1);
+    expect(value(one, "SELECT v FROM b WHERE id = 1")).toBe(1001 + 1000 * (succeeded + 4));
+    for (const client of clients) await client.close();
+  });
+
+  test("deferred commits are merged before they are durable, and acknowledged together", async () => {
+    const connections = Array.from({ length: 6 }, () => store.connect("shop"));
+    begin(...connections);
+    for (const [index, connection] of connections.entries())
+      connection.exec(`UPDATE b SET note = 'x' WHERE id = ${1 + index * 75}`);
+    const commits = connections.map((connection) =>
+      connection.durably(() => connection.exec("COMMIT")),
+    );
+    expect(value(one, "SELECT count(*) FROM b WHERE note = 'x'")).toBe(6);
+    await Promise.all(commits);
+    await expectSound(store);
+  });
+
+  test.each(["off", "normal", "full"] as const)("durability %s", async (durability) => {
+    const [left, right] = [
+      store.connect("shop", { durability }),
+      store.connect("shop", { durability }),
+    ];
+    begin(left, right);
+    left.exec("UPDATE a SET note = 'l' WHERE id = 1; COMMIT");
+    right.exec("UPDATE b SET note = 'r' WHERE id = 1; COMMIT");
+    expect(
+      value(left, "SELECT (SELECT note FROM a WHERE id = 1) || (SELECT note FROM b WHERE id = 1)"),
+    ).toBe("lr");
+    await expectSound(store);
   });
 });
 

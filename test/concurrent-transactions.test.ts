@@ -1,4 +1,7 @@
 /** BEGIN CONCURRENT by name: what conflicts and what does not, what is left after a failure, and who else is there. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { beforeEach, describe, expect, test } from "vitest";
 import type { Database } from "../src/store/database.ts";
 import type { Store } from "../src/store/store.ts";
@@ -303,6 +306,34 @@ describe("what happens to the branch meanwhile", () => {
     expect(() => one.exec("COMMIT")).toThrow("the branch was reset since this transaction began");
     expect(one.inTransaction).toBe(false);
     expect(value(one, "SELECT count(*) FROM a")).toBe(400);
+  });
+
+  test("restore: a transaction that wrote fails, one that reads goes on to its end", () => {
+    const { version } = shop.branch().head;
+    one.exec("DELETE FROM a");
+    begin(one, two);
+    one.exec("INSERT INTO a VALUES (1, 2, 'late')");
+    expect(value(two, "SELECT count(*) FROM a")).toBe(0);
+    shop.branch().restore({ to: `shop@${version}` });
+    expectConflict(one);
+    expect(value(two, "SELECT count(*) FROM a")).toBe(0);
+    two.exec("COMMIT");
+    expect(value(two, "SELECT count(*) FROM a")).toBe(400);
+  });
+
+  test("import: a transaction that wrote fails, whatever it read", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "bough-concurrent-"));
+    const path = join(directory, "shop.db");
+    await store.exportFile("shop", path);
+    one.exec("DELETE FROM a");
+    begin(one);
+    one.exec("INSERT INTO b VALUES (1000, 2, 'late')");
+    await store.importFile(path, "shop");
+    expect(() => one.exec("COMMIT")).toThrow("a database was imported to it");
+    expect(value(one, "SELECT (SELECT count(*) FROM a) || ' ' || (SELECT count(*) FROM b)")).toBe(
+      "400 400",
+    );
+    rmSync(directory, { recursive: true });
   });
 
   test("delete: a transaction that wrote fails", () => {
