@@ -6,7 +6,7 @@ import type { SimulatedStorage } from "../testing/simulated-storage.ts";
 import { Pace, type PaceClock } from "./pace.ts";
 import type { CheckProblem } from "./report.ts";
 
-const fixtures = makeFixtures();
+const fixtures = await makeFixtures();
 
 function opened(index: number, damage: (disk: SimulatedStorage) => void = () => {}): Store {
   const { disk, key } = fixtures[index]!;

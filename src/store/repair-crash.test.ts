@@ -18,8 +18,8 @@ import type { SimulatedStorage } from "../testing/simulated-storage.ts";
 const IS_LONG = process.env["BOUGH_TEST_LONG"] === "1";
 const fixtures: Fixture[] = [];
 
-beforeAll(() => {
-  fixtures.push(...makeFixtures());
+beforeAll(async () => {
+  fixtures.push(...(await makeFixtures()));
 });
 
 /** Every revision reads what it did, or an error of damage; "open" when the store does not open. */

@@ -30,8 +30,8 @@ import { openStore } from "./store.ts";
 
 const fixtures: Fixture[] = [];
 
-beforeAll(() => {
-  fixtures.push(...makeFixtures());
+beforeAll(async () => {
+  fixtures.push(...(await makeFixtures()));
 });
 
 /** With a source that has everything the store is as it was. */

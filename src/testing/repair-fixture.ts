@@ -20,12 +20,12 @@ export interface Fixture {
 }
 
 /** One without a key, one with. */
-export function makeFixtures(): Fixture[] {
-  return [makeFixture("plain", {}), makeFixture("encrypted", { key: KEY })];
+export async function makeFixtures(): Promise<Fixture[]> {
+  return [await makeFixture("plain", {}), await makeFixture("encrypted", { key: KEY })];
 }
 
-/** Two databases, branches, a tag, history, a large transaction, several log segments and packs. */
-function makeFixture(name: string, key: { readonly key?: Uint8Array }): Fixture {
+/** Two databases, branches, a tag, history, a large transaction, an outcome, several log segments and packs. */
+async function makeFixture(name: string, key: { readonly key?: Uint8Array }): Promise<Fixture> {
   const building = new SimulatedStorage();
   const options = { ...key, storage: building, backend: "memory" as const, chunkPages: 8 };
   let store = openStore("store", {
@@ -49,6 +49,9 @@ function makeFixture(name: string, key: { readonly key?: Uint8Array }): Fixture 
   for (let id = 1; id < 5; id++) run(store, "shop/dev", `DELETE FROM item WHERE id = ${id * 7}`);
   run(store, "shop/old", "DELETE FROM item WHERE id > 100");
   run(store, "books", "CREATE TABLE book(id INTEGER PRIMARY KEY, title TEXT)");
+  await store.transact("books", (tx) => tx.exec("INSERT INTO book VALUES (9999, 'last')"), {
+    id: "ab".repeat(16),
+  });
   store.checkpoint();
   for (let id = 1; id < 14; id++)
     run(store, "shop/dev", `UPDATE item SET name = name || ' ${id}' WHERE id < ${id + 20}`);
