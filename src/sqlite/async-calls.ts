@@ -22,12 +22,15 @@ import { isBlank, requireSingleStatement } from "./sql-tail.ts";
 import { sqlForSqlite, type StatementHandle } from "./statement-cache.ts";
 import { stepLoop } from "./step-loop.ts";
 import { promising } from "./suspension.ts";
+import { watchWork } from "./work-limit.ts";
 
 /** Limits of one call. */
 export interface CallLimits {
   /** Ends the call with the signal's reason while it waits: for its turn or for pages. Its transaction is rolled back. */
   readonly signal?: AbortSignal;
-  /** How long the call may wait for pages from object storage, in milliseconds; then TIMEOUT. */
+  /**
+   * How long the call may wait for pages from object storage, and how long its statement may run, in milliseconds; then TIMEOUT.
+   */
   readonly timeoutMs?: number;
 }
 
@@ -99,16 +102,22 @@ export class AsyncCalls {
     const limit = timeoutMs === undefined ? null : requireTimeout(timeoutMs);
     return await (this.#scope() ?? this.#queue).run(async () => {
       state.requireReady();
-      const outer = { signal: state.signal, fetchTimeoutMs: state.fetchTimeoutMs };
+      const { fetchTimeoutMs, statementTimeoutMs, isWatched } = state;
+      const outer = { signal: state.signal, fetchTimeoutMs, statementTimeoutMs };
       state.signal = signal ?? outer.signal;
       state.fetchTimeoutMs = limit ?? outer.fetchTimeoutMs;
+      state.statementTimeoutMs = limit ?? outer.statementTimeoutMs;
       state.waitsUntil = 0;
+      state.worksUntil = 0;
+      if (limit !== null) watchWork(state, true);
       this.hooks?.enter();
       try {
         state.signal?.throwIfAborted();
         return await call();
       } finally {
         Object.assign(state, outer);
+        if (limit !== null && state.pointer !== 0 && !this.runtime.hasFailed)
+          watchWork(state, isWatched);
       }
     }, signal);
   }
@@ -377,9 +386,10 @@ export class AsyncCalls {
 
   enter(): void {
     const { state } = this;
-    const { waitsUntil } = state;
+    const { waitsUntil, worksUntil } = state;
     state.enter();
     state.waitsUntil = waitsUntil;
+    state.worksUntil = worksUntil;
   }
 
   async #call(target: Suspendable, ...parameters: number[]): Promise<number> {

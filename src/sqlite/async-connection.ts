@@ -66,6 +66,8 @@ export class AsyncConnection {
     const state = new ConnectionState(runtime, options.owner ?? {});
     state.verbose = options.verbose ?? null;
     state.fetchTimeoutMs = requireTimeout(options.fetchTimeoutMs ?? Infinity);
+    // Here too: what the turn below sets is put back at its end.
+    state.statementTimeoutMs = requireTimeout(options.statementTimeoutMs ?? Infinity);
     state.busyTimeoutMs = requireBusyTimeout(options.busyTimeoutMs ?? BUSY_TIMEOUT_MS);
     const calls = new AsyncCalls(state, given.hooks ?? null);
     await calls.turn(given.limits ?? {}, async () => {

@@ -43,6 +43,14 @@ export class ConnectionState {
   waitsUntil = 0;
   /** How long an awaited statement may wait for the write lock, in milliseconds; 0: not at all. */
   busyTimeoutMs = 0;
+  /** How long a statement may compute, in milliseconds; see work-limit.ts. */
+  statementTimeoutMs: number = Infinity;
+  isWatched = false;
+  /** When the time of the call that is running is over, as performance.now says; 0: it has not been asked yet. */
+  worksUntil = 0;
+  yieldsAt = 0;
+  /** The call that is running has committed. */
+  hasCommitted = false;
   /** Ends the waits of the call that is running. */
   signal: AbortSignal | null = null;
   /** The wait for which the call is suspended now. */
@@ -86,6 +94,8 @@ export class ConnectionState {
   enter(): void {
     this.keptError = null;
     this.waitsUntil = 0;
+    this.worksUntil = 0;
+    this.hasCommitted = false;
     this.status = ConnectionStatus.busy;
     this.runtime.current = this;
   }

@@ -56,6 +56,8 @@ export interface ConnectionOptions {
   readonly synchronous?: 0 | 1 | 2;
   /** How long one statement may wait for pages from object storage; Infinity by default. */
   readonly fetchTimeoutMs?: number;
+  /** How long one statement may run, in milliseconds; Infinity by default. Then it fails with TIMEOUT. */
+  readonly statementTimeoutMs?: number;
   /** Of a connection that is awaited: how long a statement may wait for the write lock; 5000 by default. */
   readonly busyTimeoutMs?: number;
   /** Given to `Vfs.open` as the owner; the Connection itself by default. */

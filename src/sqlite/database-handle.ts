@@ -10,7 +10,9 @@ import {
   SQLITE_OPEN_READONLY,
   SQLITE_OPEN_READWRITE,
 } from "./constants.ts";
+import { requireTimeout } from "./options.ts";
 import { resultCodeName, SqliteError } from "./sqlite-error.ts";
+import { watchWork } from "./work-limit.ts";
 
 /** V8's longest string on 64-bit systems, the limit for a text or blob that better-sqlite3 sets too. */
 const LENGTH_MAX = 536_870_888;
@@ -56,7 +58,10 @@ export function opened(state: ConnectionState, code: number, pointer: number): v
 }
 
 /** What needs no SQL. */
-export function applySettings(state: ConnectionState, { timeout = 0 }: ConnectionOptions): void {
+export function applySettings(
+  state: ConnectionState,
+  { timeout = 0, statementTimeoutMs = Infinity }: ConnectionOptions,
+): void {
   const { exports } = state.runtime;
   exports.sqlite3_extended_result_codes(state.pointer, 1);
   exports.sqlite3_busy_timeout(state.pointer, timeout);
@@ -64,6 +69,8 @@ export function applySettings(state: ConnectionState, { timeout = 0 }: Connectio
   exports.sqlite3_limit(state.pointer, SQLITE_LIMIT_SQL_LENGTH, LENGTH_MAX);
   setOption(state, SQLITE_DBCONFIG_ENABLE_FKEY, true);
   setOption(state, SQLITE_DBCONFIG_DEFENSIVE, true);
+  state.statementTimeoutMs = requireTimeout(statementTimeoutMs);
+  watchWork(state, statementTimeoutMs !== Infinity || state.runtime.suspends);
 }
 
 /** The rest: run it with `internalPragma` set. */

@@ -21,6 +21,7 @@ import type { Vfs } from "./vfs.ts";
 import { VirtualTables } from "./virtual-tables.ts";
 import type { SqliteExports } from "./wasm-exports.ts";
 import { instantiateSqlite } from "./wasm-host.ts";
+import { makeProgressFunction } from "./work-limit.ts";
 import { MEMORY_BYTES_MAX } from "./wasm-imports.ts";
 import { wrapCallbacks, type WasmCallback, type WasmFunction } from "./trampoline.ts";
 
@@ -67,6 +68,7 @@ export class SqliteRuntime {
   readonly #abandoned: FinalizationRegistry<{ state: ConnectionState; handle: StatementHandle }>;
   #failure: unknown = null;
   #functions: UserFunctions | null = null;
+  #progressFunction = 0;
   #tables: VirtualTables | null = null;
 
   constructor(options: SqliteRuntimeOptions) {
@@ -114,6 +116,11 @@ export class SqliteRuntime {
   /** Finalizes the statement after `holder` was collected. */
   finalizeWith(holder: object, state: ConnectionState, handle: StatementHandle): void {
     this.#abandoned.register(holder, { state, handle });
+  }
+
+  /** See work-limit.ts; made when the first connection is watched. */
+  get progressFunction(): number {
+    return (this.#progressFunction ||= makeProgressFunction(this));
   }
 
   /** SQL functions in JavaScript; made when the first one is registered. */

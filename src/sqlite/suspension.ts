@@ -87,6 +87,43 @@ export function suspendingRead(
   return xRead;
 }
 
+const PROGRESS_BODY: readonly number[] = [
+  [1, 1, I32], // a local, 1: code
+  [0x10, READ, 0x22, 1], // code = check()
+  [0x41, 0x7f, 0x46], // = SUSPEND
+  [0x04, I32, 0x10, READ_LATER, 0x05, 0x20, 1, 0x0b], // ? later() : code
+  [0x0b],
+].flat();
+
+let compiledProgress: WebAssembly.Module | undefined;
+
+/** The same for a progress handler: `later` says whether to go on when `check` has returned SUSPEND. */
+export function suspendingProgress(
+  check: () => number,
+  later: () => Promise<number>,
+): WasmFunction {
+  compiledProgress ??= module([
+    section(
+      1,
+      vector([
+        [FUNCTION, 0, 1, I32],
+        [FUNCTION, 1, I32, 1, I32],
+      ]),
+    ),
+    section(2, vector([importFunction("check", 0), importFunction("later", 0)])),
+    section(3, vector([unsigned(1)])),
+    section(7, vector([exportFunction("progress", 2)])),
+    section(10, vector([[...unsigned(PROGRESS_BODY.length), ...PROGRESS_BODY]])),
+  ]);
+  const { exports } = new WebAssembly.Instance(compiledProgress, {
+    [IMPORT_MODULE]: { check, later: new WebAssembly.Suspending(later) },
+  });
+  const { progress } = exports;
+  if (typeof progress !== "function")
+    throw new InvariantError('Module exports function: "progress"');
+  return progress;
+}
+
 /** The same export, to be awaited: where calls cannot be suspended it runs to its end at once. */
 export function promising(
   target: (...parameters: number[]) => number,

@@ -296,7 +296,11 @@ function fileControl(
 ): number {
   try {
     if (operation === SQLITE_FCNTL_SYNC) return entry.file.prepareCommit();
-    if (operation === SQLITE_FCNTL_COMMIT_PHASETWO) return entry.file.commitPhaseTwo();
+    if (operation === SQLITE_FCNTL_COMMIT_PHASETWO) {
+      const code = entry.file.commitPhaseTwo();
+      if (entry.state !== null) entry.state.hasCommitted = true;
+      return code;
+    }
     if (operation === SQLITE_FCNTL_PRAGMA) return pragma(runtime, entry, argument);
     return SQLITE_NOTFOUND;
   } catch (error) {

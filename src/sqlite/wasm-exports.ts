@@ -72,6 +72,7 @@ const VOID_FUNCTIONS = [
   "__wasm_call_ctors",
   "free",
   "sqlite3_free",
+  "sqlite3_progress_handler",
   "sqlite3_result_blob",
   "sqlite3_result_double",
   "sqlite3_result_error",

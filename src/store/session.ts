@@ -15,6 +15,8 @@ export interface ConnectOptions {
   readonly durability?: Durability | "remote";
   /** How long one statement may wait for pages from object storage, in milliseconds; without end by default. */
   readonly fetchTimeoutMs?: number;
+  /** How long one statement may run, in milliseconds, then TIMEOUT; without end by default. */
+  readonly statementTimeoutMs?: number;
   /**
    * Of a connection that is awaited (`store.open`): how long a statement may wait while another transaction writes, in
    * milliseconds; 5000 by default, 0: SQLITE_BUSY at once, as on a synchronous connection.
@@ -71,6 +73,9 @@ export class Session {
       synchronous: SYNCHRONOUS[durability],
       owner: this.#context,
       fetchTimeoutMs: connect.fetchTimeoutMs ?? Infinity,
+      ...(connect.statementTimeoutMs === undefined
+        ? {}
+        : { statementTimeoutMs: connect.statementTimeoutMs }),
       ...(connect.busyTimeoutMs === undefined ? {} : { busyTimeoutMs: connect.busyTimeoutMs }),
       verbose: connect.verbose ?? null,
     };
