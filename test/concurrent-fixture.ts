@@ -5,6 +5,7 @@ import type { Database } from "../src/store/database.ts";
 import { openStore, type Store } from "../src/store/store.ts";
 import type { StoreConnection } from "../src/store/store-connection.ts";
 import type { StoreOptions } from "../src/store/store-options.ts";
+import { Random } from "../src/testing/random.ts";
 import { SimulatedStorage } from "../src/testing/simulated-storage.ts";
 import { SMALL_STORE } from "./store-workload.ts";
 
@@ -24,14 +25,18 @@ export interface Pair {
   readonly two: StoreConnection;
 }
 
+const disks = new WeakMap<Store, SimulatedStorage>();
+
 /** `setup` is SQL that runs before anything is made. */
 export function openPair(options: StoreOptions = {}, setup = "", pageSize = 4096): Pair {
+  const storage = new SimulatedStorage();
   const store = openStore("", {
     ...SMALL_STORE,
     transactionBytesMax: 4 * 1024 * 1024,
-    storage: new SimulatedStorage(),
+    storage,
     ...options,
   });
+  disks.set(store, storage);
   const shop = store.createDatabase("shop", { pageSize });
   store.connect("shop").exec(`${setup};${SCHEMA}`).close();
   return { store, shop, one: store.connect("shop"), two: store.connect("shop") };
@@ -67,9 +72,20 @@ export function expectConflict(connection: StoreConnection, object?: string): vo
   connection.exec("BEGIN CONCURRENT; SELECT count(*) FROM sqlite_schema; COMMIT");
 }
 
+const CONTENT: readonly string[] = ["SELECT * FROM a ORDER BY id", "SELECT * FROM b ORDER BY id"];
+
+/** Every page of the file is in its place, and the log holds the same as memory. */
 export async function expectSound(store: Store): Promise<void> {
-  const check = store.connect("shop");
-  expect(check.pragma("integrity_check")).toEqual([{ integrity_check: "ok" }]);
-  check.close();
   expect((await store.check()).problems).toEqual([]);
+  const disk = disks.get(store)!.copyAfterCrash(new Random(1));
+  const replayed = openStore("", { ...SMALL_STORE, storage: disk });
+  const [here, there] = [store, replayed].map((each) => {
+    const check = each.connect("shop");
+    expect(check.pragma("integrity_check")).toEqual([{ integrity_check: "ok" }]);
+    const content = CONTENT.map((sql) => check.prepare(sql).raw().all());
+    check.close();
+    return content;
+  });
+  replayed.close();
+  expect(there).toEqual(here);
 }

@@ -346,6 +346,7 @@ describe("awaited connections", () => {
     expect(
       value(left, "SELECT (SELECT note FROM a WHERE id = 1) || (SELECT note FROM b WHERE id = 1)"),
     ).toBe("lr");
+    one.exec("UPDATE a SET v = -1 WHERE id = 399"); // What was not synced before is now.
     await expectSound(store);
   });
 });
