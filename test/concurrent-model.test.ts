@@ -272,6 +272,7 @@ class World {
   isFinishing = false;
   /** How often a client stays within its own tables. */
   readonly locality: number;
+  readonly #disk: SimulatedStorage;
   readonly #replayStore: Store;
   readonly #random: Random;
   readonly #label: string;
@@ -280,6 +281,7 @@ class World {
   constructor(random: Random, label: string) {
     this.#random = random;
     this.#label = label;
+    this.#disk = new SimulatedStorage({ seed: random.nextUint32() });
     this.locality = random.pick([0, 0.9, 0.99, 1]);
     const pageSize = random.pick([512, 1024, 4096, 4096, 65536]);
     const autoVacuum = random.pick(["NONE", "NONE", "NONE", "FULL", "INCREMENTAL"]);
@@ -287,7 +289,7 @@ class World {
     this.store = openStore("", {
       ...SMALL_STORE,
       transactionBytesMax,
-      storage: new SimulatedStorage({ seed: random.nextUint32() }),
+      storage: this.#disk,
     });
     this.#replayStore = openStore("", { ...SMALL_STORE, storage: new SimulatedStorage() });
     this.store.createDatabase("shop", { pageSize });
@@ -370,6 +372,16 @@ class World {
         this.replay.prepare(sql).raw().all(),
       );
     expect((await this.store.check()).problems, label).toEqual([]);
+    // What is in the log is what was in memory.
+    const disk = this.#disk.copyAfterCrash(this.#random);
+    const recovered = openStore("", { ...SMALL_STORE, storage: disk });
+    const again = recovered.connect("shop");
+    expect(again.pragma("integrity_check"), label).toEqual([{ integrity_check: "ok" }]);
+    for (const sql of CONTENT)
+      expect(again.prepare(sql).raw().all(), `${label}, recovered: ${sql}`).toEqual(
+        this.replay.prepare(sql).raw().all(),
+      );
+    recovered.close();
   }
 
   close(): void {
