@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
 import { defineConfig, type ViteUserConfig } from "vitest/config";
 
@@ -7,6 +8,8 @@ const config: ViteUserConfig = defineConfig({
     testTimeout: 60_000,
     hookTimeout: 60_000,
     pool: "forks",
+    // Vitest would leave one core to itself, which on two cores leaves one.
+    maxWorkers: Math.max(2, availableParallelism() - 1),
     globalSetup: ["src/testing/s3-server-setup.ts"],
     // Drizzle's driver imports better-sqlite3 by itself: test/drizzle.test.ts lets it find the drop-in.
     alias: {

@@ -141,6 +141,8 @@ export class BlockFiles {
       this.files.set(id, { size, wasRead: false });
       this.bytes += size + CRC64_SIZE;
     }
+    // Files from before were not known when others were written.
+    while (this.bytes > this.bytesMax && this.evictOne());
   }
 
   private load(id: string, size: number): Uint8Array | null {

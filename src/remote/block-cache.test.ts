@@ -299,6 +299,20 @@ test("model: whatever is inserted, pinned, dropped and restarted, a block is rig
         }
       },
     ),
-    { numRuns: 60 },
+    {
+      numRuns: 60,
+      examples: [
+        [
+          [
+            { kind: "insert", object: 0, index: 0 },
+            { kind: "restart", object: 1, index: 0 },
+            { kind: "insert", object: 1, index: 0 },
+            { kind: "insert", object: 0, index: 0 },
+          ],
+          1,
+          0,
+        ],
+      ],
+    },
   );
 });
