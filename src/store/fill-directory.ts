@@ -33,15 +33,22 @@ export function* fillLog(options: FillOptions): RemoteProcedure<readonly LogSlic
   const { storage, manifest, header, now } = options;
   deleteAll(storage, LOG_DIRECTORY);
   const slices = yield* readSlices(manifest.logStart);
-  const log = new LogAssembly(storage);
-  for (const slice of slices) log.add(slice);
-  log.finish();
-  const hasSegments = slices.some(({ pieces }) => pieces.length > 0);
   const { storeId } = header;
   const { checkpointLsn } = manifest;
+  const isBehind = endsBefore(slices, checkpointLsn);
+  const log = new LogAssembly(storage);
+  if (!isBehind) for (const slice of slices) log.add(slice);
+  log.finish();
+  const hasSegments = !isBehind && slices.some(({ pieces }) => pieces.length > 0);
   if (!hasSegments && checkpointLsn > 0)
     writeEmptySegment(storage, { storeId, lsn: checkpointLsn, now: now() });
   return slices;
+}
+
+/** Whether the checkpoint went up and the last records before it did not: then it has all that there is. */
+export function endsBefore(slices: readonly LogSlice[], checkpointLsn: number): boolean {
+  const lastLsn = slices.reduce((last, slice) => Math.max(last, slice.lastLsn), 0);
+  return lastLsn > 0 && lastLsn < checkpointLsn;
 }
 
 export function* fillCatalog(options: FillOptions): RemoteProcedure<void> {

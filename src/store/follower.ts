@@ -35,6 +35,7 @@ import {
 import { readFetching, waiting } from "../storage/not-local.ts";
 import type { Storage } from "../storage/storage.ts";
 import type { PageHolder } from "../transaction/tracer.ts";
+import { endsBefore } from "./fill-directory.ts";
 import type { LazyStoreStorage } from "./lazy-store.ts";
 import { openState } from "./open-state.ts";
 import { remoteNotFound, type RemoteFile, remoteFiles, RemoteObjects } from "./remote-objects.ts";
@@ -100,6 +101,8 @@ export class Follower {
   #lastError: Error | null = null;
   #refreshing: Promise<void> | null = null;
   #timer: NodeJS.Timeout | null = null;
+  /** The slices end before the checkpoint: what follows them is put together from all of them again. */
+  #isDetached = false;
   readonly #holders: Set<PageHolder> = new Set();
   #lastFiles: readonly RemoteFile[] = [];
   #shown: readonly RemoteFile[] = [];
@@ -205,7 +208,8 @@ export class Follower {
     const isSame = sameRuns(stored.manifest, manifest);
     if (isSame) this.#showManifest(stored.manifest);
     const slices = isSame ? await runAsync(readSlices(this.#nextSequence), client, signal) : [];
-    if (!isSame || !(await this.#applySlices(slices))) {
+    const mustRead = !isSame || (this.#isDetached && slices.length > 0);
+    if (mustRead || !(await this.#applySlices(slices))) {
       const image = await runAsync(this.#readImage(), client, signal);
       const state = await readFetching(() => this.#makeState(image), { signal });
       if (signal.aborted) throw signal.reason;
@@ -271,11 +275,14 @@ export class Follower {
       }),
     );
     for (const name of local.listSync(LOG_DIRECTORY)) local.deleteSync(`${LOG_DIRECTORY}/${name}`);
-    const log = new LogAssembly(local);
-    for (const slice of slices) log.add(slice);
-    log.finish();
     const { checkpointLsn } = manifest;
-    if (!slices.some(({ pieces }) => pieces.length > 0) && checkpointLsn > 0)
+    const isBehind = endsBefore(slices, checkpointLsn);
+    this.#isDetached = isBehind;
+    const log = new LogAssembly(local);
+    if (!isBehind) for (const slice of slices) log.add(slice);
+    log.finish();
+    const hasSegments = !isBehind && slices.some(({ pieces }) => pieces.length > 0);
+    if (!hasSegments && checkpointLsn > 0)
       writeEmptySegment(local, {
         storeId: header.storeId,
         lsn: checkpointLsn,
