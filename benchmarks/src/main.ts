@@ -3,6 +3,7 @@ import { benchBackends } from "./backends.ts";
 import { benchBranches } from "./branches.ts";
 import { benchGarbage } from "./garbage.ts";
 import { benchImport } from "./importing.ts";
+import { benchConcurrent } from "./concurrent.ts";
 import type { ResultRow } from "./measure.ts";
 import { benchOpening } from "./opening.ts";
 import { benchRemote } from "./remote.ts";
@@ -37,6 +38,7 @@ async function main(root: string, argv: readonly string[]): Promise<void> {
     const rows: ResultRow[] = [];
     rows.push(...(await benchReads(sides, settings)));
     rows.push(...(await benchWrites(sides, settings)));
+    rows.push(...(await benchConcurrent(sides, settings)));
     rows.push(...benchBranches(sides, settings));
     rows.push(...benchOpening(sides, settings));
     rows.push(...benchImport(sides, settings));

@@ -28,6 +28,13 @@ export interface ResultRow {
   /** Null when nothing is wanted. */
   readonly isMet: boolean | null;
   readonly rounds: { readonly bough: readonly number[]; readonly baseline: readonly number[] };
+  /** Said at the end of the row: bough | baseline. */
+  readonly detail?: string;
+  /** The same for programs. */
+  readonly figures?: {
+    readonly bough: Readonly<Record<string, number>>;
+    readonly baseline: Readonly<Record<string, number>>;
+  };
 }
 
 export function timed(operations: number, body: () => void): Sample {
@@ -58,25 +65,39 @@ export interface Wanted {
   readonly ratio?: number;
 }
 
-/** One warm-up round each, then `rounds` rounds with the order of the sides changing from round to round. */
+/**
+ * One warm-up round each, then `rounds` rounds with the order of the sides changing from round to round. Returns the operations per
+ * second of each side's rounds. `onWarm`: called after the first.
+ */
+export async function alternate(
+  sides: readonly Round[],
+  rounds: number,
+  onWarm: () => void = () => undefined,
+): Promise<number[][]> {
+  const rates = sides.map((): number[] => []);
+  for (const side of sides) {
+    await settle();
+    await side();
+  }
+  onWarm();
+  const order = sides.map((side, index) => ({ side, index }));
+  for (let round = 0; round < rounds; round++) {
+    for (const { side, index } of round % 2 === 0 ? order : order.toReversed()) {
+      await settle();
+      const { operations, ms } = await side();
+      rates[index]!.push((operations / ms) * 1000);
+    }
+  }
+  return rates;
+}
+
 export async function compare(
   row: { readonly item: string; readonly title: string; readonly unit: string },
   { bough, sqlite }: Comparison,
   { rounds, wanted }: { readonly rounds: number; readonly wanted: number | null },
 ): Promise<ResultRow> {
-  const rates = { bough: [] as number[], baseline: [] as number[] };
-  await bough();
-  await settle();
-  await sqlite();
-  for (let round = 0; round < rounds; round++) {
-    const sides =
-      round % 2 === 0 ? (["bough", "baseline"] as const) : (["baseline", "bough"] as const);
-    for (const side of sides) {
-      await settle();
-      const { operations, ms } = await (side === "bough" ? bough() : sqlite());
-      rates[side].push((operations / ms) * 1000);
-    }
-  }
+  const [ours = [], theirs = []] = await alternate([bough, sqlite], rounds);
+  const rates = { bough: ours, baseline: theirs };
   const left = median(rates.bough);
   const right = median(rates.baseline);
   const ratio = left / right;

@@ -47,7 +47,7 @@ export function tableLine(row: ResultRow): string {
     baseline,
     ratio,
     row.wanted,
-    verdict,
+    row.detail === undefined ? verdict : `${verdict.padEnd(8)} ${row.detail}`,
   ]);
 }
 
