@@ -106,6 +106,23 @@ test("callers that flush in one turn share one write, and those that come during
   await log.close();
 });
 
+test("who waits for a record waits for the write that carries it, and not for what is appended behind it", async () => {
+  const disk = new SimulatedStorage();
+  const { log } = open({ storage: disk, segmentSize: 1 << 20 });
+  log.append(1, text("start"));
+  await log.flush();
+  disk.clearTrace();
+  const lsn = log.append(1, new Uint8Array(10_000));
+  const first = log.flush(); // Begins to write at once.
+  log.append(1, text("behind"));
+  await log.flush(lsn);
+  expect(log.durableLsn).toBe(lsn);
+  await first;
+  await log.flush(lsn);
+  expect(disk.countOf("write")).toBe(1);
+  await log.close();
+});
+
 test("with enough to write the disk begins in the same turn, one write at a time, and all is durable in order", async () => {
   const disk = new SimulatedStorage();
   const { log } = open({ storage: disk, segmentSize: 1 << 20 });

@@ -221,11 +221,11 @@ export class Log {
     if (durability !== "off") this.writeOutSync(durability === "full");
   }
 
-  /** Resolves when everything appended so far is durable. Rejects as L3 says. */
-  flush(): Promise<void> {
+  /** Resolves when the records up to `lsn`, all by default, are durable. Rejects as L3 says. */
+  flush(lsn: number = this.last): Promise<void> {
     if (this.phase.name !== "open") return Promise.reject(this.unusable());
-    if (this.durable === this.last) return Promise.resolve();
-    if (this.inFlight?.lastLsn === this.last) return this.inFlight.group.promise;
+    if (this.durable >= lsn) return Promise.resolve();
+    if (this.inFlight !== null && this.inFlight.lastLsn >= lsn) return this.inFlight.group.promise;
     const group = (this.gathering ??= new Group());
     this.beginWrite();
     return group.promise;

@@ -6,10 +6,13 @@
  *     scratch words, which belong to whoever runs now, are left before a call can be suspended.
  * Y3. A statement's handle is borrowed for one turn, or locked for an iterator. One that is not cached is finalized in the
  *     turn that ends its use: garbage collection never enters SQLite here, where a call may be suspended.
+ * Y4. No answer is given before the commits that it tells of are durable: those of the call, and those that it was shown,
+ *     whether it is rows or an error. Within a transaction the answer is the end of the transaction.
  */
 import { AsyncLocalStorage } from "node:async_hooks";
 import { journalInMemory } from "./attached-files.ts";
 import { replaceConcurrent } from "./begin-concurrent.ts";
+import { StoreError } from "../errors.ts";
 import { CallQueue } from "./call-queue.ts";
 import type { ConnectionState } from "./connection-state.ts";
 import { ConnectionStatus } from "./connection-status.ts";
@@ -38,8 +41,11 @@ export interface CallLimits {
 export interface CallHooks {
   /** Before each call. */
   readonly enter: () => void;
-  /** After a call that may have committed; null: there is nothing to wait for. */
-  readonly settled: () => Promise<void> | null;
+  /**
+   * After a call: resolves when what it committed is as durable as the connection asks, and, with `isBetween`, when no
+   * transaction is open, also what it was shown. Null: there is nothing to wait for.
+   */
+  readonly settled: (isBetween: boolean) => Promise<void> | null;
   /**
    * After SQLITE_BUSY: resolves when it is this connection's turn to write, with what to call once it has
    * tried. Null: the time is over, or waiting would not help.
@@ -65,6 +71,11 @@ interface Scope {
 }
 
 const scopes = new AsyncLocalStorage<Scope>();
+
+/** What a call waits for after its turn. */
+interface Settling {
+  promise: Promise<void> | null;
+}
 
 type Suspendable = (...parameters: number[]) => number | Promise<number>;
 
@@ -96,7 +107,24 @@ export class AsyncCalls {
   }
 
   /** Runs `call` in its turn (Y1). */
-  async turn<T>(limits: CallLimits, call: () => Promise<T>): Promise<T> {
+  turn<T>(limits: CallLimits, call: () => Promise<T>): Promise<T> {
+    return this.#turn(limits, call, null);
+  }
+
+  /**
+   * The same for calls that give an answer: it resolves, or rejects with what the database refused, when all that this was made
+   * from is durable (Y4). Others have their turns meanwhile.
+   */
+  async turnDurably<T>(limits: CallLimits, call: () => Promise<T>): Promise<T> {
+    const after: Settling = { promise: null };
+    try {
+      return await this.#turn(limits, call, after);
+    } finally {
+      if (after.promise !== null) await after.promise;
+    }
+  }
+
+  async #turn<T>(limits: CallLimits, call: () => Promise<T>, after: Settling | null): Promise<T> {
     const { state } = this;
     const { signal = null, timeoutMs } = limits;
     const limit = timeoutMs === undefined ? null : requireTimeout(timeoutMs);
@@ -113,7 +141,14 @@ export class AsyncCalls {
       this.hooks?.enter();
       try {
         state.signal?.throwIfAborted();
-        return await call();
+        const result = await call();
+        if (after !== null) this.#settle(after);
+        return result;
+      } catch (error) {
+        // Who gave up, or is to try again, is told nothing of what is in the database.
+        const isTold = state.signal?.aborted !== true && !isRetryable(error);
+        if (after !== null && isTold) this.#settle(after);
+        throw error;
       } finally {
         Object.assign(state, outer);
         if (limit !== null && state.pointer !== 0 && !this.runtime.hasFailed)
@@ -122,19 +157,18 @@ export class AsyncCalls {
     }, signal);
   }
 
+  /** Within the turn: the next call may begin a transaction. */
+  #settle(after: Settling): void {
+    after.promise = this.hooks?.settled(this.isAutocommit) ?? null;
+    after.promise?.catch(() => {}); // Awaited when the turn is over.
+  }
+
   /** A turn after all calls that were made, for closing. */
   async last(call: () => void): Promise<void> {
     await this.#queue.run(async () => {
       await Promise.resolve();
       call();
     });
-  }
-
-  /** The same for calls that may commit: resolves when their commits are durable. Others have their turns meanwhile. */
-  async turnDurably<T>(limits: CallLimits, call: () => Promise<T>): Promise<T> {
-    const result = await this.turn(limits, call);
-    await this.hooks?.settled();
-    return result;
   }
 
   /**
@@ -418,6 +452,10 @@ export class AsyncCalls {
   freeMemory(): void {
     if (this.state.status !== ConnectionStatus.failed) this.runtime.exports.sqlite3_free(this.#out);
   }
+}
+
+function isRetryable(error: unknown): boolean {
+  return (error instanceof SqliteError || error instanceof StoreError) && error.retryable;
 }
 
 function hasCode(error: unknown, code: string): boolean {

@@ -196,7 +196,7 @@ export class AsyncConnection {
 
   /** @internal See CallHooks. */
   settled(): Promise<void> | null {
-    return this.#calls.hooks?.settled() ?? null;
+    return this.#calls.hooks?.settled(true) ?? null;
   }
 
   /** @internal After a conflict with a transaction that holds the write lock: false when there is none to wait for. */

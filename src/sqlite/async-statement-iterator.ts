@@ -34,7 +34,7 @@ export class AsyncStatementIterator<Row = unknown> implements AsyncIterableItera
   async next(): Promise<IteratorResult<Row, undefined>> {
     if (this.#position < this.#rows.length) return this.#take();
     this.#throwFailure();
-    return await this.#calls.turn(this.#limits, async () => {
+    return await this.#calls.turnDurably(this.#limits, async () => {
       // Another call of `next` may have read on meanwhile.
       if (this.#position >= this.#rows.length && !this.#isEnded) await this.#readBatch();
       if (this.#rows.length === 0) this.#throwFailure();

@@ -153,9 +153,10 @@ export class AsyncStatement<Parameters extends unknown[] = unknown[], Row = unkn
         await calls.finish(() => statement.finish(code));
         return rows;
       });
-    return this.readonly
-      ? await calls.turn(this.#limits, body)
-      : await calls.turnDurably(this.#limits, () => calls.untilWritable(body));
+    return await calls.turnDurably(
+      this.#limits,
+      this.readonly ? body : () => calls.untilWritable(body),
+    );
   }
 
   /** Binds, runs `body` inside of SQLite, and gives everything back. */

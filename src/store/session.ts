@@ -4,7 +4,8 @@ import type { AsyncConnection } from "../sqlite/async-connection.ts";
 import type { Connection, ConnectionOptions } from "../sqlite/connection.ts";
 import type { SqliteRuntime } from "../sqlite/runtime.ts";
 import type { Durability } from "../transaction/commit-pipeline.ts";
-import { ConnectionContext, type RevisionFile } from "../transaction/revision-file.ts";
+import { ConnectionContext } from "../transaction/connection-context.ts";
+import type { RevisionFile } from "../transaction/revision-file.ts";
 import type { Snapshot } from "../transaction/snapshot.ts";
 import { type Engine, requireUploads } from "./engine.ts";
 
@@ -40,6 +41,7 @@ export class Session {
   /** Set by `attach`: what the store closes when it is closed. */
   connection: Connection | null = null;
   asyncConnection: AsyncConnection | null = null;
+  /** What `#settle` has waited for: with "remote" it is uploaded. */
   #settledLsn = 0;
   /** What else is to be let go of with the connection. */
   onReleased: (() => void) | null = null;
@@ -61,6 +63,7 @@ export class Session {
       connect.durability === undefined ? engine.options.isRemoteDurable : asked === "remote";
     const durability = asked === "remote" ? "full" : asked;
     this.#context = new ConnectionContext(durability);
+    this.#context.awaitsUpload = this.#isRemote;
     if (this.#isRemote) {
       const uploads = requireUploads(engine);
       this.#context.afterCommit = (lsn) => uploads.waitSync(lsn);
@@ -117,19 +120,19 @@ export class Session {
 
   /**
    * A commit of an awaited call is appended to the log in its turn; the call resolves when a group flush has made it durable,
-   * and with "remote" when it is uploaded.
+   * and with "remote" when it is uploaded. So does a call that was shown the commits of others, which may still be on their way.
    */
   get hooks(): CallHooks {
     const context = this.#context;
-    const { log } = this.#engine.state;
     return {
       enter: () => {
         context.isDeferred = this.#isRemote || context.durability === "full";
       },
-      settled: () =>
-        context.lastLsn > this.#settledLsn || context.lastLsn > log.durableLsn
-          ? this.#settle()
-          : null,
+      settled: (isBetween) => {
+        const { lastLsn, seenLsn, isDeferred } = context;
+        const lsn = isBetween && isDeferred && seenLsn > lastLsn ? seenLsn : lastLsn;
+        return this.#isSettled(lsn) ? null : this.#settle(lsn);
+      },
       contended: (limits) => this.#contended(limits),
       closed: () => this.release(),
     };
@@ -157,17 +160,21 @@ export class Session {
     } finally {
       context.isDeferred = wasDeferred;
     }
-    await this.#settle();
+    const { lastLsn } = context;
+    if (!this.#isSettled(lastLsn)) await this.#settle(lastLsn);
     return result;
   }
 
-  /** The newest commit that was deferred is as durable as the connection asks. */
-  async #settle(): Promise<void> {
-    const { lastLsn } = this.#context;
+  #isSettled(lsn: number): boolean {
+    return lsn <= this.#settledLsn || (!this.#isRemote && lsn <= this.#engine.state.log.durableLsn);
+  }
+
+  /** Resolves when the log up to `lsn` is as durable as the connection asks. */
+  async #settle(lsn: number): Promise<void> {
     const { log } = this.#engine.state;
-    if (lastLsn > log.durableLsn) await log.flush();
-    if (this.#isRemote) await this.#engine.uploads?.wait(lastLsn);
-    this.#settledLsn = Math.max(this.#settledLsn, lastLsn);
+    if (lsn > log.durableLsn) await log.flush(lsn);
+    if (this.#isRemote) await this.#engine.uploads?.wait(lsn);
+    this.#settledLsn = Math.max(this.#settledLsn, lsn);
   }
 
   /** The connection is closed. */

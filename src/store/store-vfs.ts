@@ -1,7 +1,8 @@
 /** What SQLite opens and attaches in a store: revisions. */
 import { StoreError } from "../errors.ts";
 import type { Vfs, VfsFile, VfsOpenOptions } from "../sqlite/vfs.ts";
-import { ConnectionContext, RevisionFile } from "../transaction/revision-file.ts";
+import { ConnectionContext } from "../transaction/connection-context.ts";
+import { RevisionFile } from "../transaction/revision-file.ts";
 import type { Engine } from "./engine.ts";
 import { openTarget } from "./revision-target.ts";
 

@@ -13,6 +13,7 @@
  * X4. No transaction within another one's function: it would wait for what waits for it, and be committed when the outer one is
  *     rolled back.
  * X5. An id commits once: it is refused before the function runs, and again at COMMIT, where it is put into the record.
+ * X6. Neither the value nor what the function throws is told before what the transaction saw, and wrote, is durable.
  */
 import { AsyncLocalStorage } from "node:async_hooks";
 import { randomBytes } from "node:crypto";
@@ -93,22 +94,22 @@ export class Transactor {
     this.#running.set(id, (this.#running.get(id) ?? 0) + 1);
     try {
       const pooled = await this.#take(revision, options, limit.signal);
-      let settled: Promise<void> | null;
-      let result: T;
+      let isTold = true;
+      let settled: Promise<void> | null = null;
       try {
         pooled.session.transactionId = id;
-        result = await this.#untilCommitted(pooled, body, { ...options, id, retries, limit });
-        settled = pooled.connection.settled();
-        settled?.catch(() => {}); // Awaited below.
+        return await this.#untilCommitted(pooled, body, { ...options, id, retries, limit });
       } catch (error) {
         if (isCommitted(error)) await requireNewTransaction(this.#engine, id);
+        isTold = limit.signal?.aborted !== true && !isRetryable(error);
         throw error;
       } finally {
         pooled.session.transactionId = null;
+        if (isTold) settled = pooled.connection.settled();
+        settled?.catch(() => {}); // Awaited below.
         await this.#pool.give(pooled);
+        if (settled !== null) await settled; // X6. The connection serves others meanwhile.
       }
-      await settled; // The connection serves others meanwhile.
-      return result;
     } finally {
       limit.end();
       const others = (this.#running.get(id) ?? 1) - 1;
@@ -142,7 +143,7 @@ export class Transactor {
         return await this.#attempt(pooled, body, { id, attempt, mode, limit });
       } catch (error) {
         limit.signal?.throwIfAborted();
-        if (!(error instanceof SqliteError && error.retryable)) throw error;
+        if (!isRetryable(error)) throw error;
         if (attempt > retries) throw attempt === 1 ? error : triedError(error, attempt);
       }
       if (await pooled.connection.writerIsGone(limit.signal)) continue;
@@ -277,6 +278,10 @@ function pause(ms: number, { signal, onAbort }: Limit): Promise<void> {
       reject(reason);
     });
   });
+}
+
+function isRetryable(error: unknown): error is SqliteError {
+  return error instanceof SqliteError && error.retryable;
 }
 
 function isCommitted(error: unknown): boolean {

@@ -120,12 +120,18 @@ export class CommitPipeline {
     return { lsn, parts };
   }
 
+  /** Of the record that was appended last, whatever it is about. */
+  get lastLsn(): number {
+    return this.#options.log.lastLsn;
+  }
+
   publish(prepared: PreparedCommit): void {
     let retained = 0;
     const databaseIds: number[] = [];
     for (const { timeline, commit, pages, frames, staged } of prepared.parts) {
       const buffers = this.buffers(timeline.database.refs.row.pageSize);
       retained += timeline.publish(commit, pages, frames, buffers, staged);
+      timeline.headLsn = prepared.lsn;
       databaseIds.push(timeline.row.databaseId);
     }
     this.#options.onPublished(databaseIds, retained);

@@ -23,6 +23,7 @@ import type { VfsFile } from "../sqlite/vfs.ts";
 import { ChildPrefetch } from "./child-prefetch.ts";
 import type { CommitPipeline, Durability, PreparedCommit, WriteSet } from "./commit-pipeline.ts";
 import { ConcurrentTransaction, type MergedWrites } from "./concurrent-transaction.ts";
+import { type ConnectionContext, parseSynchronous } from "./connection-context.ts";
 import { readOnlyError, type RevisionTarget } from "./revision-target.ts";
 import type { PageBuffers } from "./page-buffers.ts";
 import { lockPageNumber, type Snapshot } from "./snapshot.ts";
@@ -48,30 +49,6 @@ const DEVICE_CHARACTERISTICS = 0x1 | 0x200 | 0x400 | 0x1000;
 /** Puts pages of a large transaction into chunks before it commits. */
 export interface PageStager {
   stage(pages: ReadonlyMap<number, Uint8Array>, pageSize: number): Map<number, ChunkReference>;
-}
-
-/** What the files of one connection have in common. */
-export class ConnectionContext {
-  durability: Durability;
-  /** Set while an asynchronous call runs: commits are appended, and made durable by a later group flush. */
-  isDeferred = false;
-  /** Its calls are awaited: it can wait for the write lock, and lets those who waited longer go first. */
-  isAwaited = false;
-  /** The timeline whose writer has just kept a transaction from writing. */
-  blockedOn: Timeline | null = null;
-  /** Of the open transaction, for outcomes.ts: 32 hexadecimal digits; null: it has none. */
-  transactionId: string | null = null;
-  /** The open transaction is an optimistic one. */
-  isConcurrent = false;
-  /** The newest commit made with `isDeferred`. */
-  lastLsn = 0;
-  /** Called with the LSN of each commit that is visible and not deferred; what it throws is thrown by the COMMIT. */
-  afterCommit: ((lsn: number) => void) | null = null;
-  readonly files: Set<RevisionFile> = new Set();
-
-  constructor(durability: Durability) {
-    this.durability = durability;
-  }
 }
 
 export interface RevisionFileOptions {
@@ -111,6 +88,8 @@ export class RevisionFile implements VfsFile, PageHolder {
   /** What it has left for statements that go on reading from its snapshot. */
   #retained: RetainedPages | null = null;
   readonly #shown: ShownPageOne = new ShownPageOne();
+  /** What was read last; null before the first read. */
+  #followed: Timeline | null = null;
   /** Null where all is local. */
   readonly #children: ChildPrefetch | null;
 
@@ -121,6 +100,7 @@ export class RevisionFile implements VfsFile, PageHolder {
     this.#buffers = options.pipeline.buffers(this.pageSize);
     this.#children = options.readsAhead === true ? new ChildPrefetch() : null;
     options.context.files.add(this);
+    if (options.target.isFixed) this.#noteSeen(options.pipeline.lastLsn);
   }
 
   /** Whether a transaction goes on here that cannot write behind another one's commit. */
@@ -205,7 +185,7 @@ export class RevisionFile implements VfsFile, PageHolder {
     if (this.#lockLevel === LOCK_NONE) {
       const timeline = this.target.timeline();
       this.#snapshot = timeline === null ? this.target.head() : timeline.head;
-      if (timeline !== null) this.#shown.follow(timeline.lineage);
+      if (timeline !== null) this.#follow(timeline);
       this.#lockLevel = LOCK_SHARED;
       if (this.#options.context.isConcurrent && timeline !== null) this.#beginConcurrent(timeline);
     }
@@ -217,6 +197,20 @@ export class RevisionFile implements VfsFile, PageHolder {
     }
     this.#lockLevel = level;
     return SQLITE_OK;
+  }
+
+  #follow(timeline: Timeline): void {
+    const { context, pipeline } = this.#options;
+    const isNew = timeline !== this.#followed;
+    this.#followed = timeline;
+    this.#shown.follow(timeline.lineage);
+    // What a reset shows, or the opening of the store, was durable in the log before, but perhaps not uploaded.
+    this.#noteSeen(isNew && context.awaitsUpload ? pipeline.lastLsn : timeline.headLsn);
+  }
+
+  #noteSeen(lsn: number): void {
+    const { context } = this.#options;
+    if (lsn > context.seenLsn) context.seenLsn = lsn;
   }
 
   unlock(level: number): number {
@@ -564,19 +558,4 @@ function retainedPages(
     view: head.view,
     page: (number) => (dirty.has(number) || stagedPages.has(number) ? head.peek(number) : null),
   };
-}
-
-function parseSynchronous(value: string): Durability {
-  switch (value.toLowerCase()) {
-    case "0":
-    case "off":
-    case "false":
-    case "no":
-      return "off";
-    case "1":
-    case "normal":
-      return "normal";
-    default:
-      return "full";
-  }
 }

@@ -3,6 +3,7 @@
  *
  * T1. `head` is the newest published commit; it is durable, or becomes so before anyone is told that it is.
  * T2. At most one writer at a time holds `writer`.
+ * T3. A snapshot shows nothing of the log behind `headLsn`, as it was when the snapshot was taken.
  */
 import type { TimelineRow } from "../catalog/rows.ts";
 import type { DatabaseRefs } from "../branch/refs.ts";
@@ -26,6 +27,8 @@ export class Timeline {
   #head: Snapshot;
   #writer: object | null = null;
   #queue: WriterQueue | null = null;
+  /** T3; 0: nothing that was appended since the store was opened. */
+  headLsn = 0;
   /** The same while every commit is SQLite's change of the one before it; F6 in revision-file.ts. */
   lineage: object = {};
   /** What concurrent transactions are compared with. */
