@@ -64,6 +64,8 @@ export class Engine implements PageStager {
   #phase: Phase = { name: "open" };
   /** No branch expires before this time. */
   #nextExpiryMs = 0;
+  /** The time of some has come, but their children live. */
+  #hasKeptBranches = false;
   readonly #checkpoints: CheckpointSchedule;
 
   /** Takes over everything that was opened. */
@@ -212,7 +214,7 @@ export class Engine implements PageStager {
   /** Makes a change of names durable and applies it. */
   change(change: RefChange): void {
     this.assertWritable();
-    if (mayChangeExpiry(change)) this.#nextExpiryMs = 0;
+    this.#noteExpiry(change);
     const { log } = this.state;
     // A log that has no room refuses the record and goes on; one that failed refuses all that follow by itself.
     log.append(RecordKind.refChange, encodeRefChange(change));
@@ -234,17 +236,24 @@ export class Engine implements PageStager {
     if (this.follower !== null) return; // The writer does that.
     const due: { databaseId: number; branchId: number }[] = [];
     let next = Infinity;
+    let hasKept = false;
     for (const database of this.state.refs.databases.values()) {
-      const living = livingBranches(database);
-      for (const branch of living) {
+      let parents: ReadonlySet<number | null> | null = null;
+      for (const branch of database.branches.values()) {
         const { id, expiresAtMs } = branch;
-        if (expiresAtMs === null) continue;
-        const isKept = living.some((row) => row.parentBranchId === id) || this.#isWritten(branch);
-        if (expiresAtMs > nowMs || isKept) next = Math.min(next, Math.max(expiresAtMs, nowMs));
+        if (expiresAtMs === null || branch.deletedAtMs !== null) continue;
+        if (expiresAtMs > nowMs) {
+          next = Math.min(next, expiresAtMs);
+          continue;
+        }
+        parents ??= new Set(livingBranches(database).map((row) => row.parentBranchId));
+        if (parents.has(id)) hasKept = true;
+        else if (this.#isWritten(branch)) next = Math.min(next, nowMs);
         else due.push({ databaseId: database.row.id, branchId: id });
       }
     }
     this.#nextExpiryMs = next;
+    this.#hasKeptBranches = hasKept;
     if (due.length === 0) return;
     try {
       for (const branch of due) this.change({ type: "delete-branch", ...branch, atMs: nowMs });
@@ -255,6 +264,13 @@ export class Engine implements PageStager {
       return;
     }
     this.expireBranches(); // their parents may be free now
+  }
+
+  /** All branches are looked at again only when that can find something: there may be many thousands. */
+  #noteExpiry(change: RefChange): void {
+    if (change.type === "create-branch" || change.type === "set-branch")
+      this.#nextExpiryMs = Math.min(this.#nextExpiryMs, change.expiresAtMs ?? Infinity);
+    else if (change.type.endsWith("-branch") && this.#hasKeptBranches) this.#nextExpiryMs = 0;
   }
 
   #isWritten(branch: BranchRow): boolean {
@@ -461,10 +477,4 @@ export function requireUploads({ uploads, description }: Engine): UploadService 
     "REMOTE_NOT_FOUND",
     `Cannot wait for object storage: store "${description}" is not uploaded; open it with "remote", or use "bough remote set"`,
   );
-}
-
-/** Whether a branch may now expire earlier than was known, or be free of the children that kept it. */
-function mayChangeExpiry(change: RefChange): boolean {
-  if (change.type === "create-branch") return change.expiresAtMs !== null;
-  return change.type.endsWith("-branch") && change.type !== "rename-branch";
 }

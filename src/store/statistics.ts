@@ -97,8 +97,8 @@ export function storeStatistics(engine: Engine, name?: string): StoreStatistics 
     }
   }
   const unique = countPages(engine, census, owners, only);
-  const databases = [...new Set(owners.filter((o) => o.isAskedFor).map((o) => o.database))]
-    .map((database) => databaseStatistics(database, owners))
+  const databases = [...byDatabase(owners.filter((owner) => owner.isAskedFor))]
+    .map(([database, group]) => databaseStatistics(database, group))
     .sort((left, right) => (left.name < right.name ? -1 : 1));
   const logicalBytes = databases.reduce((sum, database) => sum + database.logicalBytes, 0);
   return {
@@ -170,10 +170,20 @@ function shapeOf(
   return { pageBytes: pageSize, storedPageBytes: location.length / presentCount };
 }
 
+function byDatabase(owners: readonly Owner[]): Map<OpenDatabase, Owner[]> {
+  const groups = new Map<OpenDatabase, Owner[]>();
+  for (const owner of owners) {
+    const group = groups.get(owner.database);
+    if (group === undefined) groups.set(owner.database, [owner]);
+    else group.push(owner);
+  }
+  return groups;
+}
+
+/** `owners`: the database's. */
 function databaseStatistics(database: OpenDatabase, owners: readonly Owner[]): DatabaseStatistics {
   const { name, pageSize } = database.refs.row;
   const branches = owners
-    .filter((owner) => owner.database === database)
     .map(({ branchId, ownBytes, ownStoredBytes }): BranchStatistics => {
       const branch = database.refs.branches.get(branchId)!;
       const { version, pageCount } = timelineOf(database, currentTimelineId(branch)).head;
