@@ -1,12 +1,12 @@
 /**
- * Moves the new pages of a transaction behind those of others. Two transactions that start from the same snapshot with N
- * pages both number their new pages N + 1, N + 2 ...; the one that commits second gives its new pages the numbers behind
- * the head's last page, and rewrites every pointer to them:
+ * Moves the new pages of a transaction away from those of others. Two transactions that start from the same snapshot with N
+ * pages both number their new pages N + 1, N + 2 ...; the one that commits second gives its new pages numbers that are free
+ * in the head, first those that it is given, then those behind the head's last page, and rewrites every pointer to them:
  *
  *   snapshot   1 ... N
  *   head       1 ... N  N+1 ... H                   the others' new pages
  *   ours       1 ... N  N+1 ... M                   before
- *   result     1 ... N  N+1 ... H  H+1 ... H+M-N    after; the page at the lock byte is left out
+ *   result     1 ... N  N+1 ... H  H+1 ... H+M-N    after, with no free page; the page at the lock byte is left out
  *
  *   where a number stands                             in
  *   left children, right-most child                   interior pages
@@ -40,6 +40,8 @@ import { schemaRoots } from "./schema-roots.ts";
 export interface RenumberOptions extends PageChanges {
   /** Pages of the head that the transaction is put on top of. */
   readonly headPageCount: number;
+  /** Pages of the head that nothing uses, ascending; none with auto_vacuum. */
+  readonly freePages?: readonly number[];
   /** Without them, a database with auto_vacuum is refused. */
   readonly pointerMaps?: StoredPointerMaps;
 }
@@ -120,9 +122,15 @@ class NewPlaces {
 
   constructor(layout: FileLayout, options: RenumberOptions) {
     this.snapshotPageCount = options.snapshotPageCount;
+    const { freePages = [] } = options;
     let place = options.headPageCount;
     for (let number = this.snapshotPageCount + 1; number <= options.pageCount; number++) {
       if (!isAllocatable(layout, number)) continue;
+      const free = freePages[this.moved.size];
+      if (free !== undefined) {
+        this.moved.set(number, free);
+        continue;
+      }
       do place++;
       while (!isAllocatable(layout, place));
       this.moved.set(number, place);

@@ -18,31 +18,37 @@
  *     front of the head's freelist. So two transactions do not meet there. Not with auto_vacuum, which needs the true freelist.
  * K6. Pointer maps (auto_vacuum) are excepted too, and merged entry by entry. That is right while nobody made the database
  *     smaller: only then are pages moved that others may know by their numbers.
+ * K7. At its commit its new pages get the numbers of free pages of the head, as far as there are some: nobody else knows those
+ *     pages, so nobody is in conflict, and the file does not grow while as much is freed as is used. One transaction, which began
+ *     alone, may have been shown the true freelist: what is in front of that one's first trunk is taken, and nothing behind.
  */
 import { invariant } from "../errors.ts";
 import type { AccessedPages } from "../btree/accessed-pages.ts";
 import { tableOfPage } from "../btree/classify-pages.ts";
+import { fileLayout, isAllocatable, isPointerMap, type FileLayout } from "../btree/file-layout.ts";
 import {
-  fileLayout,
-  isPointerMap,
-  readUint32,
-  writeUint32,
-  type FileLayout,
-} from "../btree/file-layout.ts";
-import { renumberPages } from "../btree/renumber-pages.ts";
+  leafNumbers,
+  linkedTrunk,
+  takeFreePages,
+  trunksOf,
+  type StoredFreelist,
+  type TakenPages,
+} from "../btree/freelist.ts";
+import {
+  renumberPages,
+  type RenumberedPages,
+  type RenumberRefusal,
+} from "../btree/renumber-pages.ts";
 import { schemaRoots, type SchemaRoots } from "../btree/schema-roots.ts";
 import type { PagePlaces } from "../page/page-places.ts";
 import type { WriteSet } from "./commit-pipeline.ts";
 import { ConflictError } from "./conflict.ts";
+import { mergeFreelists } from "./merge-freelists.ts";
 import { freelistOf, hideFreelist, mergePageOne } from "./page-one.ts";
 import { ReadSet } from "./read-set.ts";
 import type { Comparable } from "./recent-commits.ts";
 import type { Snapshot } from "./snapshot.ts";
 import type { Timeline } from "./timeline.ts";
-
-/** Of a trunk of the freelist: where its leaves are counted, and begin. */
-const TRUNK_COUNT = 4;
-const TRUNK_LEAVES = 8;
 
 /** What the transaction has written when it commits. */
 export interface ConcurrentWrites {
@@ -83,7 +89,14 @@ export class ConcurrentTransaction implements Comparable {
 
   /** Changes page 1 at `at` into what the transaction is shown; whether it is something else than what is stored. */
   disguise(bytes: Uint8Array, at: number): boolean {
-    this.#isFreelistHidden ??= this.timeline.recent.runningCount > 1 && this.#hasFreelistToHide();
+    if (this.#isFreelistHidden === null) {
+      const hasOne = this.#hasFreelistToHide();
+      this.#isFreelistHidden = this.timeline.recent.runningCount > 1 && hasOne;
+      if (hasOne && !this.#isFreelistHidden) {
+        const { trunk } = freelistOf(this.snapshot.peek(1));
+        this.timeline.shownFreelist = { owner: this, trunk };
+      }
+    }
     if (this.#isFreelistHidden) hideFreelist(bytes, at);
     return this.#isFreelistHidden;
   }
@@ -92,7 +105,9 @@ export class ConcurrentTransaction implements Comparable {
   end(): void {
     if (this.#isEnded) return;
     this.#isEnded = true;
-    this.timeline.recent.end(this);
+    const { timeline } = this;
+    timeline.recent.end(this);
+    if (timeline.shownFreelist?.owner === this) timeline.shownFreelist = null;
   }
 
   /** Throws ConflictError when the branch has something else than what grew from the snapshot; `current` is its timeline now. */
@@ -128,17 +143,49 @@ export class ConcurrentTransaction implements Comparable {
       this.validate(writes, layout);
     }
     writes.staged.truncate(pageCount);
-    const isGrown = head.pageCount > snapshot.pageCount;
     const hasPointerMaps = layout !== null && layout.pointerMapInterval > 0;
-    if (isMoved && (hasPointerMaps || (isGrown && pageCount > snapshot.pageCount)))
-      return this.#renumbered(writes);
+    const isMet = head.pageCount > snapshot.pageCount && pageCount > snapshot.pageCount;
+    const mustMove = isMoved && (hasPointerMaps || isMet);
+    const taken = this.#freePages(writes, layout);
+    if (mustMove || taken !== null) {
+      const renumbered = this.#renumber(writes, taken);
+      if (renumbered.refused === null) return this.#renumbered(writes, renumbered, taken);
+      if (mustMove) throw this.#refusal(renumbered);
+    }
     const dirty = new Map<number, Uint8Array>();
     for (const [page, bytes] of writes.dirty) if (page <= pageCount) dirty.set(page, bytes);
     this.#mergePageOne(dirty, writes.staged, {
       pageCount: isMoved ? Math.max(pageCount, head.pageCount) : pageCount,
-      lastTrunk: this.#isFreelistOwn() ? this.#lastTrunk(writes) : 0,
+      lastTrunk: this.#isFreelistOwn() ? (this.#ownTrunks(writes).at(-1)?.[0] ?? 0) : 0,
+      taken: null,
     });
     return { writeSet: this.#writeSet(dirty, writes), ownPages: null };
+  }
+
+  /** K7; null: there are none, or nothing to put there. */
+  #freePages(writes: ConcurrentWrites, layout: FileLayout | null): TakenPages | null {
+    const { snapshot, timeline } = this;
+    if (layout === null || layout.pointerMapInterval > 0 || !this.#isFreelistOwn()) return null;
+    if (writes.staged.size > 0) return null;
+    let count = 0;
+    for (let page = snapshot.pageCount + 1; page <= writes.pageCount; page++)
+      if (isAllocatable(layout, page)) count++;
+    const stored = count === 0 ? null : this.#headFreelist(layout);
+    if (stored === null || stored.count === 0) return null;
+    const fence = timeline.shownFreelist?.trunk ?? 0;
+    const taken = takeFreePages(stored, { count, fence });
+    for (const page of taken.pages)
+      invariant(
+        page > snapshot.pageCount || !writes.dirty.has(page),
+        `Page ${page} of "${this.#name}" is free, and was not written without a conflict`,
+      );
+    return taken.pages.length === 0 ? null : taken;
+  }
+
+  #headFreelist(layout: FileLayout): StoredFreelist {
+    const { head } = this.timeline;
+    const { pageCount } = head;
+    return { ...freelistOf(head.peek(1)), layout, pageCount, page: (number) => head.peek(number) };
   }
 
   /** K2. */
@@ -156,28 +203,36 @@ export class ConcurrentTransaction implements Comparable {
   }
 
   /** K4, K6. */
-  #renumbered(writes: ConcurrentWrites): MergedWrites {
+  #renumber(writes: ConcurrentWrites, taken: TakenPages | null): RenumberedPages | RenumberRefusal {
     const { snapshot, timeline } = this;
     const { head } = timeline;
     if (writes.staged.size > 0)
       throw this.#conflict("its size, and this transaction is too large to be moved", null);
-    const renumbered = renumberPages(this.#accessed(writes), {
+    return renumberPages(this.#accessed(writes), {
       dirty: writes.dirty.keys(),
       snapshotPageCount: snapshot.pageCount,
       pageCount: writes.pageCount,
       headPageCount: head.pageCount,
+      freePages: taken?.pages ?? [],
       schema: this.#schema(),
       pointerMaps: {
         snapshot: (number) => snapshot.peek(number),
         head: (number) => head.peek(number),
       },
     });
-    if (renumbered.refused !== null) {
-      const { refused, numbers } = renumbered;
-      const why = numbers.length === 0 ? refused : `${refused}: ${numbers.slice(0, 8).join(", ")}`;
-      throw this.#conflict(`its size, and new pages cannot be moved (${why})`, null);
-    }
-    const { pages, pageCount, lastTrunk } = renumbered;
+  }
+
+  #refusal({ refused, numbers }: RenumberRefusal): ConflictError {
+    const why = numbers.length === 0 ? refused : `${refused}: ${numbers.slice(0, 8).join(", ")}`;
+    return this.#conflict(`its size, and new pages cannot be moved (${why})`, null);
+  }
+
+  #renumbered(
+    writes: ConcurrentWrites,
+    { pages, pageCount, lastTrunk }: RenumberedPages,
+    taken: TakenPages | null,
+  ): MergedWrites {
+    const { snapshot } = this;
     const dirty = new Map<number, Uint8Array>();
     const ownPages = new Map<number, Uint8Array>();
     for (const [page, bytes] of writes.dirty) {
@@ -186,10 +241,9 @@ export class ConcurrentTransaction implements Comparable {
       if (page <= snapshot.pageCount) dirty.set(page, bytes);
     }
     for (const [page, bytes] of pages) dirty.set(page, bytes);
-    this.#mergePageOne(dirty, writes.staged, {
-      pageCount,
-      lastTrunk: this.#isFreelistOwn() ? lastTrunk : 0,
-    });
+    const changed = taken?.changed ?? null;
+    if (changed !== null) dirty.set(changed.number, changed.page);
+    this.#mergePageOne(dirty, writes.staged, { pageCount, lastTrunk, taken });
     return { writeSet: this.#writeSet(dirty, { ...writes, pageCount }), ownPages };
   }
 
@@ -205,11 +259,15 @@ export class ConcurrentTransaction implements Comparable {
     return { timeline, snapshot: head, pageCount: merged, keptPageCount, dirty, staged };
   }
 
-  /** Puts page 1 as it is stored into `dirty`, and with it the end of the transaction's own freelist. */
+  /** Puts page 1 as it is stored into `dirty`, and with it the trunk where freelists are joined. `lastTrunk`: of our own. */
   #mergePageOne(
     dirty: Map<number, Uint8Array>,
     staged: PagePlaces,
-    { pageCount, lastTrunk }: { pageCount: number; lastTrunk: number },
+    {
+      pageCount,
+      lastTrunk,
+      taken,
+    }: { pageCount: number; lastTrunk: number; taken: TakenPages | null },
   ): void {
     const { snapshot, timeline } = this;
     const { head } = timeline;
@@ -217,16 +275,25 @@ export class ConcurrentTransaction implements Comparable {
     invariant(ours !== undefined, "Every commit writes page 1");
     const base = snapshot.peek(1);
     const theirs = head.version === snapshot.version ? base : head.peek(1);
-    const isFreelistOwn = this.#isFreelistOwn();
-    const result = mergePageOne({ base, ours, theirs, pageCount, isFreelistOwn });
-    if ("conflict" in result) throw this.#conflict(`its ${result.conflict}`, null);
-    dirty.set(1, result.page);
-    if (result.nextTrunk === 0) return;
-    const trunk = this.#written(lastTrunk, { dirty, staged });
+    const layout = fileLayout(ours, ours.length);
+    invariant(layout !== null, "Page 1 says what the file is");
+    const merged = mergeFreelists({
+      isOwn: this.#isFreelistOwn(),
+      base: freelistOf(base),
+      ours: freelistOf(ours),
+      theirs: { ...this.#headFreelist(layout), ...taken?.freelist },
+    });
+    if (merged === null) throw this.#conflict("its freelist", null);
+    const { freelist, link } = merged;
+    const result = mergePageOne({ base, ours, theirs, pageCount, freelist });
+    if (result === null) throw this.#conflict("its schema", null);
+    dirty.set(1, result);
+    if (link === null) return;
+    const number = link.part === "ours" ? lastTrunk : link.trunk;
+    const trunk =
+      link.part === "ours" ? this.#written(number, { dirty, staged }) : head.peek(number);
     if (trunk === null) throw this.#conflict("its freelist", null);
-    const linked = new Uint8Array(trunk);
-    writeUint32(linked, 0, result.nextTrunk);
-    dirty.set(lastTrunk, linked);
+    dirty.set(number, linkedTrunk(trunk, link.next));
   }
 
   #hasFreelistToHide(): boolean {
@@ -252,28 +319,18 @@ export class ConcurrentTransaction implements Comparable {
     const freed = new Set<number>();
     for (const [trunk, bytes] of this.#ownTrunks(writes)) {
       freed.add(trunk);
-      const count = readUint32(bytes, TRUNK_COUNT);
-      for (let index = 0; index < count && TRUNK_LEAVES + 4 * index + 4 <= bytes.length; index++)
-        freed.add(readUint32(bytes, TRUNK_LEAVES + 4 * index));
+      for (const leaf of leafNumbers(bytes)) freed.add(leaf);
     }
     return freed;
   }
 
-  #lastTrunk(writes: ConcurrentWrites): number {
-    let last = 0;
-    for (const [trunk] of this.#ownTrunks(writes)) last = trunk;
-    return last;
-  }
-
   /** From the first, as page 1 names it, to the last: all of them were written. */
-  *#ownTrunks(writes: ConcurrentWrites): Generator<[number, Uint8Array]> {
-    let { trunk } = freelistOf(writes.dirty.get(1)!);
-    for (let steps = writes.dirty.size + writes.staged.size; trunk !== 0; steps--) {
-      const bytes = steps === 0 ? null : this.#written(trunk, writes);
-      if (bytes === null) throw this.#conflict("its freelist", null);
-      yield [trunk, bytes];
-      trunk = readUint32(bytes, 0);
-    }
+  #ownTrunks(writes: ConcurrentWrites): [trunk: number, page: Uint8Array][] {
+    const { trunk } = freelistOf(writes.dirty.get(1)!);
+    const max = writes.dirty.size + writes.staged.size;
+    const trunks = trunksOf(trunk, (number) => this.#written(number, writes), max);
+    if (trunks === null) throw this.#conflict("its freelist", null);
+    return trunks;
   }
 
   #written(

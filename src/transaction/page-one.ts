@@ -4,9 +4,11 @@
  *
  *   24  change counter, 92 version-valid-for, 96 SQLite's version   of no meaning to others: set anew
  *   28  size of the database in pages                               added up: new pages are moved behind the other's
- *   32  first page of the freelist, 36 pages in it                  the one that was changed; both: see `isFreelistOwn`
+ *   32  first page of the freelist, 36 pages in it                  as given: see merge-freelists.ts
  *   all else (schema cookie, settings, the root of sqlite_schema)   a change conflicts with every other transaction
  */
+import type { Freelist } from "../btree/freelist.ts";
+
 const CHANGE_COUNTER = 24;
 const PAGE_COUNT = 28;
 const FREELIST = 32;
@@ -14,12 +16,6 @@ const FREELIST_COUNT = 36;
 const SETTINGS = 40;
 const VERSION_VALID_FOR = 92;
 const CONTENT = 100;
-
-export interface Freelist {
-  /** The first trunk page; 0 when there are no free pages. */
-  readonly trunk: number;
-  readonly count: number;
-}
 
 export interface PageOneStates {
   /** What the transaction started from, as it was stored. */
@@ -30,17 +26,8 @@ export interface PageOneStates {
   readonly theirs: Uint8Array;
   /** The pages of the result. */
   readonly pageCount: number;
-  /** The transaction was shown an empty freelist: what `ours` has is its own, to be put in front of the head's. */
-  readonly isFreelistOwn: boolean;
+  readonly freelist: Freelist;
 }
-
-export type PageOneMerge =
-  | { readonly conflict: "schema" | "freelist" }
-  | {
-      readonly page: Uint8Array;
-      /** The trunk that the last trunk of our own freelist has to name next; 0: it stays the last. */
-      readonly nextTrunk: number;
-    };
 
 export function freelistOf(pageOne: Uint8Array): Freelist {
   const view = viewOf(pageOne);
@@ -61,38 +48,23 @@ export function changesSchema(before: Uint8Array, after: Uint8Array): boolean {
   );
 }
 
-/** The page that is to be stored on top of `theirs`. `theirs` may be `base` itself: nobody else has committed. */
-export function mergePageOne(states: PageOneStates): PageOneMerge {
-  const { base, ours, theirs, pageCount, isFreelistOwn } = states;
+/**
+ * The page that is to be stored on top of `theirs`; null: the schema is in conflict. `theirs` may be `base` itself: nobody else
+ * has committed.
+ */
+export function mergePageOne(states: PageOneStates): Uint8Array | null {
+  const { base, ours, theirs, pageCount, freelist } = states;
   const isMoved = theirs !== base;
-  if (isMoved && (changesSchema(base, theirs) || changesSchema(base, ours)))
-    return { conflict: "schema" };
+  if (isMoved && (changesSchema(base, theirs) || changesSchema(base, ours))) return null;
   const page = new Uint8Array(ours);
   const view = viewOf(page);
-  const free = { base: freelistOf(base), ours: freelistOf(ours), theirs: freelistOf(theirs) };
-  let nextTrunk = 0;
-  if (isFreelistOwn) {
-    nextTrunk = free.ours.count === 0 ? 0 : free.theirs.trunk;
-    const trunk = free.ours.count === 0 ? free.theirs.trunk : free.ours.trunk;
-    setFreelist(view, { trunk, count: free.ours.count + free.theirs.count });
-  } else if (!isSame(free.base, free.theirs)) {
-    if (!isSame(free.base, free.ours)) return { conflict: "freelist" };
-    setFreelist(view, free.theirs);
-  }
+  view.setUint32(FREELIST, freelist.trunk);
+  view.setUint32(FREELIST_COUNT, freelist.count);
   const counter = (viewOf(theirs).getUint32(CHANGE_COUNTER) + 1) >>> 0;
   view.setUint32(CHANGE_COUNTER, counter);
   view.setUint32(VERSION_VALID_FOR, counter);
   view.setUint32(PAGE_COUNT, pageCount);
-  return { page, nextTrunk };
-}
-
-function setFreelist(view: DataView, { trunk, count }: Freelist): void {
-  view.setUint32(FREELIST, trunk);
-  view.setUint32(FREELIST_COUNT, count);
-}
-
-function isSame(left: Freelist, right: Freelist): boolean {
-  return left.trunk === right.trunk && left.count === right.count;
+  return page;
 }
 
 function equal(left: Uint8Array, right: Uint8Array, start: number, end: number): boolean {

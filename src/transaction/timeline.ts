@@ -31,6 +31,8 @@ export class Timeline {
   headLsn = 0;
   /** The same while every commit is SQLite's change of the one before it; F6 in revision-file.ts. */
   lineage: object = {};
+  /** Of the transaction under way that was shown the true freelist, with its first trunk: K7 in concurrent-transaction.ts. */
+  shownFreelist: { readonly owner: object; readonly trunk: number } | null = null;
   /** What concurrent transactions are compared with. */
   readonly recent: RecentCommits = new RecentCommits();
 
