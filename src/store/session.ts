@@ -128,7 +128,7 @@ export class Session {
       },
       settled: () =>
         context.lastLsn > this.#settledLsn || context.lastLsn > log.durableLsn
-          ? this.#settle()
+          ? this.#settle(undefined)
           : null,
       contended: (limits) => this.#contended(limits),
       closed: () => this.release(),
@@ -147,27 +147,45 @@ export class Session {
   }
 
   /** See StoreConnection.durably. */
-  async durably<T>(body: () => T): Promise<T> {
+  durably<T>(body: () => T): Promise<T> {
     const context = this.#context;
     const wasDeferred = context.isDeferred;
     context.isDeferred = true;
     let result: T;
     try {
       result = body();
+    } catch (error) {
+      // What the body threw, as it is.
+      // oxlint-disable-next-line typescript/prefer-promise-reject-errors
+      return Promise.reject(error);
     } finally {
       context.isDeferred = wasDeferred;
     }
-    await this.#settle();
-    return result;
+    return this.#settle(result);
   }
 
-  /** The newest commit that was deferred is as durable as the connection asks. */
-  async #settle(): Promise<void> {
+  /**
+   * The newest commit that was deferred is as durable as the connection asks. One promise for each call, none in between: they are
+   * a part of what a commit costs when many are in flight.
+   */
+  #settle<T>(result: T): Promise<T> {
     const { lastLsn } = this.#context;
     const { log } = this.#engine.state;
+    if (this.#isRemote) return this.#settleRemote(lastLsn, result);
+    if (lastLsn <= log.durableLsn) return Promise.resolve(this.#settled(lastLsn, result));
+    return log.flush().then(() => this.#settled(lastLsn, result));
+  }
+
+  async #settleRemote<T>(lastLsn: number, result: T): Promise<T> {
+    const { log } = this.#engine.state;
     if (lastLsn > log.durableLsn) await log.flush();
-    if (this.#isRemote) await this.#engine.uploads?.wait(lastLsn);
-    this.#settledLsn = Math.max(this.#settledLsn, lastLsn);
+    await this.#engine.uploads?.wait(lastLsn);
+    return this.#settled(lastLsn, result);
+  }
+
+  #settled<T>(lsn: number, result: T): T {
+    this.#settledLsn = Math.max(this.#settledLsn, lsn);
+    return result;
   }
 
   /** The connection is closed. */
