@@ -95,8 +95,11 @@ function isSame(left: Freelist, right: Freelist): boolean {
   return left.trunk === right.trunk && left.count === right.count;
 }
 
+/** Of two arrays of bytes, with ranges in both. */
+const compareBytes: typeof Buffer.prototype.compare = Buffer.prototype.compare;
+
 function equal(left: Uint8Array, right: Uint8Array, start: number, end: number): boolean {
-  return Buffer.compare(left.subarray(start, end), right.subarray(start, end)) === 0;
+  return compareBytes.call(left, right, start, end, start, end) === 0;
 }
 
 function viewOf(bytes: Uint8Array): DataView {
