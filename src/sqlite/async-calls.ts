@@ -301,6 +301,24 @@ export class AsyncCalls {
     }
   }
 
+  /** Runs one statement without parameters and rows, which stays prepared: BEGIN, COMMIT. */
+  async command(sql: string): Promise<void> {
+    const { state, runtime } = this;
+    const handle = await this.untilWritable(async () => {
+      const found = await this.acquire(sql);
+      this.enter();
+      try {
+        await this.#call(this.#steps, found.pointer);
+        if (runtime.exports.sqlite3_reset(found.pointer) !== SQLITE_OK) throw state.failure();
+      } finally {
+        state.leave();
+        this.release(found);
+      }
+      return found;
+    });
+    if (handle.beginsConcurrent) state.beganConcurrent();
+  }
+
   async #runFirst(
     text: number,
     options: Parameters<AsyncCalls["script"]>[1] = {},
@@ -426,11 +444,26 @@ export class AsyncCalls {
     state.worksUntil = worksUntil;
   }
 
-  async #call(target: Suspendable, ...parameters: number[]): Promise<number> {
+  /** No promise where the call cannot be suspended: a statement makes several of these calls. */
+  #call(target: Suspendable, ...parameters: number[]): number | Promise<number> {
     const { runtime } = this;
     runtime.isSuspendable = runtime.suspends;
+    let code: number | Promise<number>;
     try {
-      return await target(...parameters);
+      code = target(...parameters);
+    } catch (error) {
+      runtime.isSuspendable = false;
+      throw runtime.fail(error);
+    }
+    if (typeof code !== "number") return this.#suspended(code);
+    runtime.isSuspendable = false;
+    return code;
+  }
+
+  async #suspended(code: Promise<number>): Promise<number> {
+    const { runtime } = this;
+    try {
+      return await code;
     } catch (error) {
       throw runtime.fail(error);
     } finally {

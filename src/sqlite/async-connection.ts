@@ -215,7 +215,7 @@ export class AsyncConnection {
   ): Promise<T> {
     const calls = this.#calls;
     const isNested = this.inTransaction;
-    await calls.script(isNested ? `SAVEPOINT ${SAVEPOINT}` : `BEGIN ${mode}`);
+    await calls.command(isNested ? `SAVEPOINT ${SAVEPOINT}` : `BEGIN ${mode}`);
     return await calls.nest(
       async () => await body(),
       async (failed) => await this.#end({ isNested, failed }),
@@ -293,7 +293,7 @@ export class AsyncConnection {
     const calls = this.#calls;
     if (!failed) {
       try {
-        await calls.script(isNested ? `RELEASE ${SAVEPOINT}` : "COMMIT");
+        await calls.command(isNested ? `RELEASE ${SAVEPOINT}` : "COMMIT");
         return;
       } catch (error) {
         await this.#rollBack(isNested);

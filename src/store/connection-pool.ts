@@ -28,7 +28,11 @@ export interface PooledConnection extends OpenedConnection {
 
 /** Each has an instance of SQLite with a page cache of up to 16 MB. */
 const CONNECTIONS_MAX = 64;
-const IDLE_MAX = 32;
+/**
+ * All that may be in use: they are given back together, when the commits of a group are in the log, and are taken again when those are
+ * durable. With fewer, making instances of SQLite anew was nearly all that 64 clients did.
+ */
+const IDLE_MAX: number = CONNECTIONS_MAX;
 
 export class ConnectionPool {
   readonly #description: string;

@@ -131,7 +131,7 @@ export class Session {
       settled: (isBetween) => {
         const { lastLsn, seenLsn, isDeferred } = context;
         const lsn = isBetween && isDeferred && seenLsn > lastLsn ? seenLsn : lastLsn;
-        return this.#isSettled(lsn) ? null : this.#settle(lsn);
+        return this.#isSettled(lsn) ? null : this.#settle(lsn, undefined);
       },
       contended: (limits) => this.#contended(limits),
       closed: () => this.release(),
@@ -150,31 +150,49 @@ export class Session {
   }
 
   /** See StoreConnection.durably. */
-  async durably<T>(body: () => T): Promise<T> {
+  durably<T>(body: () => T): Promise<T> {
     const context = this.#context;
     const wasDeferred = context.isDeferred;
     context.isDeferred = true;
     let result: T;
     try {
       result = body();
+    } catch (error) {
+      // What the body threw, as it is.
+      // oxlint-disable-next-line typescript/prefer-promise-reject-errors
+      return Promise.reject(error);
     } finally {
       context.isDeferred = wasDeferred;
     }
     const { lastLsn } = context;
-    if (!this.#isSettled(lastLsn)) await this.#settle(lastLsn);
-    return result;
+    return this.#isSettled(lastLsn) ? Promise.resolve(result) : this.#settle(lastLsn, result);
   }
 
   #isSettled(lsn: number): boolean {
     return lsn <= this.#settledLsn || (!this.#isRemote && lsn <= this.#engine.state.log.durableLsn);
   }
 
-  /** Resolves when the log up to `lsn` is as durable as the connection asks. */
-  async #settle(lsn: number): Promise<void> {
+  /**
+   * Resolves when the log up to `lsn` is as durable as the connection asks. One promise for each call, none in between: they are a
+   * part of what a commit costs when many are in flight.
+   */
+  #settle<T>(lsn: number, result: T): Promise<T> {
+    const { log } = this.#engine.state;
+    if (this.#isRemote) return this.#settleRemote(lsn, result);
+    if (lsn <= log.durableLsn) return Promise.resolve(this.#settled(lsn, result));
+    return log.flush(lsn).then(() => this.#settled(lsn, result));
+  }
+
+  async #settleRemote<T>(lsn: number, result: T): Promise<T> {
     const { log } = this.#engine.state;
     if (lsn > log.durableLsn) await log.flush(lsn);
-    if (this.#isRemote) await this.#engine.uploads?.wait(lsn);
+    await this.#engine.uploads?.wait(lsn);
+    return this.#settled(lsn, result);
+  }
+
+  #settled<T>(lsn: number, result: T): T {
     this.#settledLsn = Math.max(this.#settledLsn, lsn);
+    return result;
   }
 
   /** The connection is closed. */

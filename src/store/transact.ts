@@ -165,29 +165,28 @@ export class Transactor {
       readonly limit: Limit;
     },
   ): Promise<T> {
-    const ended = new AbortController();
-    const { signal } = ended;
-    const unlink = limit.onAbort((reason) => ended.abort(reason));
+    // Made when it is needed: without limits nobody may ever ask for it, and it takes longer than the rest of this function.
+    let ended: AbortController | null = limit.signal === null ? null : new AbortController();
+    const signal = (): AbortSignal => (ended ??= new AbortController()).signal;
+    const unlink = limit.onAbort((reason) => ended?.abort(reason));
     const scope: Running = { transactor: this, outer: running.getStore(), isOver: false };
     try {
       return await pooled.connection.attempt(
         async () => {
           const transaction = new Transaction(pooled, { ...rest, signal });
           try {
-            return await untilAborted(
-              running.run(scope, async () => await body(transaction)),
-              signal,
-            );
+            const settled = running.run(scope, async () => await body(transaction));
+            return await (ended === null ? settled : untilAborted(settled, ended.signal));
           } finally {
             transaction.end();
           }
         },
-        { mode, signal },
+        ended === null ? { mode } : { mode, signal: ended.signal },
       );
     } finally {
       scope.isOver = true;
       unlink();
-      ended.abort(new TypeError("Cannot use the statement: its transaction has ended"));
+      ended?.abort(new TypeError("Cannot use the statement: its transaction has ended"));
     }
   }
 

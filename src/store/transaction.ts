@@ -16,13 +16,13 @@ export class Transaction {
   readonly #pooled: PooledConnection;
   /** Calls belong to the transaction wherever they are made from. */
   readonly #inside: <T>(call: () => T) => T;
-  readonly #signal: AbortSignal;
+  readonly #signal: () => AbortSignal;
   #isOver = false;
 
   /** @internal To be made within the transaction's function. `signal`: aborted when the attempt has ended. */
   constructor(
     pooled: PooledConnection,
-    { id, attempt, signal }: { id: string; attempt: number; signal: AbortSignal },
+    { id, attempt, signal }: { id: string; attempt: number; signal: () => AbortSignal },
   ) {
     this.id = id;
     this.attempt = attempt;
@@ -35,7 +35,7 @@ export class Transaction {
   prepare<Row = unknown>(sql: string): Promise<AsyncStatement<unknown[], Row>> {
     return this.#call(async (pooled) => {
       noteTraces(pooled, sql);
-      return await pooled.connection.prepare<unknown[], Row>(sql, { signal: this.#signal });
+      return await pooled.connection.prepare<unknown[], Row>(sql, { signal: this.#signal() });
     });
   }
 
@@ -60,7 +60,7 @@ export class Transaction {
   exec(sql: string): Promise<void> {
     return this.#call(async (pooled) => {
       noteTraces(pooled, sql);
-      await pooled.connection.exec(sql, { signal: this.#signal });
+      await pooled.connection.exec(sql, { signal: this.#signal() });
     });
   }
 

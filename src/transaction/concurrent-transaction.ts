@@ -76,6 +76,8 @@ export class ConcurrentTransaction implements Comparable {
   readonly #lineage: object;
   /** K5; null until page 1 is shown. */
   #isFreelistHidden: boolean | null = null;
+  /** Page 1 of the snapshot, once `pageOne` was asked for. */
+  keptPageOne: Uint8Array | null = null;
   #isEnded = false;
 
   constructor(timeline: Timeline, snapshot: Snapshot, name: string) {
@@ -85,6 +87,14 @@ export class ConcurrentTransaction implements Comparable {
     this.#name = name;
     this.#lineage = timeline.lineage;
     timeline.recent.begin(this);
+  }
+
+  /**
+   * Page 1 of the snapshot, which has pages. Kept: every commit changes it, so that it would have to be made anew, from an image and up
+   * to 31 deltas, each time that it is looked at.
+   */
+  get pageOne(): Uint8Array {
+    return (this.keptPageOne ??= this.snapshot.page(1));
   }
 
   /** Changes page 1 at `at` into what the transaction is shown; whether it is something else than what is stored. */
@@ -273,7 +283,7 @@ export class ConcurrentTransaction implements Comparable {
     const { head } = timeline;
     const ours = dirty.get(1);
     invariant(ours !== undefined, "Every commit writes page 1");
-    const base = snapshot.peek(1);
+    const base = this.pageOne;
     const theirs = head.version === snapshot.version ? base : head.peek(1);
     const layout = fileLayout(ours, ours.length);
     invariant(layout !== null, "Page 1 says what the file is");
@@ -299,19 +309,19 @@ export class ConcurrentTransaction implements Comparable {
   #hasFreelistToHide(): boolean {
     const layout = this.#layout();
     if (layout === null || layout.pointerMapInterval > 0) return false;
-    return freelistOf(this.snapshot.peek(1)).count > 0;
+    return freelistOf(this.pageOne).count > 0;
   }
 
   /** What the transaction has as its freelist is its own: it was shown an empty one. */
   #isFreelistOwn(): boolean {
     if (this.#isFreelistHidden === true) return true;
-    return freelistOf(this.snapshot.peek(1)).count === 0;
+    return freelistOf(this.pageOne).count === 0;
   }
 
   #layout(): FileLayout | null {
     const { snapshot } = this;
     if (snapshot.pageCount === 0) return null;
-    return fileLayout(snapshot.peek(1), snapshot.view.context.pageSize);
+    return fileLayout(this.pageOne, snapshot.view.context.pageSize);
   }
 
   /** The pages on the freelist that the transaction has made by itself, and its trunks. */

@@ -67,8 +67,11 @@ export function mergePageOne(states: PageOneStates): Uint8Array | null {
   return page;
 }
 
+/** Of two arrays of bytes, with ranges in both. */
+const compareBytes: typeof Buffer.prototype.compare = Buffer.prototype.compare;
+
 function equal(left: Uint8Array, right: Uint8Array, start: number, end: number): boolean {
-  return Buffer.compare(left.subarray(start, end), right.subarray(start, end)) === 0;
+  return compareBytes.call(left, right, start, end, start, end) === 0;
 }
 
 function viewOf(bytes: Uint8Array): DataView {

@@ -59,7 +59,7 @@ export class RecentCommits {
   }
 
   /** The pages that were changed after `version`, which a transaction under way began on; some may come twice. */
-  *changedSince(version: number): Generator<number, void, undefined> {
+  changedSince(version: number): readonly number[] {
     const commits = this.#commits;
     let low = this.#first;
     for (let high = commits.length; low < high;) {
@@ -67,7 +67,10 @@ export class RecentCommits {
       if (commits[middle]!.version <= version) low = middle + 1;
       else high = middle;
     }
-    for (let index = low; index < commits.length; index++) yield* commits[index]!.pages;
+    const changed: number[] = [];
+    for (let index = low; index < commits.length; index++)
+      for (const page of commits[index]!.pages) changed.push(page);
+    return changed;
   }
 
   #clear(): void {

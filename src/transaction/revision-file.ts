@@ -465,7 +465,7 @@ export class RevisionFile implements VfsFile, PageHolder {
     const snapshot = this.#snapshot;
     if (page === undefined || snapshot === null) return false;
     if (snapshot.pageCount === 0) return true;
-    const before = snapshot.peek(1);
+    const before = this.#concurrent?.keptPageOne ?? snapshot.peek(1);
     for (let offset = STAMP_OFFSET; offset < STAMP_OFFSET + 4; offset++)
       if (page[offset] !== before[offset]) return true;
     return false;
