@@ -23,6 +23,7 @@ import type { VfsFile } from "../sqlite/vfs.ts";
 import { ChildPrefetch } from "./child-prefetch.ts";
 import type { CommitPipeline, Durability, PreparedCommit, WriteSet } from "./commit-pipeline.ts";
 import { ConcurrentTransaction, type MergedWrites } from "./concurrent-transaction.ts";
+import type { ParkedRevision } from "./parked-revision.ts";
 import { readOnlyError, type RevisionTarget } from "./revision-target.ts";
 import type { PageBuffers } from "./page-buffers.ts";
 import { lockPageNumber, type Snapshot } from "./snapshot.ts";
@@ -63,6 +64,8 @@ export class ConnectionContext {
   transactionId: string | null = null;
   /** The open transaction is an optimistic one. */
   isConcurrent = false;
+  /** Set while the connection is parked. */
+  parked: ParkedRevision | null = null;
   /** The newest commit made with `isDeferred`. */
   lastLsn = 0;
   /** Called with the LSN of each commit that is visible and not deferred; what it throws is thrown by the COMMIT. */
