@@ -4,6 +4,7 @@ import { benchBranches } from "./branches.ts";
 import { benchGarbage } from "./garbage.ts";
 import { benchImport } from "./importing.ts";
 import { benchConcurrent } from "./concurrent.ts";
+import { benchManyDatabases } from "./many-databases.ts";
 import type { ResultRow } from "./measure.ts";
 import { benchOpening } from "./opening.ts";
 import { benchRemote } from "./remote.ts";
@@ -44,6 +45,7 @@ async function main(root: string, argv: readonly string[]): Promise<void> {
     rows.push(...benchImport(sides, settings));
     rows.push(...benchStorageCost(sides, settings));
     rows.push(...benchBackends(workspace, settings));
+    rows.push(...benchManyDatabases(workspace, settings));
     rows.push(...(await benchGarbage(sides, settings)));
     rows.push(...(await benchRemote(sides, settings)));
     print(`\nWritten to ${writeJson(root, machine, rows)}`);

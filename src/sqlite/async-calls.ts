@@ -19,12 +19,13 @@ import { ConnectionStatus } from "./connection-status.ts";
 import { SQLITE_OK, SQLITE_PREPARE_PERSISTENT } from "./constants.ts";
 import { requireTimeout } from "./options.ts";
 import type { SqliteRuntime } from "./runtime.ts";
+import type { Parking } from "./parking.ts";
 import { readRow } from "./script.ts";
 import { SqliteError } from "./sqlite-error.ts";
 import { isBlank, requireSingleStatement } from "./sql-tail.ts";
 import { sqlForSqlite, type StatementHandle } from "./statement-cache.ts";
-import { stepLoop } from "./step-loop.ts";
-import { promising } from "./suspension.ts";
+import type { StatementState } from "./statement-state.ts";
+import type { Suspendable } from "./suspendable-calls.ts";
 import { watchWork } from "./work-limit.ts";
 
 /** Limits of one call. */
@@ -51,6 +52,9 @@ export interface CallHooks {
    * tried. Null: the time is over, or waiting would not help.
    */
   readonly contended: (limits: ContentionLimits) => Promise<(() => void) | null>;
+  /** The connection is about to be parked (parking.ts): names may mean something else when it is opened again. */
+  readonly parking: () => void;
+  readonly unparked: () => void;
   readonly closed: () => void;
 }
 
@@ -77,33 +81,44 @@ interface Settling {
   promise: Promise<void> | null;
 }
 
-type Suspendable = (...parameters: number[]) => number | Promise<number>;
-
 export class AsyncCalls {
   readonly state: ConnectionState;
-  readonly runtime: SqliteRuntime;
   readonly hooks: CallHooks | null;
+  /** Set when the connection is made; null: it keeps its instance. */
+  parking: Parking | null = null;
   readonly #queue: CallQueue = new CallQueue();
-  readonly #open: Suspendable;
-  readonly #prepare: Suspendable;
-  readonly #steps: Suspendable;
-  readonly #run: Suspendable;
-  /** For sqlite3_prepare_v3 and the fused run: 16 bytes. */
-  readonly #out: number;
+  /** Of statements that are used again; they belong to the instance that the connection has now. */
+  #statements: WeakMap<object, StatementState> = new WeakMap();
+  readonly #takeRow = (): number => this.#rowTaken();
   #onRow: () => boolean = () => false;
   #rowError: { readonly error: unknown } | null = null;
 
   constructor(state: ConnectionState, hooks: CallHooks | null) {
-    const { runtime } = state;
-    const { exports, heap } = runtime;
     this.state = state;
-    this.runtime = runtime;
     this.hooks = hooks;
-    this.#out = heap.allocate(16);
-    this.#open = promising(exports.sqlite3_open_v2);
-    this.#prepare = promising(exports.sqlite3_prepare_v3);
-    this.#steps = promising(stepLoop(exports, () => this.#takeRow()));
-    this.#run = promising(runtime.run);
+  }
+
+  /** Of a connection that is not parked. */
+  get runtime(): SqliteRuntime {
+    return this.state.runtime;
+  }
+
+  get isIdle(): boolean {
+    return this.#queue.isIdle;
+  }
+
+  /** What `key` has kept for this instance, or what it makes. */
+  statementOf(key: object, make: () => StatementState): StatementState {
+    const known = this.#statements.get(key);
+    if (known !== undefined) return known;
+    const made = make();
+    this.#statements.set(key, made);
+    return made;
+  }
+
+  /** The connection has no instance any more. */
+  forgetStatements(): void {
+    this.#statements = new WeakMap();
   }
 
   /** Runs `call` in its turn (Y1). */
@@ -128,19 +143,24 @@ export class AsyncCalls {
     const { state } = this;
     const { signal = null, timeoutMs } = limits;
     const limit = timeoutMs === undefined ? null : requireTimeout(timeoutMs);
-    return await (this.#scope() ?? this.#queue).run(async () => {
+    const scope = this.#scope();
+    const turn = async (): Promise<T> => {
       state.requireReady();
-      const { fetchTimeoutMs, statementTimeoutMs, isWatched } = state;
+      const { fetchTimeoutMs, statementTimeoutMs } = state;
       const outer = { signal: state.signal, fetchTimeoutMs, statementTimeoutMs };
       state.signal = signal ?? outer.signal;
       state.fetchTimeoutMs = limit ?? outer.fetchTimeoutMs;
       state.statementTimeoutMs = limit ?? outer.statementTimeoutMs;
       state.waitsUntil = 0;
       state.worksUntil = 0;
-      if (limit !== null) watchWork(state, true);
+      let { isWatched: wasWatched } = state;
+      if (scope === null) this.parking?.busy();
       this.hooks?.enter();
       try {
         state.signal?.throwIfAborted();
+        if (state.status === ConnectionStatus.parked) await this.parking?.unpark();
+        wasWatched = state.isWatched;
+        if (limit !== null) watchWork(state, true);
         const result = await call();
         if (after !== null) this.#settle(after);
         return result;
@@ -152,9 +172,15 @@ export class AsyncCalls {
       } finally {
         Object.assign(state, outer);
         if (limit !== null && state.pointer !== 0 && !this.runtime.hasFailed)
-          watchWork(state, isWatched);
+          watchWork(state, wasWatched);
       }
-    }, signal);
+    };
+    if (scope !== null) return await scope.run(turn, signal);
+    try {
+      return await this.#queue.run(turn, signal);
+    } finally {
+      if (this.#queue.isIdle) this.parking?.idle();
+    }
   }
 
   /** Within the turn: the next call may begin a transaction. */
@@ -203,11 +229,11 @@ export class AsyncCalls {
   }
 
   get isAutocommit(): boolean {
-    const { state, runtime } = this;
+    const { state } = this;
     return (
       state.status !== ConnectionStatus.failed &&
-      state.status !== ConnectionStatus.closed &&
-      runtime.exports.sqlite3_get_autocommit(state.pointer) !== 0
+      state.pointer !== 0 &&
+      state.runtime.exports.sqlite3_get_autocommit(state.pointer) !== 0
     );
   }
 
@@ -245,8 +271,10 @@ export class AsyncCalls {
 
   open(name: number, flags: number, vfsName: number): Promise<{ code: number; pointer: number }> {
     return this.#inside(async () => {
-      const code = await this.#call(this.#open, name, this.#out, flags, vfsName);
-      return { code, pointer: this.runtime.heap.i32[this.#out >> 2]! };
+      const { suspendable, heap } = this.runtime;
+      const { out } = suspendable;
+      const code = await this.#call(suspendable.open, name, out, flags, vfsName);
+      return { code, pointer: heap.i32[out >> 2]! };
     });
   }
 
@@ -268,7 +296,9 @@ export class AsyncCalls {
   async steps(statement: number, onRow: () => boolean): Promise<number> {
     this.#onRow = onRow;
     this.#rowError = null;
-    const code = await this.#call(this.#steps, statement);
+    const { suspendable } = this.runtime;
+    suspendable.onRow = this.#takeRow;
+    const code = await this.#call(suspendable.steps, statement);
     const failed = this.#rowError as { readonly error: unknown } | null;
     if (failed !== null) throw failed.error;
     return code;
@@ -276,8 +306,9 @@ export class AsyncCalls {
 
   /** Returns the code of the step; the results are at the address `out` (fused-run.ts). */
   async run(statement: number): Promise<{ code: number; out: number }> {
-    const code = await this.#call(this.#run, statement, this.state.pointer, this.#out);
-    return { code, out: this.#out };
+    const { run, out } = this.runtime.suspendable;
+    const code = await this.#call(run, statement, this.state.pointer, out);
+    return { code, out };
   }
 
   /** Runs SQL text of any number of statements; as script.ts. */
@@ -308,7 +339,7 @@ export class AsyncCalls {
       const found = await this.acquire(sql);
       this.enter();
       try {
-        await this.#call(this.#steps, found.pointer);
+        await this.#call(runtime.suspendable.steps, found.pointer);
         if (runtime.exports.sqlite3_reset(found.pointer) !== SQLITE_OK) throw state.failure();
       } finally {
         state.leave();
@@ -339,18 +370,10 @@ export class AsyncCalls {
     const { exports, heap } = this.runtime;
     return this.#inside(async () => {
       const { state } = this;
-      const prepared = await this.#call(
-        this.#prepare,
-        state.pointer,
-        text,
-        -1,
-        0,
-        this.#out,
-        this.#out + 4,
-      );
-      state.check(prepared);
-      const statement = heap.i32[this.#out >> 2]!;
-      const next = heap.i32[(this.#out + 4) >> 2]!;
+      state.check(await this.#prepare(text, 0));
+      const { out } = this.runtime.suspendable;
+      const statement = heap.i32[out >> 2]!;
+      const next = heap.i32[(out + 4) >> 2]!;
       if (statement === 0) return 0;
       try {
         options.onStatement?.(statement);
@@ -402,9 +425,8 @@ export class AsyncCalls {
     state.answeredPragma = null;
     try {
       return await this.#inside(async () => {
-        const out = this.#out;
-        const code = await this.#call(this.#prepare, state.pointer, text, -1, flags, out, out + 4);
-        if (code !== SQLITE_OK) throw state.failure();
+        state.check(await this.#prepare(text, flags));
+        const { out } = runtime.suspendable;
         const pointer = heap.i32[out >> 2]!;
         if (pointer === 0) throw new RangeError("The supplied SQL string contains no statements");
         try {
@@ -417,6 +439,18 @@ export class AsyncCalls {
       });
     } finally {
       if (!runtime.hasFailed) exports.sqlite3_free(text);
+    }
+  }
+
+  /** Of the first statement of the text: the results are at the address `out`, as of sqlite3_prepare_v3. */
+  async #prepare(text: number, flags: number): Promise<number> {
+    const { state } = this;
+    const { prepare, out } = this.runtime.suspendable;
+    state.isPreparing = true;
+    try {
+      return await this.#call(prepare, state.pointer, text, -1, flags, out, out + 4);
+    } finally {
+      state.isPreparing = false;
     }
   }
 
@@ -472,18 +506,13 @@ export class AsyncCalls {
   }
 
   /** C2: nothing may be thrown through WebAssembly. */
-  #takeRow(): number {
+  #rowTaken(): number {
     try {
       return this.#onRow() ? 1 : 0;
     } catch (error) {
       this.#rowError = { error };
       return 1;
     }
-  }
-
-  /** Before the connection is closed. */
-  freeMemory(): void {
-    if (this.state.status !== ConnectionStatus.failed) this.runtime.exports.sqlite3_free(this.#out);
   }
 }
 

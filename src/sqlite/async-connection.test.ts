@@ -2,6 +2,7 @@ import { expect, test } from "vitest";
 import { MemoryVfs } from "../testing/memory-vfs.ts";
 import { AsyncConnection } from "./async-connection.ts";
 import { CallQueue } from "./call-queue.ts";
+import type { RuntimeSource } from "./parking.ts";
 import { SqliteRuntime } from "./runtime.ts";
 
 async function opened(): Promise<{
@@ -11,7 +12,13 @@ async function opened(): Promise<{
 }> {
   const vfs = new MemoryVfs();
   const runtime = new SqliteRuntime({ vfs, suspends: true });
-  return { vfs, runtime, connection: await AsyncConnection.open(runtime, { name: "main" }) };
+  return { vfs, runtime, connection: await AsyncConnection.open(only(runtime), { name: "main" }) };
+}
+
+/** Nothing is parked. */
+function only(runtime: SqliteRuntime): RuntimeSource {
+  const nothing = (): void => undefined;
+  return { take: () => runtime, give: nothing, idle: nothing, busy: nothing };
 }
 
 test("a trap fails the connection for good, and every call says so", async () => {
@@ -47,7 +54,7 @@ test("opening and closing 200 connections on one instance leaves its memory as i
   await connection.exec("CREATE TABLE t(a)");
   await connection.close();
   const cycle = async (): Promise<void> => {
-    const db = await AsyncConnection.open(runtime, { name: "main" });
+    const db = await AsyncConnection.open(only(runtime), { name: "main" });
     await db.function("f", (a: number) => a);
     const insert = await db.prepare("INSERT INTO t VALUES(?) RETURNING f(a)");
     await insert.get("x".repeat(1000));

@@ -3,6 +3,7 @@
  * into SQLite cannot be suspended (Node before 24) the API is the same and such a wait blocks the thread.
  *
  *   open --close()--> closing: calls made before have their turns, new ones are refused --> closed
+ *   open <--> parked, while nobody uses it: see parking.ts
  *
  * A transaction(...) is one call for all who are outside of it; calls from within its function belong to it, whatever
  * object they are made on.
@@ -12,13 +13,7 @@ import { AsyncStatement } from "./async-statement.ts";
 import type { ConnectionOptions } from "./connection.ts";
 import { ConnectionState } from "./connection-state.ts";
 import { ConnectionStatus } from "./connection-status.ts";
-import {
-  applySettings,
-  closeDatabase,
-  opened,
-  openRequest,
-  settingsScript,
-} from "./database-handle.ts";
+import { closeDatabase } from "./database-handle.ts";
 import { booleanOption, requireBusyTimeout, requireTimeout } from "./options.ts";
 import {
   type AggregateOptions,
@@ -26,6 +21,7 @@ import {
   registerAggregate,
   registerFunction,
 } from "./register-function.ts";
+import { openDatabase, Parking, type RuntimeSource } from "./parking.ts";
 import { registerTable } from "./register-table.ts";
 import type { SqliteRuntime } from "./runtime.ts";
 import { SqliteError } from "./sqlite-error.ts";
@@ -48,21 +44,23 @@ export class AsyncConnection {
   readonly name: string;
   readonly readonly: boolean;
   readonly #calls: AsyncCalls;
+  readonly #parking: Parking;
   #closing: Promise<void> | null = null;
 
-  private constructor(calls: AsyncCalls, options: ConnectionOptions) {
+  private constructor(calls: AsyncCalls, parking: Parking, options: ConnectionOptions) {
     this.#calls = calls;
+    this.#parking = parking;
     this.name = options.displayName ?? options.name;
     this.readonly = options.readonly ?? false;
   }
 
-  /** @internal The runtime must have no other connection. */
+  /** @internal */
   static async open(
-    runtime: SqliteRuntime,
+    source: RuntimeSource,
     options: ConnectionOptions,
     given: { readonly hooks?: CallHooks; readonly limits?: CallLimits } = {},
   ): Promise<AsyncConnection> {
-    runtime.requireRunning();
+    const runtime = source.take();
     const state = new ConnectionState(runtime, options.owner ?? {});
     state.verbose = options.verbose ?? null;
     state.fetchTimeoutMs = requireTimeout(options.fetchTimeoutMs ?? Infinity);
@@ -70,16 +68,16 @@ export class AsyncConnection {
     state.statementTimeoutMs = requireTimeout(options.statementTimeoutMs ?? Infinity);
     state.busyTimeoutMs = requireBusyTimeout(options.busyTimeoutMs ?? BUSY_TIMEOUT_MS);
     const calls = new AsyncCalls(state, given.hooks ?? null);
-    await calls.turn(given.limits ?? {}, async () => {
-      try {
-        await openDatabase(calls, options);
-      } catch (error) {
-        calls.freeMemory();
-        closeDatabase(state);
-        throw error;
-      }
-    });
-    return new AsyncConnection(calls, options);
+    try {
+      await calls.turn(given.limits ?? {}, async () => await openDatabase(calls, options));
+    } catch (error) {
+      closeDatabase(state);
+      source.give(runtime);
+      throw error;
+    }
+    calls.parking = new Parking(calls, options, source);
+    calls.parking.idle();
+    return new AsyncConnection(calls, calls.parking, options);
   }
 
   get open(): boolean {
@@ -87,9 +85,24 @@ export class AsyncConnection {
   }
 
   get inTransaction(): boolean {
-    const { status, runtime, pointer } = this.#calls.state;
-    if (status === ConnectionStatus.closed || status === ConnectionStatus.failed) return false;
-    return runtime.exports.sqlite3_get_autocommit(pointer) === 0;
+    const { state } = this.#calls;
+    return (
+      state.pointer !== 0 &&
+      state.status !== ConnectionStatus.failed &&
+      state.runtime.exports.sqlite3_get_autocommit(state.pointer) === 0
+    );
+  }
+
+  /** @internal */
+  get isParked(): boolean {
+    return this.#calls.state.status === ConnectionStatus.parked;
+  }
+
+  /** @internal Whether nothing but its commits is left of what it was used for; see traces.ts. */
+  get isClean(): boolean {
+    const { status } = this.#calls.state;
+    if (status === ConnectionStatus.failed || status === ConnectionStatus.closed) return false;
+    return this.isParked || this.#parking.isClean;
   }
 
   // As Connection.prepare.
@@ -244,9 +257,9 @@ export class AsyncConnection {
 
   /** Makes the call that is running fail with SQLITE_INTERRUPT, also while it waits for a page. */
   interrupt(): void {
-    const { state, runtime } = this.#calls;
+    const { state } = this.#calls;
     if (state.status !== ConnectionStatus.busy) return;
-    runtime.exports.sqlite3_interrupt(state.pointer);
+    state.runtime.exports.sqlite3_interrupt(state.pointer);
     state.wait?.abort(new SqliteError("interrupted", "SQLITE_INTERRUPT"));
   }
 
@@ -284,9 +297,11 @@ export class AsyncConnection {
   #closeNow(): void {
     const { state, hooks } = this.#calls;
     if (state.status === ConnectionStatus.closed) return;
-    this.#calls.freeMemory();
-    closeDatabase(state);
-    hooks?.closed();
+    try {
+      this.#parking.close();
+    } finally {
+      hooks?.closed();
+    }
   }
 
   async #end({ isNested, failed }: { isNested: boolean; failed: boolean }): Promise<void> {
@@ -312,11 +327,11 @@ export class AsyncConnection {
     calls.state.schemaMayHaveChanged();
   }
 
-  async #register(register: (state: ConnectionState) => void): Promise<void> {
+  async #register(register: (state: ConnectionState) => string): Promise<void> {
     const calls = this.#openCalls();
     await calls.turn({}, async () => {
       await Promise.resolve();
-      register(calls.state);
+      this.#parking.register(register);
     });
   }
 
@@ -327,25 +342,6 @@ export class AsyncConnection {
       throw new TypeError("The database connection is not open");
     return this.#calls;
   }
-}
-
-async function openDatabase(calls: AsyncCalls, options: ConnectionOptions): Promise<void> {
-  const { state } = calls;
-  const request = openRequest(state, options);
-  try {
-    const { code, pointer } = await calls.open(request.name, request.flags, request.vfsName);
-    opened(state, code, pointer);
-  } finally {
-    request.release();
-  }
-  applySettings(state, options);
-  state.internalPragma = true;
-  try {
-    await calls.script(settingsScript(options));
-  } finally {
-    state.internalPragma = false;
-  }
-  if (state.fileOpened) await calls.settleAttachedFiles();
 }
 
 function expandedSql({ exports, heap }: SqliteRuntime, statement: number): string | null {

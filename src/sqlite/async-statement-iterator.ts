@@ -44,7 +44,7 @@ export class AsyncStatementIterator<Row = unknown> implements AsyncIterableItera
 
   async return(): Promise<IteratorResult<Row, undefined>> {
     const { status } = this.#calls.state;
-    const isOpen = status === ConnectionStatus.ready || status === ConnectionStatus.busy;
+    const isOpen = status !== ConnectionStatus.closed && status !== ConnectionStatus.failed;
     if (!this.#isEnded && isOpen)
       await this.#calls.turn({}, async () => {
         this.#rows = [];

@@ -31,7 +31,6 @@ export class AsyncStatement<Parameters extends unknown[] = unknown[], Row = unkn
   readonly #limits: CallLimits;
   #mode: RowMode = RowMode.flat;
   #safeIntegers = false;
-  #state: StatementState | null = null;
 
   /** @internal */
   constructor(calls: AsyncCalls, facts: StatementFacts, limits: CallLimits) {
@@ -167,7 +166,7 @@ export class AsyncStatement<Parameters extends unknown[] = unknown[], Row = unkn
   ): Promise<T> {
     const calls = this.#calls;
     const handle = await calls.acquire(this.source);
-    const statement = (this.#state ??= this.#newState(handle));
+    const statement = calls.statementOf(this, () => this.#newState(handle));
     statement.handle = handle;
     this.#setShape(statement, mode);
     try {

@@ -8,6 +8,11 @@ export class CallQueue {
   readonly #waiting: (() => void)[] = [];
   #isBusy = false;
 
+  /** Nobody has a turn, and nobody waits for one. */
+  get isIdle(): boolean {
+    return !this.#isBusy;
+  }
+
   /** Runs `call` when all asked for before have ended. Rejects with the signal's reason when that is aborted earlier. */
   async run<T>(call: () => Promise<T>, signal?: AbortSignal | null): Promise<T> {
     signal?.throwIfAborted();

@@ -6,6 +6,7 @@
  * C2. An exception never crosses WebAssembly. It is kept here, SQLite gets a result code, and the call that the user
  *     made throws the kept error in place of SQLite's own.
  */
+import { InvariantError } from "../errors.ts";
 import { ConnectionStatus } from "./connection-status.ts";
 import { SQLITE_OK, SQLITE_READONLY } from "./constants.ts";
 import { resultCodeName, SqliteError } from "./sqlite-error.ts";
@@ -14,9 +15,10 @@ import type { SqliteRuntime } from "./runtime.ts";
 import type { VfsFile } from "./vfs.ts";
 
 export class ConnectionState {
-  readonly runtime: SqliteRuntime;
   readonly owner: object;
-  /** sqlite3*, 0 before it is open and after it is closed. */
+  /** Null while the connection is parked. */
+  #runtime: SqliteRuntime | null;
+  /** sqlite3*, 0 before it is open, after it is closed, and while it is parked. */
   pointer = 0;
   status: ConnectionStatus = ConnectionStatus.ready;
   iterators = 0;
@@ -28,6 +30,10 @@ export class ConnectionState {
   internalPragma = false;
   /** See StatementHandle: set while a statement is prepared. */
   answeredPragma: string | null = null;
+  /** A statement of the user is being prepared, not one that runs. */
+  isPreparing = false;
+  /** The connection may be what opening it again would not give: see traces.ts. */
+  leavesTraces = false;
   /** The bridge opened a database file: after ATTACH, its journal mode is not set yet. */
   fileOpened = false;
   /** The schema changed, and the transaction that did it may still be rolled back. */
@@ -57,8 +63,30 @@ export class ConnectionState {
   wait: AbortController | null = null;
 
   constructor(runtime: SqliteRuntime, owner: object) {
-    this.runtime = runtime;
+    this.#runtime = runtime;
     this.owner = owner;
+  }
+
+  get runtime(): SqliteRuntime {
+    const runtime = this.#runtime;
+    if (runtime === null) throw new InvariantError("A parked connection is not used");
+    return runtime;
+  }
+
+  /** A connection that was closed is parked from now on: nothing of the instance is kept. */
+  detach(): void {
+    this.#runtime = null;
+    this.status = ConnectionStatus.parked;
+    this.isWatched = false;
+    this.schemaChanged = false;
+    this.fileOpened = false;
+    this.keptError = null;
+  }
+
+  /** To be opened again. */
+  attach(runtime: SqliteRuntime): void {
+    this.#runtime = runtime;
+    this.status = ConnectionStatus.ready;
   }
 
   /** The first error of a call is its cause; what follows while SQLite unwinds is not. */

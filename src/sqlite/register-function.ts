@@ -28,12 +28,13 @@ export interface AggregateOptions extends FunctionOptions {
 
 const ARGUMENTS_MAX = 100;
 
+/** Returns what a later registration with the same result replaces. */
 export function registerFunction(
   state: ConnectionState,
   name: unknown,
   givenOptions: unknown,
   givenCall: unknown,
-): void {
+): string {
   let options: unknown = givenOptions ?? {};
   let call = givenCall;
   if (typeof options === "function") {
@@ -71,9 +72,11 @@ export function registerFunction(
       callbacks.xDestroy,
     ),
   );
+  return functionKey(name, argumentCount);
 }
 
-export function registerAggregate(state: ConnectionState, name: unknown, options: unknown): void {
+/** Returns the same. */
+export function registerAggregate(state: ConnectionState, name: unknown, options: unknown): string {
   if (typeof name !== "string") throw new TypeError("Expected first argument to be a string");
   if (typeof options !== "object" || options === null) {
     throw new TypeError("Expected second argument to be an options object");
@@ -113,6 +116,11 @@ export function registerAggregate(state: ConnectionState, name: unknown, options
       callbacks.xDestroy,
     ),
   );
+  return functionKey(name, argumentCount);
+}
+
+function functionKey(name: string, argumentCount: number): string {
+  return `function ${name.toLowerCase()} ${argumentCount}`;
 }
 
 function commonOptions(

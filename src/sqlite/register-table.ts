@@ -4,7 +4,8 @@ import { requireRegistrable, withName } from "./register-function.ts";
 import { isCallback, type UserCallback } from "./user-functions.ts";
 import { checkTableDefinition, type TableDefinition } from "./table-definition.ts";
 
-export function registerTable(state: ConnectionState, name: unknown, factory: unknown): void {
+/** Returns what a later registration with the same result replaces. */
+export function registerTable(state: ConnectionState, name: unknown, factory: unknown): string {
   if (typeof name !== "string") throw new TypeError("Expected first argument to be a string");
   if (name === "") throw new TypeError("Virtual table module name cannot be an empty string");
   const eponymous = typeof factory === "object" && factory !== null;
@@ -25,6 +26,7 @@ export function registerTable(state: ConnectionState, name: unknown, factory: un
   withName(state, name, (zName) =>
     exports.sqlite3_create_module_v2(state.pointer, zName, module, key, tables.xDestroy),
   );
+  return `table ${name.toLowerCase()}`;
 }
 
 function callFactory(

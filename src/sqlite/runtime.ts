@@ -14,6 +14,8 @@ import { SQLITE_CONFIG_MEMSTATUS, SQLITE_CONFIG_URI, SQLITE_OK } from "./constan
 import { fuseRun, type FusedRun } from "./fused-run.ts";
 import { Heap } from "./heap.ts";
 import { findLayout, type RowLayout } from "./row-reader.ts";
+import { SuspendableCalls } from "./suspendable-calls.ts";
+import { makeTraceFunction } from "./traces.ts";
 import { UserFunctions } from "./user-functions.ts";
 import { registerVfs } from "./vfs-bridge.ts";
 import { canSuspend } from "./suspension.ts";
@@ -36,9 +38,13 @@ export interface SqliteRuntimeOptions {
   readonly memoryBytesMax?: number;
   /** Calls can be suspended while a page is fetched, where the runtime has that; then for one connection at a time. */
   readonly suspends?: boolean;
+  /** SQLite counts what it allocates. */
+  readonly countsMemory?: boolean;
   /** False: read every value through SQLite's public interface (L1 in row-reader.ts). */
   readonly readRowsInPlace?: boolean;
 }
+
+const SQLITE_STATUS_MEMORY_USED = 0;
 
 /** Name of the default VFS. */
 export const DEFAULT_VFS = "bough";
@@ -69,7 +75,11 @@ export class SqliteRuntime {
   #failure: unknown = null;
   #functions: UserFunctions | null = null;
   #progressFunction = 0;
+  #traceFunction = 0;
+  #suspendable: SuspendableCalls | null = null;
   #tables: VirtualTables | null = null;
+  /** False: something was set that the next connection would find. */
+  isReusable = true;
 
   constructor(options: SqliteRuntimeOptions) {
     const { vfs, now, temporaryDirectory, readRowsInPlace = true } = options;
@@ -83,7 +93,7 @@ export class SqliteRuntime {
     });
     const { exports } = instance;
     this.exports = exports;
-    exports.sqlite3__wasm_config_i(SQLITE_CONFIG_MEMSTATUS, 0);
+    exports.sqlite3__wasm_config_i(SQLITE_CONFIG_MEMSTATUS, options.countsMemory === true ? 1 : 0);
     exports.sqlite3__wasm_config_i(SQLITE_CONFIG_URI, 0);
     const code = exports.sqlite3_initialize();
     if (code !== SQLITE_OK)
@@ -121,6 +131,23 @@ export class SqliteRuntime {
   /** See work-limit.ts; made when the first connection is watched. */
   get progressFunction(): number {
     return (this.#progressFunction ||= makeProgressFunction(this));
+  }
+
+  /** See traces.ts; made when the first awaited connection is opened. */
+  get traceFunction(): number {
+    return (this.#traceFunction ||= makeTraceFunction(this));
+  }
+
+  /** For its one awaited connection; made when the first one is opened. */
+  get suspendable(): SuspendableCalls {
+    return (this.#suspendable ??= new SuspendableCalls(this));
+  }
+
+  /** The most that SQLite has had allocated at a time, in bytes: the memory does not shrink. Needs `countsMemory`. */
+  get allocatedBytesMax(): number {
+    const { exports, heap } = this;
+    exports.sqlite3_status(SQLITE_STATUS_MEMORY_USED, heap.scratch, heap.scratch + 4, 0);
+    return heap.i32[(heap.scratch + 4) >> 2]! >>> 0;
   }
 
   /** SQL functions in JavaScript; made when the first one is registered. */

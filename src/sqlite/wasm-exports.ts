@@ -35,6 +35,7 @@ const INTEGER_FUNCTIONS = [
   "sqlite3_create_module_v2",
   "sqlite3_create_window_function",
   "sqlite3_data_count",
+  "sqlite3_db_name",
   "sqlite3_declare_vtab",
   "sqlite3_errmsg",
   "sqlite3_errstr",
@@ -47,10 +48,13 @@ const INTEGER_FUNCTIONS = [
   "sqlite3_interrupt",
   "sqlite3_libversion",
   "sqlite3_limit",
+  "sqlite3_msize",
   "sqlite3_open_v2",
   "sqlite3_prepare_v3",
   "sqlite3_reset",
   "sqlite3_serialize",
+  "sqlite3_set_authorizer",
+  "sqlite3_status",
   "sqlite3_step",
   "sqlite3_stmt_readonly",
   "sqlite3_total_changes",
@@ -82,9 +86,12 @@ const VOID_FUNCTIONS = [
 
 const BIGINT_FUNCTIONS = [
   "sqlite3_bind_int64",
+  "sqlite3_changes64",
   "sqlite3_deserialize",
   "sqlite3_last_insert_rowid",
   "sqlite3_result_int64",
+  "sqlite3_set_last_insert_rowid",
+  "sqlite3_total_changes64",
   "sqlite3_value_int64",
 ] as const;
 
@@ -92,6 +99,7 @@ export type SqliteExports = Readonly<Record<(typeof INTEGER_FUNCTIONS)[number], 
   Readonly<Record<(typeof VOID_FUNCTIONS)[number], CallVoid>> & {
     readonly __indirect_function_table: WasmTable;
     readonly sqlite3_bind_int64: (statement: number, index: number, value: bigint) => number;
+    readonly sqlite3_changes64: (database: number) => bigint;
     readonly sqlite3_deserialize: (
       database: number,
       schema: number,
@@ -102,6 +110,8 @@ export type SqliteExports = Readonly<Record<(typeof INTEGER_FUNCTIONS)[number], 
     ) => number;
     readonly sqlite3_last_insert_rowid: (database: number) => bigint;
     readonly sqlite3_result_int64: (context: number, value: bigint) => void;
+    readonly sqlite3_set_last_insert_rowid: (database: number, rowid: bigint) => void;
+    readonly sqlite3_total_changes64: (database: number) => bigint;
     readonly sqlite3_value_int64: (value: number) => bigint;
   };
 

@@ -7,7 +7,8 @@
  * O1. At most CONNECTIONS_MAX are in use; who comes then waits, first come, first served.
  * O2. One is used again only for the same branch and options, by their ids: a branch that was deleted and made anew, or another one that
  *     has taken its name, is another branch.
- * O3. What may have left something behind on the connection (a pragma, a temporary table) closes it.
+ * O3. What may have left something behind on the connection (a pragma, a temporary table; traces.ts) closes it. So does a failure.
+ * O4. Idle ones are parked like all awaited connections when memory asks for it (runtime-pool.ts).
  */
 import { StoreError } from "../errors.ts";
 import type { AsyncConnection } from "../sqlite/async-connection.ts";
@@ -21,7 +22,7 @@ export interface OpenedConnection {
 
 export interface PooledConnection extends OpenedConnection {
   /** Null: not to be used again. */
-  key: string | null;
+  readonly key: string | null;
   /** By SQL text. */
   readonly statements: Map<string, AsyncStatement>;
 }
@@ -68,7 +69,7 @@ export class ConnectionPool {
     this.#leave();
     const { connection, key } = pooled;
     if (!connection.open) return;
-    if (key === null || this.#isClosed || connection.inTransaction) {
+    if (key === null || this.#isClosed || connection.inTransaction || !connection.isClean) {
       await connection.close();
       return;
     }

@@ -5,6 +5,7 @@ import type { Connection, ConnectionOptions } from "../sqlite/connection.ts";
 import type { SqliteRuntime } from "../sqlite/runtime.ts";
 import type { Durability } from "../transaction/commit-pipeline.ts";
 import { ConnectionContext } from "../transaction/connection-context.ts";
+import { ParkedRevision } from "../transaction/parked-revision.ts";
 import type { RevisionFile } from "../transaction/revision-file.ts";
 import type { Snapshot } from "../transaction/snapshot.ts";
 import { type Engine, requireUploads } from "./engine.ts";
@@ -31,7 +32,7 @@ export interface ConnectOptions {
 const SYNCHRONOUS = { off: 0, normal: 1, full: 2 } as const satisfies Record<Durability, number>;
 
 export class Session {
-  readonly runtime: SqliteRuntime;
+  readonly #runtime: () => SqliteRuntime;
   /** How the Connection is to be made. */
   readonly connectionOptions: ConnectionOptions;
   readonly #engine: Engine;
@@ -48,14 +49,15 @@ export class Session {
 
   constructor(options: {
     engine: Engine;
-    runtime: SqliteRuntime;
+    /** Of connections that are not awaited. */
+    runtime: () => SqliteRuntime;
     revision: string;
     pageSize: number;
     connect: ConnectOptions;
     onRelease: (session: Session) => void;
   }) {
     const { engine, connect } = options;
-    this.runtime = options.runtime;
+    this.#runtime = options.runtime;
     this.#engine = engine;
     this.#onRelease = options.onRelease;
     const asked = connect.durability ?? engine.options.durability;
@@ -82,6 +84,11 @@ export class Session {
       ...(connect.busyTimeoutMs === undefined ? {} : { busyTimeoutMs: connect.busyTimeoutMs }),
       verbose: connect.verbose ?? null,
     };
+  }
+
+  /** For a connection that is not awaited. */
+  get runtime(): SqliteRuntime {
+    return this.#runtime();
   }
 
   /** What the connection reads now, or would: its open transaction's snapshot, without what that has written. */
@@ -134,8 +141,26 @@ export class Session {
         return this.#isSettled(lsn) ? null : this.#settle(lsn, undefined);
       },
       contended: (limits) => this.#contended(limits),
-      closed: () => this.release(),
+      parking: () => this.#park(),
+      unparked: () => this.#unpark(),
+      closed: () => {
+        this.#unpark();
+        this.release();
+      },
     };
+  }
+
+  #park(): void {
+    const parked = new ParkedRevision(this.#mainFile().target);
+    this.#context.parked = parked;
+    this.#engine.state.holders.add(parked);
+  }
+
+  #unpark(): void {
+    const { parked } = this.#context;
+    if (parked === null) return;
+    this.#context.parked = null;
+    this.#engine.state.holders.delete(parked);
   }
 
   /** See CallHooks. */

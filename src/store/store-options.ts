@@ -51,6 +51,11 @@ export interface StoreOptions {
   readonly outcomesMax?: number;
   /** Decoded chunks kept in memory, in bytes: 64 MiB by default. */
   readonly cacheBytesMax?: number;
+  /**
+   * Memory of the SQLite instances of awaited connections (`store.open`, `store.transact`), in bytes: 256 MiB by default. Beyond it
+   * idle connections are parked; see docs/async-connection.md.
+   */
+  readonly connectionBytesMax?: number;
   /** A checkpoint begins when commits hold this much memory, in bytes: 32 MiB by default. */
   readonly checkpointBytes?: number;
   /** A checkpoint also begins when the oldest commit in the log is this old, in milliseconds: 1 hour by default. */
@@ -88,6 +93,7 @@ export interface ResolvedOptions {
   /** Null: what the store has recorded. */
   readonly compression: Compression | null;
   readonly cacheBytesMax: number;
+  readonly connectionBytesMax: number;
   readonly checkpointBytes: number;
   readonly checkpointIntervalMs: number;
   readonly transactionBytesMax: number;
@@ -124,6 +130,7 @@ const OPTION_NAMES: Readonly<Record<keyof StoreOptions, true>> = {
   outcomesMax: true,
   compression: true,
   cacheBytesMax: true,
+  connectionBytesMax: true,
   checkpointBytes: true,
   checkpointIntervalMs: true,
   transactionBytesMax: true,
@@ -172,6 +179,7 @@ export function resolveOptions(options: StoreOptions): ResolvedOptions {
     remote: options.remote == null ? options.remote : resolveRemote(options.remote),
     compression: compression ?? null,
     cacheBytesMax: bytes("cacheBytesMax", options.cacheBytesMax, 64 * MIB),
+    connectionBytesMax: bytes("connectionBytesMax", options.connectionBytesMax, 256 * MIB),
     checkpointBytes: bytes("checkpointBytes", options.checkpointBytes, 32 * MIB),
     checkpointIntervalMs: checkInterval(options.checkpointIntervalMs),
     transactionBytesMax: bytes("transactionBytesMax", options.transactionBytesMax, 16 * MIB),

@@ -27,7 +27,7 @@ export class StoreVfs implements Vfs {
       );
     const engine = this.#engine;
     const file: RevisionFile = new RevisionFile({
-      target: openTarget(engine, name, { readOnly }),
+      target: owner.parked?.target ?? openTarget(engine, name, { readOnly }),
       context: owner,
       pipeline: engine.pipeline,
       stager: engine,

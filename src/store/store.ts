@@ -98,7 +98,8 @@ export class Store {
     this.path = path;
     this.#engine = engine;
     this.#vfs = new StoreVfs(engine);
-    this.#runtimes = new RuntimePool(this.#vfs, engine.options.now);
+    const { now, connectionBytesMax: bytesMax } = engine.options;
+    this.#runtimes = new RuntimePool({ vfs: this.#vfs, now, bytesMax });
     this.#transactor = new Transactor(engine, (revision, options) =>
       this.#openAwaited(revision, options),
     );
@@ -109,6 +110,11 @@ export class Store {
 
   get isOpen(): boolean {
     return this.#engine.isOpen;
+  }
+
+  /** @internal Instances of SQLite of awaited connections. */
+  get runtimes(): RuntimePool {
+    return this.#runtimes;
   }
 
   /** @internal For the parts of src/store that work on the engine. */
@@ -195,12 +201,11 @@ export class Store {
   ): Promise<{ readonly session: Session; readonly connection: AsyncConnection }> {
     const limits = signal === undefined ? {} : { signal };
     await readFetching(() => findRevision(this.#engine, revision), limits);
-    const runtime = this.#runtimes.take();
-    const session = this.openSession(revision, options, runtime);
-    session.onReleased = () => this.#runtimes.give(runtime);
+    const session = this.openSession(revision, options);
     try {
       const { hooks, connectionOptions } = session;
-      const connection = await AsyncConnection.open(runtime, connectionOptions, { hooks, limits });
+      const given = { hooks, limits };
+      const connection = await AsyncConnection.open(this.#runtimes, connectionOptions, given);
       await session.attachAsync(connection);
       return { session, connection };
     } catch (error) {
@@ -211,16 +216,12 @@ export class Store {
   }
 
   /** @internal For classes that extend Connection by themselves. */
-  openSession(
-    revision: string,
-    options: ConnectOptions,
-    runtime: SqliteRuntime = this.#sqlite(),
-  ): Session {
+  openSession(revision: string, options: ConnectOptions): Session {
     const engine = this.#engine;
     const { database } = resolveRevision(engine, revision);
     const session = new Session({
       engine,
-      runtime,
+      runtime: () => this.#sqlite(),
       revision,
       pageSize: database.refs.row.pageSize,
       connect: options,

@@ -5,8 +5,6 @@ import type { RunResult } from "../sqlite/statement.ts";
 import type { PooledConnection } from "./connection-pool.ts";
 
 const STATEMENTS_MAX = 100;
-/** What may outlive the transaction on its connection (O3 in connection-pool.ts). */
-const LEAVES_TRACES = /\b(?:pragma|temp|temporary|attach|detach)\b/i;
 
 export class Transaction {
   /** What `store.outcome` asks for: 32 hexadecimal digits. */
@@ -33,10 +31,10 @@ export class Transaction {
 
   /** A statement of this transaction: it cannot be used after it. */
   prepare<Row = unknown>(sql: string): Promise<AsyncStatement<unknown[], Row>> {
-    return this.#call(async (pooled) => {
-      noteTraces(pooled, sql);
-      return await pooled.connection.prepare<unknown[], Row>(sql, { signal: this.#signal() });
-    });
+    return this.#call(
+      async ({ connection }) =>
+        await connection.prepare<unknown[], Row>(sql, { signal: this.#signal() }),
+    );
   }
 
   run(sql: string, ...values: unknown[]): Promise<RunResult> {
@@ -58,10 +56,9 @@ export class Transaction {
 
   /** Any number of statements, without parameters. */
   exec(sql: string): Promise<void> {
-    return this.#call(async (pooled) => {
-      noteTraces(pooled, sql);
-      await pooled.connection.exec(sql, { signal: this.#signal() });
-    });
+    return this.#call(
+      async ({ connection }) => await connection.exec(sql, { signal: this.#signal() }),
+    );
   }
 
   /** @internal */
@@ -80,7 +77,6 @@ async function statementOf(pooled: PooledConnection, sql: string): Promise<Async
   const { statements, connection } = pooled;
   const known = statements.get(sql);
   if (known !== undefined) return known;
-  noteTraces(pooled, sql);
   const statement = await connection.prepare(sql);
   if (statements.size >= STATEMENTS_MAX)
     for (const oldest of statements.keys()) {
@@ -89,8 +85,4 @@ async function statementOf(pooled: PooledConnection, sql: string): Promise<Async
     }
   statements.set(sql, statement);
   return statement;
-}
-
-function noteTraces(pooled: PooledConnection, sql: string): void {
-  if (LEAVES_TRACES.test(sql)) pooled.key = null;
 }

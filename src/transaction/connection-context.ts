@@ -1,5 +1,6 @@
 /** What the files of one connection share: how durable its commits are, and what its calls have to wait for. */
 import type { Durability } from "./commit-pipeline.ts";
+import type { ParkedRevision } from "./parked-revision.ts";
 import type { RevisionFile } from "./revision-file.ts";
 import type { Timeline } from "./timeline.ts";
 
@@ -15,6 +16,8 @@ export class ConnectionContext {
   transactionId: string | null = null;
   /** The open transaction is an optimistic one. */
   isConcurrent = false;
+  /** Set while the connection is parked. */
+  parked: ParkedRevision | null = null;
   /** The newest commit made with `isDeferred`. */
   lastLsn = 0;
   /** What its snapshots have shown is durable when the log is up to here (T3 in timeline.ts). */
