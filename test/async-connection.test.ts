@@ -201,7 +201,7 @@ test("50 connections read and write at random while bytes vanish and fetches fai
     store.database("shop").createBranch(`b${index}`);
     connections.push(await store.open(`shop/b${index}`));
   }
-  storage.failureChance = 0.03;
+  storage.failureChance = 0.06;
   let failures = 0;
   const work = async (connection: AsyncConnection): Promise<number> => {
     let expected = 2000;
