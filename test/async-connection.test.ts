@@ -204,7 +204,7 @@ describe.each([
       store.database("shop").createBranch(`b${index}`);
       connections.push(await store.open(`shop/b${index}`));
     }
-    storage.failureChance = 0.05;
+    storage.failureChance = 0.06;
     let failures = 0;
     const work = async (connection: AsyncConnection): Promise<number> => {
       let expected = 2000;

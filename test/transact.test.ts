@@ -312,6 +312,30 @@ test("a branch made anew under the same name is another one", async () => {
   expect(count).toBe(1);
 });
 
+test("64 transactions at once find the connections of the 64 before them, whose commits are durable together", async () => {
+  const store = shop();
+  const round = async <T>(body: (transaction: Transaction) => Promise<T>): Promise<T[]> => {
+    const together = barrier(64);
+    const run = (): Promise<T> =>
+      store.transact(
+        "shop",
+        async (transaction) => {
+          await together();
+          return await body(transaction);
+        },
+        { retries: 1000 },
+      );
+    return await Promise.all(Array.from({ length: 64 }, run));
+  };
+  await round((transaction) => transaction.run("INSERT INTO item(count) VALUES(1)"));
+  // Of the connection, since it was opened.
+  const changes = await round((transaction) =>
+    transaction.get<{ count: number }>("SELECT total_changes() AS count"),
+  );
+  expect(changes.filter((row) => (row?.count ?? 0) > 0)).toHaveLength(64);
+  await store.closeAsync();
+});
+
 test("200 transactions at once share 64 connections", async () => {
   await using store = shop();
   const all = Array.from({ length: 200 }, (_, index) =>

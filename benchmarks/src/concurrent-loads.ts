@@ -32,6 +32,9 @@ export interface Load {
   readonly proofs: readonly string[];
 }
 
+/** Keys stay exact numbers. */
+const KEY_MAX: number = 2 ** 52;
+
 const GET_VISITS = "SELECT visits FROM customer WHERE id = ?";
 const ADD_VISIT = "UPDATE customer SET visits = visits + 1 WHERE id = ?";
 const SET_VISITS = "UPDATE customer SET visits = ? WHERE id = ?";
@@ -65,7 +68,7 @@ export function loads(customers: readonly Customer[]): Load[] {
       yield run(sql, ...values);
     },
   });
-  const anyRowid = (random: () => number): number => Math.floor(random() * 2 ** 52);
+  const anyRowid = (random: () => number): number => Math.floor(random() * KEY_MAX);
   return [
     {
       item: "concurrent-update",
@@ -87,7 +90,11 @@ export function loads(customers: readonly Customer[]): Load[] {
       item: "concurrent-insert-random",
       title: "Insert into one table, random keys",
       hasWaits: false,
-      tables: [tableNamed("event")],
+      // Filled, so that the keys that are inserted meet some thousand pages.
+      tables: [
+        tableNamed("event"),
+        `INSERT INTO event SELECT abs(random()) % ${KEY_MAX}, name, email, region, amount, visits FROM customer`,
+      ],
       next: (_, random) => inserts(insertInto("event"), [anyRowid(random), ...anyValues(random)]),
       proofs: ["SELECT COUNT(*) FROM event"],
     },

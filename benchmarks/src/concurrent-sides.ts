@@ -128,13 +128,29 @@ export async function awaitedSide(sides: Sides, seed: string, load: Load): Promi
   const store = await openStore(sides, seed, load);
   return {
     name: "awaited connections",
-    client: async () => awaitedClient(await store.open("data")),
+    client: async () => awaitedClient(await store.open("data"), false),
     number: (sql) => storeNumber(store, sql),
     close: () => store.closeAsync(),
   };
 }
 
-function awaitedClient(connection: AsyncConnection): Client {
+/** The same without BEGIN: one statement is a transaction, and waits for its turn to write. Null where there are several. */
+export async function statementSide(
+  sides: Sides,
+  seed: string,
+  load: Load,
+): Promise<ConcurrentSide | null> {
+  if (load.hasWaits) return null;
+  const store = await openStore(sides, seed, load);
+  return {
+    name: "awaited, no BEGIN",
+    client: async () => awaitedClient(await store.open("data"), true),
+    number: (sql) => storeNumber(store, sql),
+    close: () => store.closeAsync(),
+  };
+}
+
+function awaitedClient(connection: AsyncConnection, isStatement: boolean): Client {
   const statements = new Map<string, AsyncStatement>();
   const statement = async ({ kind, sql, values }: Exclude<Step, { kind: "wait" }>) => {
     let known = statements.get(sql);
@@ -144,7 +160,7 @@ function awaitedClient(connection: AsyncConnection): Client {
   return async ({ writes, body }) => {
     for (let attempt = 1; ; attempt++) {
       try {
-        if (writes)
+        if (writes && !isStatement)
           await connection.transaction(() => drive(body(), statement), { mode: "concurrent" });
         else await drive(body(), statement);
         return attempt;

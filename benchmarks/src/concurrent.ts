@@ -10,6 +10,7 @@ import {
   type ConcurrentSide,
   loadTurso,
   sqliteSide,
+  statementSide,
   synchronousSide,
   transactSide,
   tursoSide,
@@ -27,10 +28,15 @@ import {
 import type { Settings } from "./settings.ts";
 import { inTransaction, type Sides } from "./sides.ts";
 
+const BOUGH_SIDES = [
+  "store.transact",
+  "awaited connections",
+  "awaited, no BEGIN",
+  "synchronous, durably",
+] as const;
 /** Ratios to better-sqlite3, by item. */
 const WANTED: ReadonlyMap<string, number> = new Map([
   ["concurrent-update-64", 15],
-  ["concurrent-insert-random-64", 15],
   ["concurrent-insert-many-64", 15],
   ["concurrent-interactive-64", 20],
 ]);
@@ -44,7 +50,7 @@ type OpenSide = (
   sides: Sides,
   seed: string,
   load: Load,
-) => Promise<ConcurrentSide> | ConcurrentSide;
+) => Promise<ConcurrentSide | null> | ConcurrentSide;
 
 export async function benchConcurrent(sides: Sides, settings: Settings): Promise<ResultRow[]> {
   const data = customers(settings.isQuick ? 20_000 : 200_000);
@@ -53,7 +59,13 @@ export async function benchConcurrent(sides: Sides, settings: Settings): Promise
   );
   const rows: ResultRow[] = [];
   if (wanted.length > 0) {
-    const opens: OpenSide[] = [sqliteSide, transactSide, awaitedSide, synchronousSide];
+    const opens: OpenSide[] = [
+      sqliteSide,
+      transactSide,
+      awaitedSide,
+      statementSide,
+      synchronousSide,
+    ];
     const turso = await loadTurso(sides.workspace.root);
     if (turso !== null) opens.push((...given) => tursoSide(turso, ...given));
     const seed = seedFile(sides, data);
@@ -158,13 +170,14 @@ class Runner {
     this.#before = before;
   }
 
-  /** Null, with a word to people, for Turso when it cannot take part; another side must. */
+  /** Null for a side that has no part in this load; with a word to people for one that fails. */
   static async open(
-    open: () => Promise<ConcurrentSide> | ConcurrentSide,
+    open: () => Promise<ConcurrentSide | null> | ConcurrentSide,
     load: Load,
   ): Promise<Runner | null> {
     try {
       const side = await open();
+      if (side === null) return null;
       return new Runner(side, load, await proofOf(side, load));
     } catch (error) {
       process.stderr.write(`A side is left out of "${load.title}": ${String(error)}\n`);
@@ -263,13 +276,14 @@ function rowsOf(item: string, title: string, results: ReadonlyMap<string, Figure
   const sqlite = results.get("better-sqlite3")!;
   const turso = results.get("turso");
   const wanted = WANTED.get(item) ?? null;
-  for (const name of ["store.transact", "awaited connections", "synchronous, durably"]) {
-    const figures = results.get(name)!;
+  for (const name of BOUGH_SIDES) {
+    const figures = results.get(name);
+    if (figures === undefined) continue;
     const isFirst = rows.length === 0;
     rows.push(
       rowOf(
         {
-          item: isFirst ? item : `${item}-${name.split(/[ ,]/)[0]}`,
+          item: isFirst ? item : `${item}-${name.replaceAll(/[ ,.]+/g, "-").toLowerCase()}`,
           title: isFirst ? `${title}: ${name}` : `  ${name}`,
         },
         { figures, baseline: sqlite, baselineName: "better-sqlite3", wanted },

@@ -197,7 +197,7 @@ async function manyWriters(sides: Sides, settings: Settings): Promise<ResultRow[
           unit: "commits/s",
         },
         { bough: () => left(counts.bough), sqlite: () => right(counts.sqlite) },
-        { rounds: settings.rounds, wanted: settings.wantedRatio(10) },
+        { rounds: settings.rounds, wanted: settings.wantedRatio(15) },
       ),
     );
     sqlite.close();
