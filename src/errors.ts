@@ -10,6 +10,8 @@ export type StoreErrorCode =
   | "STORE_CLOSED"
   | "STORE_FAILED"
   | "STORE_BUSY"
+  /** The thread that owned the database has ended. */
+  | "OWNER_LOST"
   | "STORE_IS_FILE"
   | "STORE_FORMAT"
   | "KEY_REQUIRED"
