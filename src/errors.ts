@@ -11,6 +11,12 @@ export type StoreErrorCode =
   | "STORE_FAILED"
   | "STORE_BUSY"
   | "STORE_IS_FILE"
+  /** The directory is a part of a store. */
+  | "STORE_IS_PARTITION"
+  /** A store with several partitions cannot do that. */
+  | "PARTITIONED"
+  /** The database is in another partition than the rest of what the call works on. */
+  | "OTHER_PARTITION"
   | "STORE_FORMAT"
   | "KEY_REQUIRED"
   | "KEY_WRONG"
