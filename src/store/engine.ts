@@ -17,8 +17,9 @@ import type { BranchRow } from "../catalog/rows.ts";
 import { applyChange } from "../checkpoint/recovery.ts";
 import { newPageWriter, type StoreState } from "../checkpoint/store-state.ts";
 import type { CurrentCipher } from "../encryption/current-cipher.ts";
+import type { KeyRing } from "../encryption/key-ring.ts";
 import { parseMasterKey } from "../encryption/master-key.ts";
-import { StoreError } from "../errors.ts";
+import { invariant, StoreError } from "../errors.ts";
 import { type ChunkReference } from "../page/chunk-handle.ts";
 import { type BeginOptions, GarbageCollector } from "../retention/garbage-collector.ts";
 import type { GarbageCycle, GarbageReport } from "../retention/garbage-cycle.ts";
@@ -30,7 +31,12 @@ import type { PageStager } from "../transaction/revision-file.ts";
 import { codecOf, type Compression, requireCompression } from "./compression-option.ts";
 import { headerText, type StoreHeader, writeHeader } from "./store-header.ts";
 import { CheckpointSchedule } from "./checkpoint-schedule.ts";
-import { openDirectory, type OpenedStore, type OpenRemote } from "./open-directory.ts";
+import {
+  openDirectory,
+  type OpenedStore,
+  type OpenRemote,
+  type PartitionPlace,
+} from "./open-directory.ts";
 import { type ResolvedOptions, type StoreOptions } from "./store-options.ts";
 import { UploadFiles } from "./upload-files.ts";
 import { UploadService } from "./upload-service.ts";
@@ -50,6 +56,8 @@ export class Engine implements PageStager {
   state: StoreState;
   /** Set for a store that follows one in object storage. */
   readonly follower: Follower | null;
+  /** Null for a store that has one. */
+  readonly partition: PartitionPlace | null;
   readonly pipeline: CommitPipeline;
   readonly collector: GarbageCollector;
   #isCollectionDue = false;
@@ -108,6 +116,7 @@ export class Engine implements PageStager {
     const { backend, remote, claim } = parts;
     if (remote !== null && backend !== null) this.#openUploads(backend, remote, claim);
     this.follower = parts.follower;
+    this.partition = parts.partition;
   }
 
   /** `claim`: of the place in object storage that the directory was filled from. */
@@ -212,6 +221,7 @@ export class Engine implements PageStager {
   /** Makes a change of names durable and applies it. */
   change(change: RefChange): void {
     this.assertWritable();
+    this.#refuseTakenName(change);
     if (mayChangeExpiry(change)) this.#nextExpiryMs = 0;
     const { log } = this.state;
     // A log that has no room refuses the record and goes on; one that failed refuses all that follow by itself.
@@ -225,6 +235,20 @@ export class Engine implements PageStager {
     }
     this.uploads?.notify();
     if (this.options.isRemoteDurable) this.uploads?.waitSync(log.lastLsn);
+  }
+
+  /** Names of databases are unique over all partitions. */
+  #refuseTakenName(change: RefChange): void {
+    if (this.partition === null || !("name" in change) || !change.type.endsWith("-database"))
+      return;
+    const { name } = change;
+    const partition = this.partition.otherPartitionOf(name);
+    if (partition === null) return;
+    throw new StoreError(
+      "DATABASE_EXISTS",
+      `Cannot use the name "${name}" for a database: there is one in partition ${partition}; choose another name`,
+      { details: { database: name, partition } },
+    );
   }
 
   /** Deletes the branches whose time has come; children keep theirs alive. */
@@ -357,21 +381,36 @@ export class Engine implements PageStager {
         `Cannot rotate the key of store "${this.description}": it is not encrypted; a store is encrypted when it is made`,
       );
     const ring = this.#cipher.ring.rotate(parseMasterKey(key, "new key"));
-    const header = { ...this.#header, encryption: ring.toJSON() };
-    writeHeader(this.state.storage, header);
-    this.#header = header;
-    this.#cipher.ring = ring;
-    this.state.log.rotate();
+    this.#replaceHeader({ ...this.#header, encryption: ring.toJSON() });
+    this.#adoptRing(ring);
   }
 
   /** Of chunks and history made from now on, also after the store is opened again. Others are not touched. */
   setCompression(compression: Compression): void {
     this.assertWritable();
     requireCompression("Compression", compression);
-    const header = { ...this.#header, compression };
+    this.#replaceHeader({ ...this.#header, compression });
+    this.state.codec = codecOf(compression);
+  }
+
+  /** The header of all partitions, which whoever has the store has replaced; `ring` when its keys have changed. */
+  adoptHeader(header: StoreHeader, ring: KeyRing | null): void {
+    this.assertWritable();
+    this.#header = header;
+    this.state.codec = codecOf(header.compression ?? "lz4");
+    if (ring !== null) this.#adoptRing(ring);
+  }
+
+  #replaceHeader(header: StoreHeader): void {
+    invariant(this.partition === null, "Who has all partitions writes their header");
     writeHeader(this.state.storage, header);
     this.#header = header;
-    this.state.codec = codecOf(compression);
+  }
+
+  #adoptRing(ring: KeyRing): void {
+    invariant(this.#cipher !== null, "A store with keys has a cipher");
+    this.#cipher.ring = ring;
+    this.state.log.rotate();
   }
 
   /** A checkpoint, then everything is closed and the lock is given back; also when something fails on the way. */

@@ -48,10 +48,22 @@ export function findRevision(engine: Engine, text: string): ResolvedRevision {
 
 export function openDatabaseNamed(engine: Engine, name: string): OpenDatabase {
   engine.expireBranches();
+  refuseOtherPartition(engine, name);
   const { row } = requireDatabase(engine.state.refs, name);
   const database = engine.state.databases.get(row.id);
   invariant(database !== undefined, `Database ${row.id} is open`);
   return database;
+}
+
+function refuseOtherPartition({ partition, state }: Engine, name: string): void {
+  if (partition === null || state.refs.databaseIds.has(name)) return;
+  const other = partition.otherPartitionOf(name);
+  if (other === null) return;
+  throw new StoreError(
+    "OTHER_PARTITION",
+    `Cannot use database "${name}" here: it is in partition ${other}, the others in partition ${partition.index}; hand it over with "bough database hand-over ${name} --partition ${partition.index}"`,
+    { details: { database: name, partition: other } },
+  );
 }
 
 /** By id: what a follower has open now, whatever it had when the id was looked up. */
