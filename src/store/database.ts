@@ -42,6 +42,11 @@ export class Database {
     return requireDatabaseId(this.#engine, this.#id);
   }
 
+  /** @internal The same through renames. */
+  get id(): number {
+    return this.#id;
+  }
+
   get name(): string {
     return this.#database.refs.row.name;
   }

@@ -202,7 +202,7 @@ function scrubRate(value: number | undefined): number | null {
 }
 
 /** Damage that nobody hears of is damage until the other copy is gone too. */
-function warnOfDamage({ code, message, revisions }: CheckProblem): void {
+export function warnOfDamage({ code, message, revisions }: CheckProblem): void {
   const touched = revisions.length === 0 ? "no revision" : revisions.join(", ");
   process.emitWarning(`${message} (touches: ${touched}); run "bough check --repair"`, {
     type: "BoughDamage",

@@ -10,7 +10,7 @@
  * M2. An urgent message may overtake the call that it is about.
  */
 import type { MessagePort } from "node:worker_threads";
-import type { PartitionSetup } from "./partition-setup.ts";
+import type { PartitionOptions } from "../store/partitions.ts";
 
 export const Operation = {
   open: 0,
@@ -33,6 +33,8 @@ export const Operation = {
   /** A method of ServedStore. */
   store: 17,
   closeStores: 18,
+  /** Names of databases with their partitions, which is null for one that has gone. */
+  names: 19,
 } as const;
 export type Operation = (typeof Operation)[keyof typeof Operation];
 
@@ -80,7 +82,7 @@ export interface OwnerSetup {
   readonly port: MessagePort;
   readonly urgent: MessagePort;
   readonly signals: Int32Array<SharedArrayBuffer>;
-  readonly partitions: readonly PartitionSetup[];
+  readonly partitions: readonly PartitionOptions[];
 }
 
 /** How a statement gives its rows, as one number: a RowMode, and 4 for integers as bigint. */

@@ -13,6 +13,7 @@
 import { parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
 import { invariant } from "../errors.ts";
 import { pollWhileWorking } from "../sqlite/work-limit.ts";
+import { openPartition } from "../store/partitions.ts";
 import type { Store } from "../store/store.ts";
 import { type CarriedError, carryError } from "./carried-error.ts";
 import {
@@ -24,7 +25,6 @@ import {
   Urgent,
   type UrgentMessage,
 } from "./message.ts";
-import { openPartitionStore } from "./partition-setup.ts";
 import { Rotation } from "./rotation.ts";
 import type { CallContext, Served } from "./served.ts";
 import { ServedConnection } from "./served-connection.ts";
@@ -46,6 +46,10 @@ class OwnerProgram {
   readonly #cancelledEarly: Set<number> = new Set();
   /** Ends of calls that are under way, for closing. */
   readonly #underWay: Set<Promise<void>> = new Set();
+  /** Of databases in all partitions, as far as the caller has said. */
+  readonly #names: Map<string, number> = new Map();
+  /** Calls whose signal goes on after the answer. */
+  readonly #keptSignals: Set<number> = new Set();
   #newestId = 0;
   #seenSignals = 0;
   #isTurnDue = false;
@@ -66,9 +70,13 @@ class OwnerProgram {
     const opened: Store[] = [];
     try {
       for (const partition of this.#setup.partitions) {
-        const store = openPartitionStore(partition);
+        const { index } = partition;
+        const store = openPartition(partition, {
+          otherPartitionOf: (name) => this.#otherPartitionOf(name, index),
+          onDamage: (problem) => this.#post([0, Status.event, problem]),
+        });
         opened.push(store);
-        this.#stores.set(partition.index, new ServedStore(store));
+        this.#stores.set(index, new ServedStore(store));
       }
       const facts = [...this.#stores].map(([index, store]) => ({
         index,
@@ -79,6 +87,11 @@ class OwnerProgram {
       for (const store of opened) store.close();
       this.#post([0, Status.failed, carryError(error)]);
     }
+  }
+
+  #otherPartitionOf(name: string, index: number): number | null {
+    const partition = this.#names.get(name) ?? null;
+    return partition === index ? null : partition;
   }
 
   #take(calls: readonly Call[]): void {
@@ -154,13 +167,14 @@ class OwnerProgram {
       this.#post([id, context.hasBlobs ? status | Status.hasBlobs : status, value], transfer);
     } catch (error) {
       const status = served?.inTransaction === true ? Status.inTransaction : 0;
-      this.#post([id, status | Status.failed, this.#carried(id, error)]);
+      this.#post([id, status | Status.failed, this.#carried(error)]);
     }
   }
 
   #run(call: Call, served: Served | undefined, context: CallContext): Promise<unknown> {
     const [, operation, target, , , parameters] = call;
     if (operation === Operation.closeStores) return this.#close();
+    if (operation === Operation.names) return this.#name(parameters);
     if (operation === Operation.store) {
       const store = this.#stores.get(target);
       invariant(store !== undefined, `Partition ${target} is of this thread`);
@@ -180,8 +194,21 @@ class OwnerProgram {
       },
       transfer: [],
       event: (value) => this.#post([id, Status.event, value]),
+      keepSignal: () => {
+        this.#keptSignals.add(id);
+        return () => {
+          this.#keptSignals.delete(id);
+          this.#cancellers.delete(id);
+        };
+      },
       hasBlobs: false,
     };
+  }
+
+  async #name(names: Call[5]): Promise<void> {
+    for (const [name, partition] of names as [string, number | null][])
+      if (partition === null) this.#names.delete(name);
+      else this.#names.set(name, partition);
   }
 
   /** All that was asked before is done. */
@@ -196,9 +223,8 @@ class OwnerProgram {
     if (this.#cancelledEarly.delete(id)) controller.abort(new CancelledError());
   }
 
-  #carried(id: number, error: unknown): CarriedError {
-    const reason: unknown = this.#cancellers.get(id)?.signal.reason;
-    if (error instanceof CancelledError && error === reason)
+  #carried(error: unknown): CarriedError {
+    if (error instanceof CancelledError)
       return { kind: "cancelled", name: "Error", message: "" };
     return isFromBody(error) ? { kind: "body", name: "Error", message: "" } : carryError(error);
   }
@@ -231,7 +257,7 @@ class OwnerProgram {
 
   #post(answer: Answer, transfer: readonly ArrayBuffer[] = []): void {
     const [id, status] = answer;
-    if ((status & Status.event) === 0) this.#cancellers.delete(id);
+    if ((status & Status.event) === 0 && !this.#keptSignals.has(id)) this.#cancellers.delete(id);
     this.#answers.push(answer);
     for (const buffer of transfer) this.#transfer.push(buffer);
     if (this.#isPostDue) return;

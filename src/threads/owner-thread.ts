@@ -10,6 +10,8 @@
  */
 import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
 import { StoreError } from "../errors.ts";
+import type { CheckProblem } from "../integrity/report.ts";
+import type { PartitionOptions } from "../store/partitions.ts";
 import { type CarriedError, reviveError } from "./carried-error.ts";
 import { withBuffers } from "./carried-values.ts";
 import {
@@ -21,7 +23,6 @@ import {
   Urgent,
   type UrgentMessage,
 } from "./message.ts";
-import type { PartitionSetup } from "./partition-setup.ts";
 
 /** Calls of one thread that are not answered: more are refused with LIMIT. */
 export const CALLS_MAX = 65_536;
@@ -35,6 +36,8 @@ export interface CallRequest {
   readonly scope?: number;
   readonly parameters: readonly unknown[];
   readonly signal?: AbortSignal | undefined;
+  /** Of the transaction that the call is part of: its reason is the call's, when that is what ended it. */
+  readonly outerSignal?: AbortSignal | undefined;
   readonly timeoutMs?: number | undefined;
   /** Memory that is handed over with the parameters. */
   readonly transfer?: readonly ArrayBuffer[];
@@ -78,14 +81,23 @@ export class OwnerThread {
   #isPortClosed = false;
   #hasEnded = false;
   #cause: unknown = undefined;
+  readonly #onDamage: (problem: CheckProblem) => void;
   #markEnded: () => void = () => {};
 
   constructor(
-    partitions: readonly PartitionSetup[],
-    description: string,
-    choice: WorkerChoice = {},
+    partitions: readonly PartitionOptions[],
+    {
+      description,
+      choice,
+      onDamage,
+    }: {
+      readonly description: string;
+      readonly choice: WorkerChoice;
+      readonly onDamage: (problem: CheckProblem) => void;
+    },
   ) {
     this.description = description;
+    this.#onDamage = onDamage;
     this.ended = new Promise((resolve) => (this.#markEnded = resolve));
     const calls = new MessageChannel();
     const urgent = new MessageChannel();
@@ -112,6 +124,11 @@ export class OwnerThread {
       this.#await(this.#nextId++, { resolve, reject, request, unlink: null });
     });
     this.opened.catch(() => {}); // Told to every call as well.
+  }
+
+  /** Why it has ended, if it said so. */
+  get cause(): unknown {
+    return this.#cause;
   }
 
   get hasEnded(): boolean {
@@ -221,15 +238,17 @@ export class OwnerThread {
   #take(answers: readonly Answer[]): void {
     for (const [id, status, value] of answers) {
       if ((status & Status.event) !== 0) {
-        this.#pending.get(id)?.request.onEvent?.(value);
+        // Damage is found at any time: it comes under the number of the opening.
+        if (id === 0) this.#onDamage(value as CheckProblem);
+        else this.#pending.get(id)?.request.onEvent?.(value);
         continue;
       }
       const pending = this.#settled(id);
       if (pending === null) continue;
       if (id > 0) this.answeredCount++;
-      const { teller, signal } = pending.request;
+      const { teller, signal, outerSignal } = pending.request;
       if (teller !== undefined) teller.inTransaction = (status & Status.inTransaction) !== 0;
-      if ((status & Status.failed) !== 0) pending.reject(errorOf(value as CarriedError, signal));
+      if ((status & Status.failed) !== 0) pending.reject(errorOf(value as CarriedError, signal, outerSignal));
       else if ((status & Status.hasBlobs) === 0) pending.resolve(value);
       else pending.resolve(withBuffers(value));
     }
@@ -273,8 +292,9 @@ export class OwnerThread {
 /** Carried like any other answer, so that the caller of the function can tell its own error from the owner's. */
 export class BodyError extends Error {}
 
-function errorOf(carried: CarriedError, signal: AbortSignal | undefined): unknown {
-  if (carried.kind === "cancelled" && signal !== undefined) return signal.reason;
+function errorOf(carried: CarriedError, ...signals: (AbortSignal | undefined)[]): unknown {
+  if (carried.kind === "cancelled")
+    for (const signal of signals) if (signal?.aborted === true) return signal.reason;
   return carried.kind === "body" ? new BodyError() : reviveError(carried);
 }
 

@@ -117,8 +117,9 @@ export class ServedConnection implements Served {
   #begin(
     connection: AsyncConnection,
     parameters: Call[5],
-    { limits }: CallContext,
+    { limits, keepSignal }: CallContext,
   ): Promise<void> {
+    const letGo = keepSignal();
     const [number, mode] = parameters as [number, TransactionOptions["mode"]];
     return new Promise((resolve, reject) => {
       const body = (): Promise<void> =>
@@ -134,7 +135,10 @@ export class ServedConnection implements Served {
         .catch((error: unknown) => {
           if (!(error instanceof EndedByCaller)) throw error;
         })
-        .finally(() => this.#scopes.delete(number));
+        .finally(() => {
+          this.#scopes.delete(number);
+          letGo();
+        });
       done.catch(reject); // For one that has begun `end` says it.
     });
   }

@@ -8,6 +8,8 @@ export interface CallContext {
   /** Memory that is handed over with the answer. */
   readonly transfer: ArrayBuffer[];
   readonly event: (value: unknown) => void;
+  /** The signal is that of more than this call; returns how to let go of it. */
+  readonly keepSignal: () => () => void;
   hasBlobs: boolean;
 }
 
