@@ -2,7 +2,6 @@
 import type { CallLimits } from "../sqlite/async-calls.ts";
 import { sendable } from "./carried-values.ts";
 import { Operation } from "./message.ts";
-import type { OwnerThread } from "./owner-thread.ts";
 
 export interface CallTarget {
   call(
@@ -44,9 +43,4 @@ const handles = new FinalizationRegistry<{ readonly number: number; readonly tar
 
 export function releaseWith(handle: StatementHandle, target: CallTarget): void {
   handles.register(handle, { number: handle.number, target });
-}
-
-/** Rejects like the thread itself when that has ended. */
-export function isLost(thread: OwnerThread): boolean {
-  return thread.hasEnded;
 }

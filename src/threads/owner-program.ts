@@ -224,8 +224,7 @@ class OwnerProgram {
   }
 
   #carried(error: unknown): CarriedError {
-    if (error instanceof CancelledError)
-      return { kind: "cancelled", name: "Error", message: "" };
+    if (error instanceof CancelledError) return { kind: "cancelled", name: "Error", message: "" };
     return isFromBody(error) ? { kind: "body", name: "Error", message: "" } : carryError(error);
   }
 

@@ -248,7 +248,8 @@ export class OwnerThread {
       if (id > 0) this.answeredCount++;
       const { teller, signal, outerSignal } = pending.request;
       if (teller !== undefined) teller.inTransaction = (status & Status.inTransaction) !== 0;
-      if ((status & Status.failed) !== 0) pending.reject(errorOf(value as CarriedError, signal, outerSignal));
+      if ((status & Status.failed) !== 0)
+        pending.reject(errorOf(value as CarriedError, signal, outerSignal));
       else if ((status & Status.hasBlobs) === 0) pending.resolve(value);
       else pending.resolve(withBuffers(value));
     }

@@ -48,14 +48,17 @@ export class Owner {
   #failure: StoreError | null = null;
   #deaths = 0;
   #isClosing = false;
-  /** The first opening. */
+  /** Resolves once a worker has opened the partitions; rejects when none will. */
   readonly opened: Promise<void>;
+  #settleOpened: { readonly resolve: () => void; readonly reject: (error: unknown) => void };
 
   constructor(options: OwnerOptions) {
     this.#options = options;
-    this.#thread = this.#start();
-    this.opened = this.#thread.opened.then(() => {});
+    const settle = { resolve: (): void => {}, reject: (_: unknown): void => {} };
+    this.opened = new Promise((resolve, reject) => Object.assign(settle, { resolve, reject }));
     this.opened.catch(() => {}); // Told to every call.
+    this.#settleOpened = settle;
+    this.#thread = this.#start();
   }
 
   /** Throws when there will be none any more. */
@@ -104,9 +107,14 @@ export class Owner {
     const { partitions, description, choice, onOpened, onDamage } = this.#options;
     const thread = new OwnerThread(partitions(), { description, choice, onDamage });
     thread.opened.then(
-      (opened) => onOpened(opened as OpenedPartition[]),
+      (opened) => {
+        onOpened(opened as OpenedPartition[]);
+        this.#settleOpened.resolve();
+      },
       (error: unknown) => {
-        if (!thread.hasEnded) this.#fail(error);
+        if (thread.hasEnded) return; // The next one tries.
+        this.#settleOpened.reject(error);
+        this.#fail(error);
       },
     );
     void thread.ended.then(() => this.#onEnded(thread));
@@ -133,5 +141,6 @@ export class Owner {
       `Cannot use ${description}: ${reason}; open the store again once the cause is gone`,
       { cause },
     );
+    this.#settleOpened.reject(this.#failure);
   }
 }

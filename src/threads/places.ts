@@ -27,7 +27,7 @@ export class Places {
 
   /** Of the partition with the fewest living databases among `count`; the first of several. */
   emptiest(count: number): number {
-    const sizes = new Array<number>(count).fill(0);
+    const sizes = Array.from({ length: count }, () => 0);
     for (const { partition } of this.#living.values()) sizes[partition] = sizes[partition]! + 1;
     return sizes.indexOf(Math.min(...sizes));
   }

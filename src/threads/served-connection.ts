@@ -72,7 +72,7 @@ export class ServedConnection implements Served {
     [, operation, , , , parameters]: Call,
     context: CallContext,
   ): Promise<unknown> {
-    switch (operation) {
+    switch (operation as number) {
       case Operation.prepare:
         return await this.#prepare(connection, parameters, context);
       case Operation.release:
@@ -124,7 +124,8 @@ export class ServedConnection implements Served {
     return new Promise((resolve, reject) => {
       const body = (): Promise<void> =>
         new Promise((commit, rollBack) => {
-          const end = (failed: boolean): void => (failed ? rollBack(new EndedByCaller()) : commit());
+          const end = (failed: boolean): void =>
+            failed ? rollBack(new EndedByCaller()) : commit();
           const inside = AsyncLocalStorage.snapshot();
           this.#scopes.set(number, { inside, end, done: () => done });
           resolve();

@@ -46,11 +46,7 @@ export class ServedStatements {
   }
 
   /** A call on a statement: number, shape, values. */
-  async answer(
-    operation: number,
-    parameters: Call[5],
-    context: CallContext,
-  ): Promise<unknown> {
+  async answer(operation: number, parameters: Call[5], context: CallContext): Promise<unknown> {
     const [number, shape, values] = parameters as [number, number, unknown[]];
     const statement = this.#statement(number, shape, context.limits);
     switch (operation) {

@@ -23,6 +23,7 @@ interface Scope {
   readonly connection: ThreadedConnection;
   readonly number: number;
   readonly outer: Scope | undefined;
+  readonly signal: AbortSignal | undefined;
   /** Calls that come now are not part of it. */
   isOver: boolean;
 }
@@ -107,7 +108,7 @@ export class ThreadedConnection implements CallTarget {
     try {
       await new Promise((resolve, reject) => {
         signal?.throwIfAborted();
-        this.#requireOpen();
+        if (!this.#isUsable) throw notOpenError();
         const request = this.#request(Operation.begin, [number, mode]);
         const id = this.#thread.begin({ ...request, signal, timeoutMs }, resolve, reject);
         // The signal is that of all of it, not of BEGIN alone.
@@ -125,26 +126,23 @@ export class ThreadedConnection implements CallTarget {
     signal: AbortSignal | undefined,
   ): Promise<T> {
     const outer = scopes.getStore();
-    const scope: Scope = { connection: this, number, outer, isOver: false };
+    const scope: Scope = { connection: this, number, outer, signal, isOver: false };
     let result: T;
     try {
       result = await scopes.run(scope, async () => await body());
     } catch (error) {
       scope.isOver = true;
-      await this.#end(number, true, signal);
+      await this.#end(scope, true);
       throw error;
     }
     scope.isOver = true;
-    await this.#end(number, false, signal);
+    await this.#end(scope, false);
     return result;
   }
 
-  async #end(number: number, failed: boolean, signal: AbortSignal | undefined): Promise<void> {
-    // The signal only for its reason: it is linked to the call that began.
-    await new Promise((resolve, reject) => {
-      const request = this.#request(Operation.end, [number, failed]);
-      this.#thread.begin({ ...request, signal }, resolve, reject);
-    });
+  async #end({ number, signal }: Scope, failed: boolean): Promise<void> {
+    const request = this.#request(Operation.end, [number, failed]);
+    await this.#thread.call({ ...request, outerSignal: signal ?? request.outerSignal });
   }
 
   /** Functions are called in the middle of a statement: they cannot be in another thread. */
@@ -190,7 +188,7 @@ export class ThreadedConnection implements CallTarget {
     { signal, timeoutMs }: CallLimits,
     transfer: readonly ArrayBuffer[] = [],
   ): Promise<unknown> {
-    this.#requireOpen();
+    if (!this.#isUsable) return Promise.reject(notOpenError());
     const request = this.#request(operation, parameters);
     return this.#thread.call({ ...request, signal, timeoutMs, transfer });
   }
@@ -213,15 +211,25 @@ export class ThreadedConnection implements CallTarget {
     readonly target: number;
     readonly scope: number;
     readonly parameters: readonly unknown[];
+    readonly outerSignal: AbortSignal | undefined;
     readonly teller: { inTransaction: boolean };
   } {
-    const scope = this.#scope()?.number ?? 0;
-    return { operation, target: this.#number, scope, parameters, teller: this.#state };
+    const scope = this.#scope();
+    let within: Scope | null = scope;
+    while (within !== null && (within.signal === undefined || within.connection !== this))
+      within = within.outer ?? null;
+    return {
+      operation,
+      target: this.#number,
+      scope: scope?.number ?? 0,
+      parameters,
+      outerSignal: within?.signal,
+      teller: this.#state,
+    };
   }
 
-  #requireOpen(): void {
-    if (this.#closing !== null && this.#scope() === null)
-      throw new TypeError("The database connection is not open");
+  get #isUsable(): boolean {
+    return this.#closing === null || this.#scope() !== null;
   }
 
   #scope(): Scope | null {
@@ -229,6 +237,10 @@ export class ThreadedConnection implements CallTarget {
       if (scope.connection === this && !scope.isOver) return scope;
     return null;
   }
+}
+
+function notOpenError(): TypeError {
+  return new TypeError("The database connection is not open");
 }
 
 function refuseFunction(what: string): Promise<never> {

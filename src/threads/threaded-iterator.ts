@@ -5,7 +5,12 @@
  */
 import type { CallLimits } from "../sqlite/async-calls.ts";
 import { CallQueue } from "../sqlite/call-queue.ts";
-import { type CallTarget, callWithValues, nextNumber, type StatementHandle } from "./call-target.ts";
+import {
+  type CallTarget,
+  callWithValues,
+  nextNumber,
+  type StatementHandle,
+} from "./call-target.ts";
 import { Operation } from "./message.ts";
 import type { RowBatch } from "./served-statements.ts";
 

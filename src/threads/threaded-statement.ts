@@ -136,7 +136,11 @@ export async function prepareOn(
 ): Promise<ThreadedStatement> {
   const handle = new StatementHandle();
   const parameters = [handle.number, sql];
-  const facts = (await target.call(Operation.prepare, parameters, options.limits)) as StatementFacts;
+  const facts = (await target.call(
+    Operation.prepare,
+    parameters,
+    options.limits,
+  )) as StatementFacts;
   releaseWith(handle, target);
   return new ThreadedStatement(target, handle, { facts, ...options });
 }

@@ -56,11 +56,7 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
   readonly #opened: Promise<void>;
   #closing: Promise<void> | null = null;
 
-  private constructor(
-    partitions: Partitions,
-    options: ThreadedStoreOptions,
-    choice: WorkerChoice,
-  ) {
+  private constructor(partitions: Partitions, options: ThreadedStoreOptions, choice: WorkerChoice) {
     super();
     const { threads, onDamage } = options;
     this.path = partitions.path;
@@ -80,7 +76,7 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
         onDamage: onDamage ?? warnOfDamage,
       });
     });
-    this.#opened = Promise.all(this.#owners.map(({ opened }) => opened)).then(() => {});
+    this.#opened = this.#allOpened();
     this.#opened.catch(() => {}); // Told to every call.
   }
 
@@ -97,7 +93,13 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
     for (const name of REFUSED)
       if (options[name] != null)
         throw new TypeError(`Option "${name}" is not for a store with "threads"`);
-    return new ThreadedStore(openPartitions(path, plain, { count: threads }), options, choice);
+    const partitions = openPartitions(path, plain, { count: threads });
+    try {
+      return new ThreadedStore(partitions, options, choice);
+    } catch (error) {
+      partitions.close();
+      throw error;
+    }
   }
 
   get isOpen(): boolean {
@@ -213,12 +215,10 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
       const partition = known ?? this.#places.emptiest(this.#partitions.count);
       const { signal, onProgress } = options;
       const onEvent = (progress: unknown): void => onProgress?.(progress as ByteProgress);
-      const answer = await this.#ownerOf(partition).ask(
-        partition,
-        "importFile",
-        [path, revision],
-        { signal, onEvent },
-      );
+      const answer = await this.#ownerOf(partition).ask(partition, "importFile", [path, revision], {
+        signal,
+        onEvent,
+      });
       this.#settle(partition, answer.database);
       return answer.result;
     });
@@ -319,6 +319,10 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
     } finally {
       this.#partitions.close(); // H3
     }
+  }
+
+  async #allOpened(): Promise<void> {
+    await Promise.all(this.#owners.map(({ opened }) => opened));
   }
 
   async #ready(): Promise<void> {

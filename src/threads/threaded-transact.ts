@@ -118,7 +118,12 @@ async function runOn<T>(
     if ("value" in ended) progress.value = ended;
     else progress.error = ended.error;
     const said = "value" in ended ? null : carriedEnd(ended.error);
-    await thread.call({ operation: Operation.endAttempt, target: number, scope, parameters: [said] });
+    await thread.call({
+      operation: Operation.endAttempt,
+      target: number,
+      scope,
+      parameters: [said],
+    });
   };
   try {
     await thread.call({

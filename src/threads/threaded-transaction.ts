@@ -74,7 +74,9 @@ export class ThreadedTransaction implements CallTarget {
     transfer: readonly ArrayBuffer[] = [],
   ): Promise<unknown> {
     if (this.#isOver)
-      throw new TypeError("Cannot use the transaction: it has ended; await all calls within it");
+      return Promise.reject(
+        new TypeError("Cannot use the transaction: it has ended; await all calls within it"),
+      );
     return this.#thread.call({
       operation,
       target: this.#number,
