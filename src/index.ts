@@ -19,7 +19,7 @@ export { SqliteError } from "./sqlite/sqlite-error.ts";
 export { InvariantError, StoreError } from "./errors.ts";
 export { formatRevision, parseRevision } from "./branch/revision.ts";
 
-export type { CreateDatabaseOptions } from "./store/store.ts";
+export type { CreateDatabaseOptions } from "./store/abstract-store.ts";
 export type { Tag } from "./store/database.ts";
 export type { CreateBranchOptions, Head, RestoreOptions } from "./store/branch.ts";
 export type { Commit, LogOptions } from "./store/commit-log.ts";

@@ -12,6 +12,7 @@ import { expireStoreAsync } from "./expire.ts";
 import type { Follower } from "./follower.ts";
 import { fencedBy } from "../remote/claim.ts";
 import type { Claim } from "../remote/claim.ts";
+import { CATALOG_FORMAT_VERSION, type CatalogState } from "../catalog/catalog.ts";
 import { RecordingKeyValueStore } from "../catalog/recording-key-value.ts";
 import type { BranchRow } from "../catalog/rows.ts";
 import { applyChange } from "../checkpoint/recovery.ts";
@@ -28,6 +29,7 @@ import { type StoreLock } from "../storage/store-lock.ts";
 import { CommitPipeline } from "../transaction/commit-pipeline.ts";
 import { encodeRefChange, RecordKind } from "../transaction/commit-record.ts";
 import type { PageStager } from "../transaction/revision-file.ts";
+import { type OpenDatabase, refuseMoving } from "../transaction/timeline.ts";
 import { codecOf, type Compression, requireCompression } from "./compression-option.ts";
 import { headerText, type StoreHeader, writeHeader } from "./store-header.ts";
 import { CheckpointSchedule } from "./checkpoint-schedule.ts";
@@ -61,6 +63,9 @@ export class Engine implements PageStager {
   readonly pipeline: CommitPipeline;
   readonly collector: GarbageCollector;
   #isCollectionDue = false;
+  /** By id, databases that were here when the store was opened, and where they are now. */
+  readonly handedOver: Map<number, { readonly name: string; readonly partition: number }> =
+    new Map();
   readonly #lock: StoreLock;
   #header: StoreHeader;
   readonly #cipher: CurrentCipher | null;
@@ -107,7 +112,7 @@ export class Engine implements PageStager {
       assertWritable: () => this.assertWritable(),
       syncChunks: () => {
         this.#uploadFiles?.noteStaged();
-        this.#orFail(() => parts.state.chunks.syncSync());
+        this.orFail(() => parts.state.chunks.syncSync());
       },
       barrier: parts.state.barrier,
       outcomes: parts.state.outcomes,
@@ -221,7 +226,14 @@ export class Engine implements PageStager {
   /** Makes a change of names durable and applies it. */
   change(change: RefChange): void {
     this.assertWritable();
+    const database = this.state.databases.get(change.databaseId);
+    if (database !== undefined) refuseMoving(database);
     this.#refuseTakenName(change);
+    this.#log(change);
+    if (this.options.isRemoteDurable) this.uploads?.waitSync(this.state.log.lastLsn);
+  }
+
+  #log(change: RefChange): void {
     if (mayChangeExpiry(change)) this.#nextExpiryMs = 0;
     const { log } = this.state;
     // A log that has no room refuses the record and goes on; one that failed refuses all that follow by itself.
@@ -234,7 +246,23 @@ export class Engine implements PageStager {
       throw error;
     }
     this.uploads?.notify();
-    if (this.options.isRemoteDurable) this.uploads?.waitSync(log.lastLsn);
+  }
+
+  /** The database is in another partition: it goes from here at once. Who has it open is told where it is. */
+  forgetDatabase(database: OpenDatabase): void {
+    const { id, name } = database.refs.row;
+    invariant(database.movingTo !== undefined, `Database ${id} is being handed over`);
+    this.handedOver.set(id, { name, partition: database.movingTo });
+    this.state.refs.databaseIds.delete(name); // Also when the rest fails: the other one has the name.
+    this.assertWritable();
+    this.#checkpoints.finish();
+    this.#log({ type: "delete-database", databaseId: id, atMs: this.options.now() });
+    this.#log({ type: "purge-database", databaseId: id });
+  }
+
+  /** A database has come into the catalog: its branches may expire. */
+  databaseCame(): void {
+    this.#nextExpiryMs = 0;
   }
 
   /** Names of databases are unique over all partitions. */
@@ -258,7 +286,8 @@ export class Engine implements PageStager {
     if (this.follower !== null) return; // The writer does that.
     const due: { databaseId: number; branchId: number }[] = [];
     let next = Infinity;
-    for (const database of this.state.refs.databases.values()) {
+    for (const { refs: database, movingTo } of this.state.databases.values()) {
+      if (movingTo !== undefined) continue; // They go where it goes.
       const living = livingBranches(database);
       for (const branch of living) {
         const { id, expiresAtMs } = branch;
@@ -291,7 +320,7 @@ export class Engine implements PageStager {
     this.assertWritable();
     const staged = new Map<number, ChunkReference>();
     const writer = newPageWriter(this.state, pageSize);
-    this.#orFail(() => {
+    this.orFail(() => {
       for (const page of [...pages.keys()].sort((left, right) => left - right)) {
         const isFull = writer.add(pages.get(page)!, (reference) => staged.set(page, reference));
         if (isFull) writer.flushSync();
@@ -313,6 +342,22 @@ export class Engine implements PageStager {
     await this.#checkpoints.runAsync(() => this.assertWritable());
   }
 
+  /** The number of a history segment that somebody else than a checkpoint writes. */
+  takeHistorySegment(): number {
+    return this.#checkpoints.takeHistorySegment();
+  }
+
+  /** The catalog's own state with what has changed since in names and history. */
+  catalogState(): CatalogState {
+    const { catalog, refs } = this.state;
+    const stored = catalog.state();
+    return {
+      ...(stored ?? { formatVersion: CATALOG_FORMAT_VERSION, checkpointLsn: 0 }),
+      nextDatabaseId: refs.nextDatabaseId,
+      nextHistorySegment: this.#checkpoints.nextHistorySegment,
+    };
+  }
+
   /**
    * A step of background work on what checkpoints leave: none is under way meanwhile. Failing leaves the store failed. Reads wait
    * for what is not local.
@@ -320,7 +365,7 @@ export class Engine implements PageStager {
   maintain<T>(step: () => T): T {
     this.assertWritable();
     this.#checkpoints.finish();
-    return this.#orFail(step);
+    return this.orFail(step);
   }
 
   /** Goes on with a checkpoint for about so long; begins one when there is something to move. */
@@ -471,8 +516,8 @@ export class Engine implements PageStager {
     if (this.#phase.name === "open") this.#phase = { name: "failed", cause };
   }
 
-  /** Chunks are not written any more after a failure, so nothing else is either. */
-  #orFail<T>(write: () => T): T {
+  /** Something that is written. Chunks are not written any more after a failure, so nothing else is either. */
+  orFail<T>(write: () => T): T {
     try {
       return waiting(write);
     } catch (error) {

@@ -19,9 +19,10 @@ import type { Storage } from "../storage/storage.ts";
 import type { StoreLock } from "../storage/store-lock.ts";
 import { type Compression, requireCompression } from "./compression-option.ts";
 import { Engine } from "./engine.ts";
+import { settleHandOver } from "./hand-over.ts";
 import { openParts, openRoot, type OpenedRoot } from "./open-directory.ts";
 import { makePartition, partitionStorage } from "./partition-files.ts";
-import { Store } from "./store.ts";
+import { SingleStore } from "./single-store.ts";
 import {
   headerText,
   parseHeader,
@@ -122,7 +123,10 @@ export function openPartitions(
 /** The lock of the root is the caller's until it returns. */
 export function partitionsOf(path: string, root: OpenedRoot, count: number): Partitions {
   const header = withPartitions(root, count);
-  return new Partitions(path, { ...root, header });
+  const partitions = new Partitions(path, { ...root, header });
+  const { storage, surroundings } = partitions;
+  settleHandOver(storage, (index) => openPartition(partitions.partition(index), surroundings));
+  return partitions;
 }
 
 export function requirePartitionCount(count: number): void {
@@ -187,6 +191,16 @@ export class Partitions {
     return this.#storage;
   }
 
+  /** What partitions of this thread are opened with. */
+  get surroundings(): PartitionSurroundings {
+    const { now, onDamage, storage } = this.#options;
+    return {
+      ...(now === undefined ? {} : { now }),
+      ...(onDamage === undefined ? {} : { onDamage }),
+      ...(storage === undefined ? {} : { storage }),
+    };
+  }
+
   /** As of now: one that is opened later, or again, needs the header of then. */
   partition(index: number): PartitionOptions {
     const { count } = this;
@@ -202,7 +216,7 @@ export class Partitions {
     };
   }
 
-  /** What every open partition must then be told with `Store.adoptHeader`. */
+  /** What every open partition must then be told with `adoptHeader`. */
   rotateKey(key: Uint8Array | string): HeaderChange {
     if (this.#ring === null)
       throw new StoreError(
@@ -217,7 +231,7 @@ export class Partitions {
     return { header: headerText(this.#header), key: master.bytes };
   }
 
-  /** What every open partition must then be told with `Store.adoptHeader`. */
+  /** What every open partition must then be told with `adoptHeader`. */
   setCompression(compression: Compression): HeaderChange {
     requireCompression("Compression", compression);
     this.#replaceHeader({ ...this.#header, compression });
@@ -262,7 +276,7 @@ function partitionSettings(options: StoreOptions, count: number): PartitionSetti
 export function openPartition(
   given: PartitionOptions,
   surroundings: PartitionSurroundings = {},
-): Store {
+): SingleStore {
   const { path, index, count, key } = given;
   const { storage: _, otherPartitionOf, ...functions } = surroundings;
   const storage = surroundings.storage ?? openNodeStorage(path);
@@ -280,11 +294,11 @@ export function openPartition(
     claim: null,
     partition: { index, count, otherPartitionOf: otherPartitionOf ?? (() => null) },
   });
-  return new Store(path, new Engine(parts));
+  return new SingleStore(path, new Engine(parts));
 }
 
 /** Tells a partition of this thread what `rotateKey` or `setCompression` of `Partitions` gave. */
-export function adoptHeader(partition: Store, { header: text, key }: HeaderChange): void {
+export function adoptHeader(partition: SingleStore, { header: text, key }: HeaderChange): void {
   const header = parseHeader(text);
   partition.engine.adoptHeader(header, key === null ? null : openRing(header, key));
 }

@@ -70,6 +70,13 @@ function refuseOtherPartition({ partition, state }: Engine, name: string): void 
 export function requireDatabaseId(engine: Engine, id: number): OpenDatabase {
   const database = engine.state.databases.get(id);
   if (database !== undefined) return database;
+  const gone = engine.handedOver.get(id);
+  if (gone !== undefined)
+    throw new StoreError(
+      "OTHER_PARTITION",
+      `Cannot use database "${gone.name}" here any more: it was handed over to partition ${gone.partition}; ask the store for it again`,
+      { details: { database: gone.name, partition: gone.partition } },
+    );
   throw new StoreError("DATABASE_NOT_FOUND", "Cannot use the database: it was deleted");
 }
 

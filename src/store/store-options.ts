@@ -49,6 +49,11 @@ export interface StoreOptions {
   readonly outcomeWindowMs?: number;
   /** Of how many transactions it knows that at most, the newest: 100,000 by default. */
   readonly outcomesMax?: number;
+  /**
+   * At least so many partitions, 1 to 256: those that are missing are added, for good. Databases of different partitions share
+   * nothing, and can be in threads of their own. See docs/partitions.md.
+   */
+  readonly partitions?: number;
   /** Decoded chunks kept in memory, in bytes: 64 MiB by default. */
   readonly cacheBytesMax?: number;
   /** A checkpoint begins when commits hold this much memory, in bytes: 32 MiB by default. */
@@ -122,6 +127,7 @@ const OPTION_NAMES: Readonly<Record<keyof StoreOptions, true>> = {
   pollIntervalMs: true,
   outcomeWindowMs: true,
   outcomesMax: true,
+  partitions: true,
   compression: true,
   cacheBytesMax: true,
   checkpointBytes: true,
