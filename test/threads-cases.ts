@@ -174,7 +174,10 @@ export const CASES: Readonly<Record<string, Case>> = {
     note(large.length, large[299_999]);
     const rows = await connection.prepare("SELECT value FROM kept ORDER BY rowid");
     const back = await rows.pluck().all();
-    note(back.map(brief), back.map((value) => Buffer.isBuffer(value)));
+    note(
+      back.map(brief),
+      back.map((value) => Buffer.isBuffer(value)),
+    );
     const big = await connection.prepare("SELECT value, value AS again FROM kept WHERE rowid = 12");
     note(Object.values((await big.get()) as object).map(brief));
     note(await (await connection.prepare("SELECT * FROM kept WHERE rowid = 10")).pluck().get());
@@ -216,7 +219,10 @@ export const CASES: Readonly<Record<string, Case>> = {
     note(await failureOf(() => read.run()));
     const pluck = read.pluck as (value: unknown) => unknown;
     note(await failureOf(() => pluck.call(read, "yes")));
-    note(await failureOf(() => store.open("nothing/here@")), await failureOf(() => store.open("a b")));
+    note(
+      await failureOf(() => store.open("nothing/here@")),
+      await failureOf(() => store.open("a b")),
+    );
     note(await failureOf(() => store.open("shop/nothing")));
     note(await failureOf(() => store.open("shop@999")));
     const old = await store.open("shop@1");
@@ -244,7 +250,9 @@ export const CASES: Readonly<Record<string, Case>> = {
     note(await Promise.all([open.next(), open.next(), open.next()]));
     note(await open.return?.(), await open.next());
     await connection.exec("DELETE FROM item WHERE id = 3");
-    const failing = await connection.prepare("SELECT abs(CASE id WHEN 2 THEN 1 << 63 ELSE id END) FROM item");
+    const failing = await connection.prepare(
+      "SELECT abs(CASE id WHEN 2 THEN 1 << 63 ELSE id END) FROM item",
+    );
     const rows = failing.pluck().iterate();
     note(await rows.next(), await failureOf(() => rows.next()), await rows.next());
     note(await failureOf(() => failing.iterate(1).next()));
@@ -299,7 +307,9 @@ export const CASES: Readonly<Record<string, Case>> = {
     const outside = add.run("out").then(() => (inside += "c"));
     await Promise.all([outer, outside]);
     note(inside);
-    note(await failureOf(() => connection.transaction(async () => {}, { mode: "odd" as "deferred" })));
+    note(
+      await failureOf(() => connection.transaction(async () => {}, { mode: "odd" as "deferred" })),
+    );
     note(await failureOf(() => connection.transaction(5 as unknown as () => void)));
     await connection.exec("BEGIN");
     note(connection.inTransaction);
@@ -345,7 +355,11 @@ export const CASES: Readonly<Record<string, Case>> = {
       })
       .catch((error: unknown) => error);
     note(thrown === mine);
-    note(await failureOf(() => store.transact("shop", (tx) => tx.run("INSERT INTO item(id) VALUES (1)"))));
+    note(
+      await failureOf(() =>
+        store.transact("shop", (tx) => tx.run("INSERT INTO item(id) VALUES (1)")),
+      ),
+    );
     const busy = store.transact(
       "shop",
       async (transaction) => {
@@ -368,8 +382,16 @@ export const CASES: Readonly<Record<string, Case>> = {
     });
     note(await failureOf(() => late!.run("DELETE FROM item")));
     note((await failureOf(() => lateStatement!.all())) !== "no error");
-    note(await store.transact("shop", (transaction) => transaction.all("SELECT * FROM item"), { readonly: true }));
-    note(await failureOf(() => store.transact("shop", (tx) => tx.exec("DELETE FROM item"), { readonly: true })));
+    note(
+      await store.transact("shop", (transaction) => transaction.all("SELECT * FROM item"), {
+        readonly: true,
+      }),
+    );
+    note(
+      await failureOf(() =>
+        store.transact("shop", (tx) => tx.exec("DELETE FROM item"), { readonly: true }),
+      ),
+    );
   },
 
   "outcomes by id": async (store, note) => {
@@ -381,7 +403,9 @@ export const CASES: Readonly<Record<string, Case>> = {
     const again = store.transact("shop", () => (ran = true), { id: id("a") });
     note((await again.catch((error: unknown) => error)) instanceof StoreError, ran);
     let inside: Outcome | null = null;
-    await store.transact("shop", async () => void (inside = await store.outcome(id("c"))), { id: id("c") });
+    await store.transact("shop", async () => void (inside = await store.outcome(id("c"))), {
+      id: id("c"),
+    });
     note(inside);
   },
 

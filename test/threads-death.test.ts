@@ -86,32 +86,35 @@ async function idsIn(connection: ThreadedConnection): Promise<unknown[]> {
   return await (await connection.prepare("SELECT id FROM item ORDER BY id")).pluck().all();
 }
 
-describe.each<Death>(["terminate", "exit", "throw", "memory"])("a thread that ends by %s", (how) => {
-  test("loses its calls and connections, and nothing that was acknowledged", async () => {
-    const choice =
-      how === "memory" ? { resourceLimits: { maxOldGenerationSizeMb: 64 } } : ({} as const);
-    await using store = await openWithTables(choice);
-    const [lost, other] = [await store.open("zero"), await store.open("one")];
-    await lost.exec("INSERT INTO item(id) VALUES (1)");
-    await other.exec("BEGIN; INSERT INTO item(id) VALUES (5)");
-    await lost.exec("BEGIN; INSERT INTO item(id) VALUES (2)");
-    // Waits for that transaction, so that it is under way.
-    const waiting = await store.open("zero", { busyTimeoutMs: 1e6 });
-    const call = waiting.exec("INSERT INTO item(id) VALUES (3)").catch((error: unknown) => error);
-    await end(store, 0, how);
-    expect(await call).toMatchObject({ code: "OWNER_LOST", retryable: true });
-    expect(String(await call)).toContain("store.outcome");
-    expect(await codeOf(lost.exec("COMMIT"))).toBe("OWNER_LOST");
-    expect([lost.open, lost.inTransaction, other.open]).toEqual([false, false, true]);
-    await lost.close();
-    await other.exec("COMMIT");
-    const again = await store.open("zero");
-    expect(await idsIn(again)).toEqual([1]);
-    expect(await idsIn(other)).toEqual([5]);
-    expect((await store.check()).problems).toEqual([]);
-    expect((await store.databases()).map(({ name }) => name)).toEqual(["one", "zero"]);
-  });
-});
+describe.each<Death>(["terminate", "exit", "throw", "memory"])(
+  "a thread that ends by %s",
+  (how) => {
+    test("loses its calls and connections, and nothing that was acknowledged", async () => {
+      const choice =
+        how === "memory" ? { resourceLimits: { maxOldGenerationSizeMb: 64 } } : ({} as const);
+      await using store = await openWithTables(choice);
+      const [lost, other] = [await store.open("zero"), await store.open("one")];
+      await lost.exec("INSERT INTO item(id) VALUES (1)");
+      await other.exec("BEGIN; INSERT INTO item(id) VALUES (5)");
+      await lost.exec("BEGIN; INSERT INTO item(id) VALUES (2)");
+      // Waits for that transaction, so that it is under way.
+      const waiting = await store.open("zero", { busyTimeoutMs: 1e6 });
+      const call = waiting.exec("INSERT INTO item(id) VALUES (3)").catch((error: unknown) => error);
+      await end(store, 0, how);
+      expect(await call).toMatchObject({ code: "OWNER_LOST", retryable: true });
+      expect(String(await call)).toContain("store.outcome");
+      expect(await codeOf(lost.exec("COMMIT"))).toBe("OWNER_LOST");
+      expect([lost.open, lost.inTransaction, other.open]).toEqual([false, false, true]);
+      await lost.close();
+      await other.exec("COMMIT");
+      const again = await store.open("zero");
+      expect(await idsIn(again)).toEqual([1]);
+      expect(await idsIn(other)).toEqual([5]);
+      expect((await store.check()).problems).toEqual([]);
+      expect((await store.databases()).map(({ name }) => name)).toEqual(["one", "zero"]);
+    });
+  },
+);
 
 test("a thread that ends in the middle of a statement is replaced", async () => {
   await using store = await openWithTables();
@@ -178,8 +181,11 @@ test("partitions that cannot be opened again fail the store with the reason", as
   await using store = await openWithTables();
   await store.checkpoint();
   fs.rmSync(join(directory, "partitions/0001/partition.json"));
-  const catalogs = fs.readdirSync(join(directory, "partitions/0001")).filter((name) => name.startsWith("catalog"));
-  for (const name of catalogs) fs.rmSync(join(directory, "partitions/0001", name), { recursive: true });
+  const catalogs = fs
+    .readdirSync(join(directory, "partitions/0001"))
+    .filter((name) => name.startsWith("catalog"));
+  for (const name of catalogs)
+    fs.rmSync(join(directory, "partitions/0001", name), { recursive: true });
   await end(store, 1, "exit");
   let error: unknown = null;
   do error = await store.open("one").catch((thrown: unknown) => thrown);
@@ -209,7 +215,9 @@ async function underLoad(
   const run = async (name: string): Promise<void> => {
     while (left > 0) await client(name, turn);
   };
-  await Promise.all(Array.from({ length: 8 }, (_, number) => run(number % 2 === 0 ? "zero" : "one")));
+  await Promise.all(
+    Array.from({ length: 8 }, (_, number) => run(number % 2 === 0 ? "zero" : "one")),
+  );
   await Promise.all(ends);
 }
 

@@ -10,6 +10,7 @@
  * M2. An urgent message may overtake the call that it is about.
  */
 import type { MessagePort } from "node:worker_threads";
+import type { HandOverIntent } from "../store/hand-over-intent.ts";
 import type { PartitionOptions } from "../store/partitions.ts";
 
 export const Operation = {
@@ -83,6 +84,8 @@ export interface OwnerSetup {
   readonly urgent: MessagePort;
   readonly signals: Int32Array<SharedArrayBuffer>;
   readonly partitions: readonly PartitionOptions[];
+  /** A database that was on its way between partitions when a thread ended. */
+  readonly moving: HandOverIntent | null;
 }
 
 /** How a statement gives its rows, as one number: a RowMode, and 4 for integers as bigint. */

@@ -2,19 +2,15 @@
  * The program of a worker that owns partitions: each is a Store of its own here, and all that is asked of it comes as
  * messages.
  *
- *   a message --> its calls wait in a Rotation --a turn begins some of them--> under way --> answered, with all others of that turn
+ *   a message --> its calls wait for a turn (turns.ts) --> under way --> answered, with all others that end in the same turn
  *
- * F1. A turn begins at most CALLS_PER_TURN calls, those of different databases, and of a database's connections, one after
- *     the other. Then the event loop runs: new messages, and commits that became durable, come in between.
- * F2. When a turn took longer than TURN_MS the next one begins half as many calls, down to one; and twice as many when not.
- * F3. Calls of one connection begin in the order in which they were made.
- * F4. An urgent message is seen between turns, and by statements that run (work-limit.ts).
+ * An urgent message is seen between turns, and by statements that run (work-limit.ts).
  */
 import { parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
 import { invariant } from "../errors.ts";
 import { pollWhileWorking } from "../sqlite/work-limit.ts";
 import { openPartition } from "../store/partitions.ts";
-import type { Store } from "../store/store.ts";
+import type { SingleStore } from "../store/single-store.ts";
 import { type CarriedError, carryError } from "./carried-error.ts";
 import {
   type Answer,
@@ -25,14 +21,12 @@ import {
   Urgent,
   type UrgentMessage,
 } from "./message.ts";
-import { Rotation } from "./rotation.ts";
 import type { CallContext, Served } from "./served.ts";
 import { ServedConnection } from "./served-connection.ts";
 import { ServedStore } from "./served-store.ts";
 import { isFromBody, ServedTransaction } from "./served-transaction.ts";
+import { Turns } from "./turns.ts";
 
-const CALLS_PER_TURN = 64;
-const TURN_MS = 10;
 /** Where calls wait that are of no database. */
 const NO_DATABASE = "";
 
@@ -40,7 +34,7 @@ class OwnerProgram {
   readonly #setup: OwnerSetup;
   readonly #stores: Map<number, ServedStore> = new Map();
   readonly #served: Map<number, Served> = new Map();
-  readonly #waiting: Rotation<Call> = new Rotation();
+  readonly #turns: Turns<Call> = new Turns((call) => this.#begin(call));
   readonly #cancellers: Map<number, AbortController> = new Map();
   /** M2: cancelled before they came. */
   readonly #cancelledEarly: Set<number> = new Set();
@@ -52,8 +46,6 @@ class OwnerProgram {
   readonly #keptSignals: Set<number> = new Set();
   #newestId = 0;
   #seenSignals = 0;
-  #isTurnDue = false;
-  #turnCalls = CALLS_PER_TURN;
   #answers: Answer[] = [];
   #transfer: ArrayBuffer[] = [];
   #isPostDue = false;
@@ -67,7 +59,7 @@ class OwnerProgram {
   }
 
   open(): void {
-    const opened: Store[] = [];
+    const opened: SingleStore[] = [];
     try {
       for (const partition of this.#setup.partitions) {
         const { index } = partition;
@@ -78,6 +70,7 @@ class OwnerProgram {
         opened.push(store);
         this.#stores.set(index, new ServedStore(store));
       }
+      this.#holdMoving();
       const facts = [...this.#stores].map(([index, store]) => ({
         index,
         databases: store.databases(),
@@ -87,6 +80,12 @@ class OwnerProgram {
       for (const store of opened) store.close();
       this.#post([0, Status.failed, carryError(error)]);
     }
+  }
+
+  /** N1 in threaded-hand-over.ts. */
+  #holdMoving(): void {
+    const { moving } = this.#setup;
+    if (moving !== null) this.#stores.get(moving.from)?.holdMoving(moving);
   }
 
   #otherPartitionOf(name: string, index: number): number | null {
@@ -99,10 +98,9 @@ class OwnerProgram {
       const [id, operation, target, , limits] = call;
       this.#newestId = id;
       if (limits?.hasSignal === true) this.#expectCancel(id);
-      this.#waiting.add(this.#groupOf(call), target, call);
+      this.#turns.add(this.#groupOf(call), target, call);
       if (operation === Operation.open || operation === Operation.transact) this.#serve(call);
     }
-    this.#turnSoon();
   }
 
   #groupOf([, operation, target, , , parameters]: Call): string {
@@ -125,32 +123,7 @@ class OwnerProgram {
     );
   }
 
-  #turnSoon(): void {
-    if (this.#isTurnDue || this.#waiting.size === 0) return;
-    this.#isTurnDue = true;
-    setImmediate(() => this.#turn());
-  }
-
-  /** F1. What the calls do happens right after this function, up to where they wait for something. */
-  #turn(): void {
-    const begun = performance.now();
-    for (let count = 0; count < this.#turnCalls; count++) {
-      const call = this.#waiting.take();
-      if (call === undefined) break;
-      this.#begin(call);
-    }
-    setImmediate(() => {
-      this.#isTurnDue = false;
-      const isLong = performance.now() - begun > TURN_MS; // F2
-      this.#turnCalls = isLong
-        ? Math.max(1, this.#turnCalls >> 1)
-        : Math.min(CALLS_PER_TURN, this.#turnCalls * 2);
-      if (this.#waiting.size === 0) return;
-      this.#isTurnDue = true;
-      this.#turn();
-    });
-  }
-
+  /** In a turn. */
   #begin(call: Call): void {
     const ended = this.#answer(call).finally(() => this.#underWay.delete(ended));
     this.#underWay.add(ended);
@@ -213,7 +186,7 @@ class OwnerProgram {
 
   /** All that was asked before is done. */
   async #close(): Promise<void> {
-    while (this.#waiting.size > 0) await new Promise((resolve) => setImmediate(resolve));
+    await this.#turns.allBegun();
     for (const { store } of this.#stores.values()) await store.closeAsync();
   }
 

@@ -11,7 +11,6 @@
 import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
 import { StoreError } from "../errors.ts";
 import type { CheckProblem } from "../integrity/report.ts";
-import type { PartitionOptions } from "../store/partitions.ts";
 import { type CarriedError, reviveError } from "./carried-error.ts";
 import { withBuffers } from "./carried-values.ts";
 import {
@@ -85,7 +84,7 @@ export class OwnerThread {
   #markEnded: () => void = () => {};
 
   constructor(
-    partitions: readonly PartitionOptions[],
+    { partitions, moving }: Pick<OwnerSetup, "partitions" | "moving">,
     {
       description,
       choice,
@@ -104,7 +103,7 @@ export class OwnerThread {
     this.#port = calls.port1;
     this.#urgent = urgent.port1;
     const signals = this.#signals;
-    const setup = { port: calls.port2, urgent: urgent.port2, signals, partitions };
+    const setup = { port: calls.port2, urgent: urgent.port2, signals, partitions, moving };
     this.#worker = startWorker(setup, choice);
     this.#worker.unref();
     this.#worker.on("error", (error) => (this.#cause = error));

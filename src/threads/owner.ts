@@ -9,8 +9,7 @@
  */
 import { StoreError } from "../errors.ts";
 import type { CheckProblem } from "../integrity/report.ts";
-import type { PartitionOptions } from "../store/partitions.ts";
-import { type Operation, Operation as Operations } from "./message.ts";
+import { type Operation, Operation as Operations, type OwnerSetup } from "./message.ts";
 import { type CallRequest, OwnerThread, type WorkerChoice } from "./owner-thread.ts";
 import type { DatabaseFacts, ServedStore, StoreMethod } from "./served-store.ts";
 
@@ -21,7 +20,7 @@ export interface OwnerOptions {
   /** For messages: "thread 1 of store ...". */
   readonly description: string;
   /** As of now: keys may have changed. */
-  readonly partitions: () => readonly PartitionOptions[];
+  readonly setup: () => Pick<OwnerSetup, "partitions" | "moving">;
   readonly choice: WorkerChoice;
   readonly onOpened: (partitions: readonly OpenedPartition[]) => void;
   readonly onDamage: (problem: CheckProblem) => void;
@@ -104,8 +103,8 @@ export class Owner {
   }
 
   #start(): OwnerThread {
-    const { partitions, description, choice, onOpened, onDamage } = this.#options;
-    const thread = new OwnerThread(partitions(), { description, choice, onDamage });
+    const { setup, description, choice, onOpened, onDamage } = this.#options;
+    const thread = new OwnerThread(setup(), { description, choice, onDamage });
     thread.opened.then(
       (opened) => {
         onOpened(opened as OpenedPartition[]);

@@ -25,11 +25,15 @@ export class Places {
     return [...this.#living.values()].sort((left, right) => (left.name < right.name ? -1 : 1));
   }
 
-  /** Of the partition with the fewest living databases among `count`; the first of several. */
-  emptiest(count: number): number {
-    const sizes = Array.from({ length: count }, () => 0);
-    for (const { partition } of this.#living.values()) sizes[partition] = sizes[partition]! + 1;
-    return sizes.indexOf(Math.min(...sizes));
+  /** The one with the fewest living databases among some partitions; the first of several. */
+  emptiest(partitions: readonly number[]): number {
+    const sizes = new Map(partitions.map((partition) => [partition, 0]));
+    for (const { partition } of this.#living.values()) {
+      const size = sizes.get(partition);
+      if (size !== undefined) sizes.set(partition, size + 1);
+    }
+    const [[best]] = [...sizes].sort(([, left], [, right]) => left - right) as [[number, number]];
+    return best;
   }
 
   /** A database as its partition says that it is. */
@@ -42,6 +46,16 @@ export class Places {
     place.name = name;
     this.#living.set(name, place);
     return place;
+  }
+
+  /** It has been handed over. */
+  move(place: Place, partition: number, id: number): void {
+    this.#all.delete(`${place.partition}:${place.id}`);
+    // Whoever holds what the new thread has told of already would be left behind.
+    place.partition = partition;
+    place.id = id;
+    this.#all.set(`${partition}:${id}`, place);
+    this.#living.set(place.name, place);
   }
 
   /** It is deleted. */

@@ -12,6 +12,7 @@ import { Branch, type CreateBranchOptions, type RestoreOptions } from "../store/
 import type { Commit, LogOptions } from "../store/commit-log.ts";
 import { Database, type Tag } from "../store/database.ts";
 import type { ExportResult } from "../store/export-file.ts";
+import type { HandOverIntent } from "../store/hand-over-intent.ts";
 import type { HeldSpace } from "../store/garbage-holders.ts";
 import type { ImportResult } from "../store/import-file.ts";
 import type { Outcome, OutcomeRequest } from "../store/outcome.ts";
@@ -19,9 +20,11 @@ import { adoptHeader, type HeaderChange } from "../store/partitions.ts";
 import { requireBranchId, requireDatabaseId } from "../store/resolve-revision.ts";
 import type { RetentionStatus } from "../store/retention-status.ts";
 import type { DiskStatistics, StoreStatistics } from "../store/statistics.ts";
-import type { CreateDatabaseOptions, Store } from "../store/store.ts";
+import type { CreateDatabaseOptions } from "../store/abstract-store.ts";
+import type { SingleStore } from "../store/single-store.ts";
 import type { StoreInfo } from "../store/store-info.ts";
 import type { CallContext } from "./served.ts";
+import { ServedHandOver } from "./served-hand-over.ts";
 
 /** What stays the same of a database, and its name. */
 export interface DatabaseFacts {
@@ -61,13 +64,15 @@ export interface BranchInfo {
 /** A branch by the numbers of its database and its own. */
 export type BranchPlace = readonly [databaseId: number, branchId: number];
 
-export type StoreMethod = Exclude<keyof ServedStore, "store" | "answer">;
+export type StoreMethod = Exclude<keyof ServedStore, "store" | "answer" | "holdMoving">;
 
 export class ServedStore {
-  readonly store: Store;
+  readonly store: SingleStore;
+  readonly #handOver: ServedHandOver;
 
-  constructor(store: Store) {
+  constructor(store: SingleStore) {
     this.store = store;
+    this.#handOver = new ServedHandOver(store.engine);
   }
 
   /** A call with the name of a method, and its parameters. */
@@ -163,6 +168,20 @@ export class ServedStore {
 
   adoptHeader(_: CallContext, change: HeaderChange): void {
     adoptHeader(this.store, change);
+  }
+
+  holdMoving({ sourceId, to }: HandOverIntent): void {
+    this.#handOver.hold(sourceId, to);
+  }
+
+  /** A step of a hand-over. */
+  async handOver(
+    _: CallContext,
+    step: keyof ServedHandOver,
+    ...parameters: unknown[]
+  ): Promise<unknown> {
+    const method = this.#handOver[step] as (...all: unknown[]) => unknown;
+    return await method.call(this.#handOver, ...parameters);
   }
 
   databaseInfo(_: CallContext, id: number): DatabaseInfo {

@@ -14,7 +14,7 @@ export interface CallContext {
 }
 
 export interface Served {
-  /** The database, for F1 in owner-program.ts. */
+  /** The database, for F1 in turns.ts. */
   readonly group: string;
   readonly inTransaction: boolean;
   answer(call: Call, context: CallContext): Promise<unknown>;

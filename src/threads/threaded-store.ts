@@ -8,17 +8,20 @@
  * H2. Thread t owns the partitions i with i mod n = t.
  * H3. The lock of the store is given back after the last thread has ended.
  */
+import { databaseNotFound } from "../branch/ref-operations.ts";
 import { parseRevision } from "../branch/revision.ts";
 import { requireText } from "../branch/names.ts";
 import { StoreError } from "../errors.ts";
 import { CallQueue } from "../sqlite/call-queue.ts";
 import type { Compression } from "../store/compression-option.ts";
 import { type ExportOptions, type ExportResult, refuseInsideStore } from "../store/export-file.ts";
+import { readIntent } from "../store/hand-over-intent.ts";
 import type { ImportOptions, ImportResult } from "../store/import-file.ts";
 import type { Outcome, OutcomeRequest } from "../store/outcome.ts";
+import { wholeOutcome } from "../store/partition-reports.ts";
 import { openPartitions, type Partitions } from "../store/partitions.ts";
 import type { ConnectOptions } from "../store/session.ts";
-import type { CreateDatabaseOptions } from "../store/store.ts";
+import type { CreateDatabaseOptions } from "../store/abstract-store.ts";
 import type { ByteProgress } from "../store/progress.ts";
 import { type StoreOptions, warnOfDamage } from "../store/store-options.ts";
 import type { TransactOptions } from "../store/transact.ts";
@@ -31,6 +34,7 @@ import type { DatabaseFacts, StoreMethod } from "./served-store.ts";
 import { StoreService } from "./store-service.ts";
 import { ThreadedConnection } from "./threaded-connection.ts";
 import { type DatabaseHome, ThreadedDatabase } from "./threaded-database.ts";
+import { handOverThreaded } from "./threaded-hand-over.ts";
 import { transactThreaded } from "./threaded-transact.ts";
 import type { ThreadedTransaction } from "./threaded-transaction.ts";
 
@@ -43,6 +47,9 @@ export interface ThreadedStoreOptions extends StoreOptions {
   /** How many worker threads own the databases, 1 to 64. See docs/threads.md. */
   readonly threads: number;
 }
+
+/** Where a database is to go: a thread by number from 0, which puts it where it has the fewest, or a partition. */
+export type HandOverTo = { readonly thread: number } | { readonly partition: number };
 
 export class ThreadedStore extends StoreService implements DatabaseHome {
   /** As given to `openStore`. */
@@ -63,11 +70,12 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
     this.threads = threads;
     this.#partitions = partitions;
     this.#owners = Array.from({ length: threads }, (_, thread) => {
-      const owned = (): ReturnType<Partitions["partition"]>[] =>
-        this.#owned(thread).map((index) => partitions.partition(index));
       return new Owner({
         description: `thread ${thread} of store "${this.path}"`,
-        partitions: owned,
+        setup: () => ({
+          partitions: this.#owned(thread).map((index) => partitions.partition(index)),
+          moving: readIntent(partitions.storage),
+        }),
         choice,
         onOpened: (opened) => {
           for (const { index, databases } of opened) this.#places.replace(index, databases);
@@ -121,7 +129,7 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
   async database(name: string): Promise<ThreadedDatabase> {
     await this.#ready();
     const place = this.#places.find(name);
-    if (place === undefined) throw databaseNotFound(name);
+    if (place === undefined) throw this.#notFound(name);
     return new ThreadedDatabase(this, place);
   }
 
@@ -131,7 +139,8 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
     options: CreateDatabaseOptions = {},
   ): Promise<ThreadedDatabase> {
     return await this.#changeNames(async () => {
-      const partition = this.#places.emptiest(this.#partitions.count);
+      const partition = options.partition ?? this.#places.emptiest(this.#all());
+      this.#requirePartition(partition);
       const facts = await this.#ownerOf(partition).ask(partition, "createDatabase", [
         name,
         options,
@@ -149,6 +158,28 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
       }, 0);
       const facts = await this.#ownerOf(latest).ask(latest, "undeleteDatabase", [name]);
       return new ThreadedDatabase(this, this.#settle(latest, facts));
+    });
+  }
+
+  /**
+   * Moves a database with all that belongs to it to another thread, or to a partition. It takes no commits meanwhile, and its
+   * connections are told to be opened again; other databases go on.
+   */
+  async handOver(name: string, to: HandOverTo): Promise<void> {
+    await this.#changeNames(async () => {
+      const place = this.#places.find(name);
+      if (place === undefined) throw this.#notFound(name);
+      const partition = this.#partitionOf(to);
+      if (
+        partition === place.partition ||
+        ("thread" in to && place.partition % this.threads === to.thread)
+      )
+        return;
+      const ownerOf = (index: number): Owner => this.#ownerOf(index);
+      const places = { root: this.#partitions.storage, ownerOf };
+      const id = await handOverThreaded(places, place, partition);
+      this.#places.move(place, partition, id);
+      this.#tell([[name, partition]]);
     });
   }
 
@@ -196,11 +227,7 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
   /** Whether the transaction of `transact` with this id has committed: for a client that lost the answer. */
   async outcome(id: string, request: OutcomeRequest = {}): Promise<Outcome> {
     const outcomes = await this.everywhere("outcome", [id, request]);
-    return (
-      outcomes.find(({ committed }) => committed === true) ??
-      outcomes.find(({ committed }) => committed === null) ??
-      latestSince(outcomes)
-    );
+    return wholeOutcome(outcomes);
   }
 
   /** As Store.importFile. A database that is not there yet is made where the fewest are. */
@@ -212,7 +239,7 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
     const { database } = parseRevision(revision);
     return await this.#changeNames(async () => {
       const known = this.#places.find(database)?.partition;
-      const partition = known ?? this.#places.emptiest(this.#partitions.count);
+      const partition = known ?? this.#places.emptiest(this.#all());
       const { signal, onProgress } = options;
       const onEvent = (progress: unknown): void => onProgress?.(progress as ByteProgress);
       const answer = await this.#ownerOf(partition).ask(partition, "importFile", [path, revision], {
@@ -297,9 +324,8 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
     more: Pick<CallRequest, "signal" | "onEvent"> = {},
   ): Promise<Asked<M>[]> {
     await this.#ready();
-    const partitions = Array.from({ length: this.#partitions.count }, (_, index) => index);
     return await Promise.all(
-      partitions.map((index) => this.#ownerOf(index).ask(index, method, parameters, more)),
+      this.#all().map((index) => this.#ownerOf(index).ask(index, method, parameters, more)),
     );
   }
 
@@ -335,8 +361,9 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
   async #find(revision: string): Promise<{ readonly partition: number; readonly owner: Owner }> {
     await this.#ready();
     const { database } = parseRevision(revision);
-    // That of one that there is not says so.
-    const partition = this.#places.find(database)?.partition ?? 0;
+    const place = this.#places.find(database);
+    if (place === undefined) throw this.#notFound(database);
+    const { partition } = place;
     return { partition, owner: this.#ownerOf(partition) };
   }
 
@@ -345,8 +372,32 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
   }
 
   #owned(thread: number): number[] {
-    const indexes = Array.from({ length: this.#partitions.count }, (_, index) => index);
-    return indexes.filter((index) => index % this.threads === thread);
+    return this.#all().filter((index) => index % this.threads === thread);
+  }
+
+  #all(): number[] {
+    return Array.from({ length: this.#partitions.count }, (_, index) => index);
+  }
+
+  #notFound(name: string): StoreError {
+    const names = this.#places.living().map((place) => place.name);
+    return databaseNotFound(name, names);
+  }
+
+  #partitionOf(to: HandOverTo): number {
+    if ("partition" in to) {
+      this.#requirePartition(to.partition);
+      return to.partition;
+    }
+    const { thread } = to;
+    if (!Number.isSafeInteger(thread) || thread < 0 || thread >= this.threads)
+      throw new RangeError(`Thread ${thread} is not from 0 to ${this.threads - 1}`);
+    return this.#places.emptiest(this.#owned(thread));
+  }
+
+  #requirePartition(partition: number): void {
+    if (!this.#all().includes(partition))
+      throw new RangeError(`Partition ${partition} is not from 0 to ${this.#partitions.count - 1}`);
   }
 
   /** H1. */
@@ -375,15 +426,4 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
     for (const owner of this.#owners)
       owner.call(Operation.names, { target: 0, parameters: names }).catch(() => {}); // The next one is told.
   }
-}
-
-/** Of several that say no: what all of them are sure of. */
-function latestSince(outcomes: readonly Outcome[]): Outcome {
-  const since = (outcome: Outcome): number =>
-    outcome.committed === false ? outcome.since.getTime() : 0;
-  return outcomes.toSorted((left, right) => since(right) - since(left))[0]!;
-}
-
-function databaseNotFound(name: string): StoreError {
-  return new StoreError("DATABASE_NOT_FOUND", `Cannot find database "${name}": there is none`);
 }
