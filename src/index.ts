@@ -1,5 +1,13 @@
 /** bough: git-like branches for SQLite. */
-export { openStore, openStoreAsync, Store } from "./store/store.ts";
+export { openStore, openStoreAsync } from "./threads/open-store.ts";
+export { Store } from "./store/store.ts";
+export { ThreadedStore } from "./threads/threaded-store.ts";
+export { ThreadedDatabase } from "./threads/threaded-database.ts";
+export { ThreadedBranch } from "./threads/threaded-branch.ts";
+export { ThreadedConnection } from "./threads/threaded-connection.ts";
+export { ThreadedStatement } from "./threads/threaded-statement.ts";
+export { ThreadedIterator } from "./threads/threaded-iterator.ts";
+export { ThreadedTransaction } from "./threads/threaded-transaction.ts";
 export { convertStore } from "./store/convert-store.ts";
 export { checkStore } from "./store/check-store.ts";
 export { repairStore } from "./store/repair-store.ts";
@@ -48,6 +56,8 @@ export type { UploadStatus } from "./store/upload-service.ts";
 export type { FollowerStatus } from "./store/follower.ts";
 export type { RemoteGarbageReport } from "./remote/remote-garbage.ts";
 export type { StoreOptions } from "./store/store-options.ts";
+export type { HandOverTo, ThreadedStoreOptions } from "./threads/threaded-store.ts";
+export type { BranchInfo, DatabaseInfo } from "./threads/served-store.ts";
 export type { TransactionOptions } from "./sqlite/async-connection.ts";
 export type { CallLimits } from "./sqlite/async-calls.ts";
 export type { ColumnDefinition, RunResult } from "./sqlite/statement.ts";

@@ -212,8 +212,9 @@ async function underLoad(
     next = acknowledged + random.integer(0, 60) + 20;
     ends.push(store.owner(random.integer(0, 2)).thread.terminate());
   };
+  const isOver = (): boolean => left === 0;
   const run = async (name: string): Promise<void> => {
-    while (left > 0) await client(name, turn);
+    while (!isOver()) await client(name, turn);
   };
   await Promise.all(
     Array.from({ length: 8 }, (_, number) => run(number % 2 === 0 ? "zero" : "one")),
@@ -249,7 +250,8 @@ test("no acknowledged commit is lost, whenever the thread ends", async () => {
     for (const name of ["zero", "one"] as const) {
       const there = new Set(await idsIn(await store.open(name)));
       for (const id of acknowledged[name]) expect(there.has(id), `${name} ${id}`).toBe(true);
-      for (const id of there) expect(begun[name].has(Number(id)), `${name} ${id}`).toBe(true);
+      for (const id of there)
+        expect(begun[name].has(Number(id)), `${name} ${String(id)}`).toBe(true);
     }
     expect((await store.check({ deep: true })).problems).toEqual([]);
     await store.close();

@@ -104,8 +104,8 @@ test("more calls than a thread takes are refused, and those before them are answ
 
 test("SQL functions, and options that cannot be sent, are refused", async () => {
   const connection = await store.open(hot);
-  for (const define of [connection.function, connection.aggregate, connection.table])
-    await expect(define.call(connection, "f")).rejects.toThrow(/the thread that owns/);
+  for (const define of ["function", "aggregate", "table"] as const)
+    await expect(connection[define]("f")).rejects.toThrow(/the thread that owns/);
   await expect(store.open(hot, { verbose: () => {} })).rejects.toThrow(/"verbose"/);
   const path = join(directory, "refused");
   for (const more of [

@@ -53,7 +53,7 @@ export class Owner {
 
   constructor(options: OwnerOptions) {
     this.#options = options;
-    const settle = { resolve: (): void => {}, reject: (_: unknown): void => {} };
+    const settle = { resolve: (): void => {}, reject: (error: unknown): void => void error };
     this.opened = new Promise((resolve, reject) => Object.assign(settle, { resolve, reject }));
     this.opened.catch(() => {}); // Told to every call.
     this.#settleOpened = settle;
@@ -103,21 +103,22 @@ export class Owner {
   }
 
   #start(): OwnerThread {
-    const { setup, description, choice, onOpened, onDamage } = this.#options;
+    const { setup, description, choice, onDamage } = this.#options;
     const thread = new OwnerThread(setup(), { description, choice, onDamage });
-    thread.opened.then(
-      (opened) => {
-        onOpened(opened as OpenedPartition[]);
-        this.#settleOpened.resolve();
-      },
-      (error: unknown) => {
-        if (thread.hasEnded) return; // The next one tries.
-        this.#settleOpened.reject(error);
-        this.#fail(error);
-      },
-    );
+    void this.#awaitOpening(thread);
     void thread.ended.then(() => this.#onEnded(thread));
     return thread;
+  }
+
+  async #awaitOpening(thread: OwnerThread): Promise<void> {
+    try {
+      this.#options.onOpened((await thread.opened) as OpenedPartition[]);
+      this.#settleOpened.resolve();
+    } catch (error) {
+      if (thread.hasEnded) return; // The next one tries.
+      this.#settleOpened.reject(error);
+      this.#fail(error);
+    }
   }
 
   /** W1. */
