@@ -1,0 +1,2 @@
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { CommandDirectory } from "../testing/run-command.ts";
