@@ -129,6 +129,8 @@ function makeHeader(
 export interface PartitionPlace {
   readonly index: number;
   readonly count: number;
+  /** The same object for all partitions of a store in this thread. */
+  readonly store: object;
   /** The other partition that has a living database of that name; null: none. */
   readonly otherPartitionOf: (name: string) => number | null;
 }

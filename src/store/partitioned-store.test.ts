@@ -116,6 +116,9 @@ test("awaited connections and transactions find their partition, outcomes are as
   await expect(
     store.transact("a", (transaction) => transaction.exec("CREATE TABLE t (x)"), { id }),
   ).rejects.toMatchObject({ code: "ALREADY_COMMITTED" });
+  await expect(store.transact("a", () => store.transact("b", () => {}))).rejects.toThrow(
+    "within the function of another one",
+  );
   const connection = await store.open("b");
   const names = await connection.prepare("SELECT name FROM sqlite_schema");
   expect(await names.all()).toEqual([{ name: "t" }]);

@@ -64,6 +64,7 @@ export class PartitionedStore extends Store {
         stores.push(
           openPartition(partitions.partition(index), {
             ...partitions.surroundings,
+            store: this,
             otherPartitionOf: (name) => this.#indexOf(name, index),
           }),
         );

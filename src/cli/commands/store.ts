@@ -68,8 +68,8 @@ function info(context: CommandContext): Promise<void> {
       ["Made", showTime(found.createdAt)],
       ["Backend", `${found.backend}, catalog ${showBytes(found.catalogBytes)}`],
       ["Compression", found.compression],
-      ["Partitions", String(found.partitions)],
       ["Encrypted", found.isEncrypted ? "yes" : "no"],
+      ["Partitions", String(found.partitions)],
     ];
     for (const [title, text] of lines) await context.printLine(`${title.padEnd(12)} ${text}`);
   });
