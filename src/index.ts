@@ -34,6 +34,7 @@ export type { Commit, LogOptions } from "./store/commit-log.ts";
 export type { ConnectOptions } from "./store/session.ts";
 export type { Outcome, OutcomeRequest } from "./store/outcome.ts";
 export type { TransactOptions } from "./store/transact.ts";
+export type { HandOverOptions } from "./store/hand-over.ts";
 export type { ImportOptions, ImportResult } from "./store/import-file.ts";
 export type { ExportOptions, ExportResult } from "./store/export-file.ts";
 export type { StoreStatistics } from "./store/statistics.ts";

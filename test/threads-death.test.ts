@@ -3,7 +3,7 @@ import fs from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { BroadcastChannel } from "node:worker_threads";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { StoreError } from "../src/errors.ts";
 import { openStore } from "../src/store/store.ts";
 import { BuiltProgram } from "../src/testing/built-program.ts";
@@ -11,6 +11,9 @@ import { Random } from "../src/testing/random.ts";
 import type { WorkerChoice } from "../src/threads/owner-thread.ts";
 import type { ThreadedConnection } from "../src/threads/threaded-connection.ts";
 import { ThreadedStore } from "../src/threads/threaded-store.ts";
+
+// Starting a thread takes long where all cores are busy.
+vi.setConfig({ testTimeout: 600_000, hookTimeout: 600_000 });
 
 const isLong = process.env["BOUGH_TEST_LONG"] === "1";
 const SEED = 57 + Number(process.env["BOUGH_TEST_SEED"] ?? 0);

@@ -5,7 +5,7 @@
 import fs from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { StoreError } from "../src/errors.ts";
 import { BuiltProgram } from "../src/testing/built-program.ts";
 import { checkHistory } from "../src/testing/history-checker/check-history.ts";
@@ -24,6 +24,9 @@ import { ThreadedStore } from "../src/threads/threaded-store.ts";
 const isLong = process.env["BOUGH_TEST_LONG"] === "1";
 const SEED = 23 + Number(process.env["BOUGH_TEST_SEED"] ?? 0);
 const CLIENTS = 6;
+
+// Starting a thread takes long where all cores are busy.
+vi.setConfig({ testTimeout: 600_000, hookTimeout: 600_000 });
 
 let built: BuiltProgram;
 let directory = "";
@@ -96,7 +99,7 @@ test("concurrent clients on two threads that end now and then", async () => {
   const path = join(directory, "store");
   const program = built.write("owner.mjs", 'import "./dist/threads/owner-program.js";');
   await using store = ThreadedStore.open(path, { threads: 2 }, { program });
-  const transactionCount = isLong ? 2000 : 150;
+  const transactionCount = isLong ? 2000 : 100;
   const ends: Promise<void>[] = [];
   const histories = ["zero", "one"].map(async (database, thread) => {
     await store.createDatabase(database, { pageSize: 512 });

@@ -2,10 +2,13 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from "vitest";
 import { openStore, type Store } from "../src/store/store.ts";
 import { ThreadedStore } from "../src/threads/threaded-store.ts";
 import { CASES, type SharedStore, SHOP_SCHEMA } from "./threads-cases.ts";
+
+// Starting a thread takes long where all cores are busy.
+vi.setConfig({ testTimeout: 600_000, hookTimeout: 600_000 });
 
 let directory = "";
 let plain: Store;

@@ -2,7 +2,7 @@
 import fs from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { afterAll, beforeAll, beforeEach, expect, test, vi } from "vitest";
 import { StoreError } from "../src/errors.ts";
 import { ThreadedStore } from "../src/threads/threaded-store.ts";
 import { failureOf } from "./threads-cases.ts";
@@ -10,6 +10,9 @@ import { failureOf } from "./threads-cases.ts";
 const ENDLESS =
   "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
 const never = new Promise<never>(() => {});
+
+// Starting a thread takes long where all cores are busy.
+vi.setConfig({ testTimeout: 600_000, hookTimeout: 600_000 });
 
 let directory = "";
 let store: ThreadedStore;

@@ -60,6 +60,11 @@ export class Database {
     return new Date(this.#database.refs.row.createdAtMs);
   }
 
+  /** The one of the store's partitions that it is in; 0 where there is one. */
+  get partition(): number {
+    return this.#engine.partition?.index ?? 0;
+  }
+
   /** The newest version over all branches; 0 before the first commit. */
   get version(): number {
     return this.#database.refs.row.nextVersion - 1;

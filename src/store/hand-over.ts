@@ -86,14 +86,15 @@ export async function handOver(request: HandOverRequest): Promise<void> {
 
 /** What cannot be taken back now is settled when the store is opened; the source goes on either way. */
 async function takeBack(root: Storage, source: SourceEnd, target: TargetEnd | null): Promise<void> {
-  try {
-    await target?.abort();
-    if (readIntent(root) !== null) removeIntent(root);
-  } catch {
-    // The error that led here is the one to be told.
-  } finally {
-    await source.abort();
-  }
+  const steps = [
+    async (): Promise<void> => {
+      await target?.abort();
+      if (readIntent(root) !== null) removeIntent(root);
+    },
+    async (): Promise<void> => await source.abort(),
+  ];
+  // The error that led here is the one to be told.
+  for (const step of steps) await step().catch(() => {});
 }
 
 /** M1, after a crash. `open` opens a partition; none is open. */

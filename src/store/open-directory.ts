@@ -24,7 +24,7 @@ import { acquireStoreLock, type StoreLock } from "../storage/store-lock.ts";
 import type { Follower } from "./follower.ts";
 import { openLazyStorage } from "./lazy-store.ts";
 import { openState } from "./open-state.ts";
-import { checkPartitionFiles, refusePartitionDirectory } from "./partition-files.ts";
+import { checkPartitions, refusePartitionDirectory } from "./partition-files.ts";
 import { readRemoteObjects, REMOTE_OBJECTS_FILE } from "./remote-objects.ts";
 import { type ResolvedRemote, resolveRemote } from "./remote-options.ts";
 import {
@@ -100,7 +100,7 @@ export function openRoot(path: string, options: StoreOptions): OpenedRoot {
     const header = local.listSync("").includes(HEADER_FILE)
       ? readHeader(local)
       : makeHeader(local, resolved, master);
-    checkPartitionFiles(local, header);
+    checkPartitions(local, header);
     const cipher = openCipher(header, master, options);
     return { description, local, lock, header, master, cipher, options };
   } catch (error) {
@@ -129,6 +129,8 @@ function makeHeader(
 export interface PartitionPlace {
   readonly index: number;
   readonly count: number;
+  /** The same object for all partitions of a store in this thread. */
+  readonly store: object;
   /** The other partition that has a living database of that name; null: none. */
   readonly otherPartitionOf: (name: string) => number | null;
 }

@@ -50,9 +50,14 @@ export function makePartition(root: Storage, { storeId }: StoreHeader, index: nu
 }
 
 /** F1, F3. Throws CORRUPT_HEADER, STORE_FORMAT. */
-export function checkPartitionFiles(root: Storage, header: StoreHeader): void {
+export function checkPartitions(root: Storage, header: StoreHeader): void {
+  for (let index = 1; index < partitionCount(header); index++) checkPartition(root, header, index);
+  refuseUncounted(root, header);
+}
+
+/** F3. Throws CORRUPT_HEADER. */
+export function refuseUncounted(root: Storage, header: StoreHeader): void {
   const count = partitionCount(header);
-  for (let index = 1; index < count; index++) checkPartition(root, header, index);
   for (const name of root.listSync(PARTITIONS_DIRECTORY)) {
     const index = /^\d{4}$/.test(name) ? Number(name) : 0;
     if (index < count) continue;

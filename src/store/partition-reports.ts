@@ -30,7 +30,16 @@ export function wholeCheck(reports: readonly CheckReport[], first = 0): CheckRep
   };
 }
 
-export function ofPartition(problem: CheckProblem, index: number): CheckProblem {
+/** Of the same store. */
+export function addCheck(left: CheckReport, right: CheckReport): CheckReport {
+  return {
+    ok: left.ok && right.ok,
+    problems: [...left.problems, ...right.problems],
+    counts: sumOf([left.counts, right.counts]),
+  };
+}
+
+function ofPartition(problem: CheckProblem, index: number): CheckProblem {
   return { ...problem, message: `Partition ${index}: ${problem.message}` };
 }
 

@@ -18,7 +18,7 @@ import { type CreateDatabaseOptions, type OpenOptions, Store } from "./abstract-
 import type { Compression } from "./compression-option.ts";
 import type { Database } from "./database.ts";
 import type { Engine } from "./engine.ts";
-import type { ExportOptions, ExportResult } from "./export-file.ts";
+import { type ExportOptions, type ExportResult, refuseInsideStore } from "./export-file.ts";
 import type { GarbageAsyncOptions, GarbageOptions } from "./garbage.ts";
 import type { HeldSpace } from "./garbage-holders.ts";
 import { handOver, type HandOverOptions } from "./hand-over.ts";
@@ -64,6 +64,7 @@ export class PartitionedStore extends Store {
         stores.push(
           openPartition(partitions.partition(index), {
             ...partitions.surroundings,
+            store: this,
             otherPartitionOf: (name) => this.#indexOf(name, index),
           }),
         );
@@ -183,7 +184,9 @@ export class PartitionedStore extends Store {
     path: string,
     options: ExportOptions = {},
   ): Promise<ExportResult> {
-    return await this.#ofRevision(revision).exportFile(revision, path, options);
+    const store = this.#ofRevision(revision);
+    refuseInsideStore(path, this.#partitions.storage.directory);
+    return await store.exportFile(revision, path, options);
   }
 
   stat(database?: string): StoreStatistics {

@@ -4,6 +4,7 @@ import { readFileSync, writeFileAtomicSync } from "../storage/whole-file.ts";
 import { Random } from "../testing/random.ts";
 import { type OperationKind, SimulatedCrash } from "../testing/simulated-faults.ts";
 import { SimulatedStorage } from "../testing/simulated-storage.ts";
+import { writeIntent } from "./hand-over-intent.ts";
 import { partitionStorage } from "./partition-files.ts";
 import { adoptHeader, openPartition, openPartitions, type Partitions } from "./partitions.ts";
 import { openStore, type Store } from "./store.ts";
@@ -144,6 +145,28 @@ test("a partition that is lost, or another's, is no empty one", () => {
   expect(codeOf(() => open(storage, 3))).toBe("CORRUPT_HEADER");
   writeFileAtomicSync(second, "partition.json", marker);
   expect(codeOf(() => open(storage, 3).close())).toBeNull();
+});
+
+test("every single-bit flip of what says which partition it is, or what is handed over, is seen", () => {
+  const storage = new SimulatedStorage();
+  open(storage, 2).close();
+  writeIntent(storage, { database: "shop", from: 0, to: 1, sourceId: 1, targetId: 7 });
+  for (const path of ["partitions/0001/partition.json", "hand-over.json"]) {
+    const bytes = readFileSync(storage, path);
+    for (let bit = 0; bit < bytes.length * 8; bit++) {
+      const damaged = Uint8Array.from(bytes);
+      damaged[bit >> 3]! ^= 1 << (bit & 7);
+      writeFileAtomicSync(storage, path, damaged);
+      expect(
+        codeOf(() => open(storage, 2)),
+        `${path} ${bit}`,
+      ).toBe("CORRUPT_HEADER");
+    }
+    writeFileAtomicSync(storage, path, bytes);
+  }
+  // Nothing of it came to partition 1.
+  open(storage, 2).close();
+  expect(storage.existsSync("hand-over.json")).toBe(false);
 });
 
 test("a header that is older than its partitions does not hide their databases", () => {

@@ -90,6 +90,8 @@ export interface PartitionSurroundings {
   readonly onDamage?: (problem: CheckProblem) => void;
   /** Of the store, for tests on a simulated disk. */
   readonly storage?: Storage;
+  /** The same object for all partitions of a store in this thread: no transaction runs within another one's function. */
+  readonly store?: object;
   /** The other partition that has a living database of that name; null: none. Asked when one is made, renamed or not found. */
   readonly otherPartitionOf?: (name: string) => number | null;
 }
@@ -278,7 +280,7 @@ export function openPartition(
   surroundings: PartitionSurroundings = {},
 ): SingleStore {
   const { path, index, count, key } = given;
-  const { storage: _, otherPartitionOf, ...functions } = surroundings;
+  const { storage: _storage, store: _store, otherPartitionOf, ...functions } = surroundings;
   const storage = surroundings.storage ?? openNodeStorage(path);
   const header = parseHeader(given.header);
   const ring = header.encryption === null ? null : openRing(header, key);
@@ -292,7 +294,12 @@ export function openPartition(
     cipher: ring === null ? null : new CurrentCipher(ring),
     options: { ...given.settings, ...functions },
     claim: null,
-    partition: { index, count, otherPartitionOf: otherPartitionOf ?? (() => null) },
+    partition: {
+      index,
+      count,
+      store: surroundings.store ?? surroundings,
+      otherPartitionOf: otherPartitionOf ?? (() => null),
+    },
   });
   return new SingleStore(path, new Engine(parts));
 }
