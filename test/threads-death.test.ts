@@ -213,7 +213,7 @@ async function underLoad(
     if (++acknowledged < next || left === 0) return;
     left--;
     next = acknowledged + random.integer(0, 60) + 20;
-    ends.push(store.owner(random.integer(0, 2)).thread.terminate());
+    ends.push(store.owner(random.integer(0, 1)).thread.terminate());
   };
   const isOver = (): boolean => left === 0;
   const run = async (name: string): Promise<void> => {

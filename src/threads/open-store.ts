@@ -13,7 +13,7 @@ export function openStore(
   path: string,
   options: StoreOptions | ThreadedStoreOptions = {},
 ): Store | ThreadedStore {
-  return "threads" in options ? ThreadedStore.open(path, options) : openPlainStore(path, options);
+  return isThreaded(options) ? ThreadedStore.open(path, options) : openPlainStore(path, options);
 }
 
 /** The twin of `openStore` for callers that await: recovery of a long log happens before it resolves. */
@@ -24,7 +24,7 @@ export async function openStoreAsync(
   options: StoreOptions | ThreadedStoreOptions = {},
 ): Promise<Store | ThreadedStore> {
   await Promise.resolve();
-  if (!("threads" in options)) return openPlainStore(path, options);
+  if (!isThreaded(options)) return openPlainStore(path, options);
   const store = ThreadedStore.open(path, options);
   try {
     await store.opened;
@@ -33,4 +33,8 @@ export async function openStoreAsync(
     await store.close();
     throw error;
   }
+}
+
+function isThreaded(options: StoreOptions | ThreadedStoreOptions): options is ThreadedStoreOptions {
+  return "threads" in options && options.threads !== undefined;
 }

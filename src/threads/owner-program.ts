@@ -44,6 +44,8 @@ class OwnerProgram {
   readonly #names: Map<string, number> = new Map();
   /** Calls whose signal goes on after the answer. */
   readonly #keptSignals: Set<number> = new Set();
+  /** Why the partitions are not open: the answer to all calls. */
+  #failure: CarriedError | null = null;
   #newestId = 0;
   #seenSignals = 0;
   #answers: Answer[] = [];
@@ -78,7 +80,8 @@ class OwnerProgram {
       this.#post([0, 0, facts]);
     } catch (error) {
       for (const store of opened) store.close();
-      this.#post([0, Status.failed, carryError(error)]);
+      this.#failure = carryError(error);
+      this.#post([0, Status.failed, this.#failure]);
     }
   }
 
@@ -97,6 +100,10 @@ class OwnerProgram {
     for (const call of calls) {
       const [id, operation, target, , limits] = call;
       this.#newestId = id;
+      if (this.#failure !== null) {
+        this.#post([id, Status.failed, this.#failure]);
+        continue;
+      }
       if (limits?.hasSignal === true) this.#expectCancel(id);
       this.#turns.add(this.#groupOf(call), target, call);
       if (operation === Operation.open || operation === Operation.transact) this.#serve(call);
@@ -184,7 +191,7 @@ class OwnerProgram {
       else this.#names.set(name, partition);
   }
 
-  /** All that was asked before is done. */
+  /** After all that was asked before has begun. */
   async #close(): Promise<void> {
     await this.#turns.allBegun();
     for (const { store } of this.#stores.values()) await store.closeAsync();
