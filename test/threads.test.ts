@@ -179,7 +179,10 @@ test("branches, tags, history and retention", async () => {
   await dev.delete();
   expect(await codeOf(database.branch("dev"))).toBe("BRANCH_NOT_FOUND");
   expect((await database.undeleteBranch("dev")).name).toBe("dev");
-  await database.setRetention({ historyMs: 1000 } as never).catch(() => {});
+  await database.setRetention({ everyCommitMs: 5000 });
+  expect(await main.retention()).toMatchObject({ everyCommitMs: 5000 });
+  await main.setRetention({ everyCommitMs: 7000 });
+  expect(await main.retention()).toMatchObject({ everyCommitMs: 7000 });
   expect(await main.retentionStatus()).toBeTypeOf("object");
   expect(await database.retention()).toEqual((await database.info()).retention);
   expect((await database.tags()).map(({ name }) => name)).toEqual(["first"]);
