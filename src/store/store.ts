@@ -1,11 +1,12 @@
 /** The library's entrance: a directory with databases, their branches and versions. */
 import { requireText } from "../branch/names.ts";
+import { StoreError } from "../errors.ts";
 import { Store } from "./abstract-store.ts";
 import { Engine } from "./engine.ts";
 import { openParts, openRoot } from "./open-directory.ts";
 import { isRemoteUrl, openRemoteEngine } from "./open-remote.ts";
 import { PartitionedStore } from "./partitioned-store.ts";
-import { partitionsOf } from "./partitions.ts";
+import { partitionsOf, requirePartitionCount } from "./partitions.ts";
 import { SingleStore } from "./single-store.ts";
 import { partitionCount } from "./store-header.ts";
 import type { StoreOptions } from "./store-options.ts";
@@ -18,10 +19,18 @@ export { Store };
  */
 export function openStore(path: string, options: StoreOptions = {}): Store {
   requireText("The path of a store", path);
-  if (isRemoteUrl(path)) return new SingleStore(path, openRemoteEngine(path, options));
+  const { partitions: count = 1 } = options;
+  requirePartitionCount(count);
+  if (isRemoteUrl(path)) {
+    if (count > 1)
+      throw new StoreError(
+        "PARTITIONED",
+        `Cannot open "${path}" with ${count} partitions: a store in object storage has one`,
+      );
+    return new SingleStore(path, openRemoteEngine(path, options));
+  }
   const root = openRoot(path, options);
   try {
-    const { partitions: count = 1 } = options;
     if (partitionCount(root.header) === 1 && count === 1)
       return new SingleStore(
         path,
