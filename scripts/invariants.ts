@@ -21,6 +21,7 @@ const FOLDERS = [
   "retention",
   "integrity",
   "store",
+  "threads",
   "cli",
   "testing",
 ];

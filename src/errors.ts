@@ -10,7 +10,15 @@ export type StoreErrorCode =
   | "STORE_CLOSED"
   | "STORE_FAILED"
   | "STORE_BUSY"
+  /** The thread that owned the database has ended. */
+  | "OWNER_LOST"
   | "STORE_IS_FILE"
+  /** The directory is a part of a store. */
+  | "STORE_IS_PARTITION"
+  /** A store with several partitions cannot do that. */
+  | "PARTITIONED"
+  /** The database is in another partition than the rest of what the call works on. */
+  | "OTHER_PARTITION"
   | "STORE_FORMAT"
   | "KEY_REQUIRED"
   | "KEY_WRONG"

@@ -80,6 +80,22 @@ describe("bough", () => {
     expect(run("store.cjs", `const { openStore } = require("bough"); ${program}`)).toEqual(["2 3"]);
   });
 
+  test("owns databases in threads, which do not keep a process alive that forgets to close", () => {
+    const program = `
+      const store = openStore("threads", { threads: 2 });
+      (async () => {
+        if ((await store.databases()).length === 0) await store.createDatabase("shop");
+        const db = await store.open("shop");
+        await db.exec("CREATE TABLE IF NOT EXISTS t(a); INSERT INTO t VALUES (1)");
+        console.log(await (await db.prepare("SELECT count(*) FROM t")).pluck().get());
+        console.log(await db.exec("INSERT INTO none VALUES (1)").catch((error) => error.code));
+      })();`;
+    const imported = run("threads.mjs", `import { openStore } from "bough"; ${program}`);
+    expect(imported).toEqual(["1", "SQLITE_ERROR"]);
+    const required = run("threads.cjs", `const { openStore } = require("bough"); ${program}`);
+    expect(required).toEqual(["2", "SQLITE_ERROR"]);
+  });
+
   test("is made once by processes that all make the same store, and keeps what each wrote", async () => {
     fs.writeFileSync(
       join(directory, "rival.mjs"),

@@ -112,3 +112,16 @@ describe("pages that a transaction took and gave back", () => {
     store.connect("shop").serialize();
   });
 });
+
+describe("an awaited iterator", () => {
+  test("that is asked several times at once gives its rows in order, and ends after the last", async () => {
+    await using store = openStore("", { ...SMALL_STORE, storage: new SimulatedStorage() });
+    store.createDatabase("shop");
+    await using connection = await store.open("shop");
+    const numbers = await connection.prepare("SELECT value FROM json_each('[1,2,3,4,5,6]')");
+    const rows = numbers.pluck().iterate();
+    expect(await rows.next()).toEqual({ value: 1, done: false });
+    const asked = await Promise.all(Array.from({ length: 6 }, () => rows.next()));
+    expect(asked.map(({ value }) => value)).toEqual([2, 3, 4, 5, 6, undefined]);
+  });
+});

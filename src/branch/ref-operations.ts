@@ -26,7 +26,12 @@ export function requireDatabase(state: RefState, name: string): DatabaseRefs {
   const names = [...state.databases.values()]
     .filter(({ row }) => row.deletedAtMs === null)
     .map(({ row }) => row.name);
-  throw new StoreError(
+  throw databaseNotFound(name, names);
+}
+
+/** `names` are those that there are. */
+export function databaseNotFound(name: string, names: readonly string[]): StoreError {
+  return new StoreError(
     "DATABASE_NOT_FOUND",
     `Cannot find database "${name}": ${whatIsThere("database", name, names)}`,
     { details: { database: name } },

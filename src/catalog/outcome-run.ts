@@ -1,7 +1,8 @@
 /**
  * Transactions with an id that have committed, as a row of the catalog's table 0x0c; its key has the LSN of the last one.
  *
- * From 1 to OUTCOME_RUN_MAX entries, oldest first, big-endian:
+ * From 1 to OUTCOME_RUN_MAX entries, oldest first, big-endian; more where a database came from another partition, whose
+ * transactions stand in one row then, after those of the partition's own up to that LSN:
  *
  * | size | field                            |
  * |------|----------------------------------|

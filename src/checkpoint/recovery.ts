@@ -14,6 +14,7 @@ import {
   type RefChange,
 } from "../branch/refs.ts";
 import { type CheckpointedTimeline, hasSlot } from "../catalog/catalog.ts";
+import type { BranchRow, DatabaseRow, TagRow } from "../catalog/rows.ts";
 import { invariant, InvariantError, StoreError } from "../errors.ts";
 import type { ChunkLocation, ChunkReference } from "../page/chunk-handle.ts";
 import { PagePlaces } from "../page/page-places.ts";
@@ -46,11 +47,36 @@ export function loadCatalog(parts: StoreParts): void {
     if (list === undefined) timelines.set(row.databaseId, [timeline]);
     else list.push(timeline);
   }
-  for (const database of refs.databases.values()) {
-    const open = openDatabase(parts, database);
-    for (const stored of timelines.get(database.row.id) ?? [])
-      open.timelines.set(stored.row.id, checkpointedTimeline(parts, open, stored));
-  }
+  for (const database of refs.databases.values())
+    openLoaded(parts, database, timelines.get(database.row.id) ?? []);
+}
+
+/** Rows of one database. */
+export interface DatabaseRows {
+  readonly database: DatabaseRow;
+  readonly branches: readonly BranchRow[];
+  readonly tags: readonly TagRow[];
+  /** By id. */
+  readonly timelines: readonly CheckpointedTimeline[];
+}
+
+/** Adds a database that has come into the catalog while the store is open. */
+export function loadDatabase(parts: StoreParts, rows: DatabaseRows): void {
+  const database = addDatabase(parts.refs, rows.database);
+  for (const row of rows.branches) addBranch(database, row);
+  for (const row of rows.tags) database.tags.set(row.name, row);
+  for (const { row } of rows.timelines) database.timelines.set(row.id, row);
+  openLoaded(parts, database, rows.timelines);
+}
+
+function openLoaded(
+  parts: StoreParts,
+  database: DatabaseRefs,
+  timelines: readonly CheckpointedTimeline[],
+): void {
+  const open = openDatabase(parts, database);
+  for (const stored of timelines)
+    open.timelines.set(stored.row.id, checkpointedTimeline(parts, open, stored));
 }
 
 /** Applies one record of the log. */

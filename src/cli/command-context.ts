@@ -185,7 +185,7 @@ export class CommandContext {
   }
 }
 
-type OpenWith = Pick<StoreOptions, "create" | "backend" | "compression" | "remote">;
+type OpenWith = Pick<StoreOptions, "create" | "backend" | "compression" | "remote" | "partitions">;
 
 /** Throws UsageError when durability "remote" would wait for nothing. */
 function isObjectStorageUrl(path: string): boolean {

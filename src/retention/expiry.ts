@@ -120,8 +120,9 @@ function* expireTimeline(
   }
 }
 
+/** One that is being handed over to another partition is left out: what is kept of it is sent there. */
 function isOpen({ state }: Run, database: OpenDatabase): boolean {
-  return state.databases.get(database.refs.row.id) === database;
+  return database.movingTo === undefined && state.databases.get(database.refs.row.id) === database;
 }
 
 /** What the names ask for, as of now (G1): every change of names is a log record. */

@@ -68,7 +68,7 @@ export class GarbageCollector {
     if (this.#holds > 0)
       throw new StoreError(
         "STORE_BUSY",
-        "Cannot collect garbage: a check or an expiry is running; try again when it has ended",
+        "Cannot collect garbage: a check, an expiry or a hand-over is running; try again when it has ended",
         { retryable: true },
       );
     this.abandon();

@@ -17,7 +17,9 @@ import { rootsOfTimeline } from "./timeline-facts.ts";
 /** Branches and databases that cannot come back any more. */
 export function overdueDeletions(state: StoreState, nowMs: number): RefChange[] {
   const changes: RefChange[] = [];
-  for (const { row, branches } of state.refs.databases.values()) {
+  for (const { refs, movingTo } of state.databases.values()) {
+    if (movingTo !== undefined) continue;
+    const { row, branches } = refs;
     const databaseId = row.id;
     if (isOverdue(row.deletedAtMs, nowMs, retentionOf(row, null).undeleteMs)) {
       changes.push({ type: "purge-database", databaseId });
@@ -38,6 +40,7 @@ function isOverdue(deletedAtMs: number | null, nowMs: number, undeleteMs: number
 export function unneededTimelines(state: StoreState, nowMs: number): RefChange[] {
   const changes: RefChange[] = [];
   for (const database of state.databases.values()) {
+    if (database.movingTo !== undefined) continue;
     const timelineIds = unneededIn(state, database, nowMs);
     const databaseId = database.refs.row.id;
     if (timelineIds.length > 0) changes.push({ type: "purge-timelines", databaseId, timelineIds });

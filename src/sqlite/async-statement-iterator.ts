@@ -78,8 +78,6 @@ export class AsyncStatementIterator<Row = unknown> implements AsyncIterableItera
     const isFirst = this.#state === null;
     const state = (this.#state ??= await this.#open());
     const rows: unknown[] = [];
-    this.#rows = rows;
-    this.#position = 0;
     const count = this.#batchRows;
     this.#batchRows = Math.min(BATCH_ROWS_MAX, count * 2);
     try {
@@ -98,6 +96,10 @@ export class AsyncStatementIterator<Row = unknown> implements AsyncIterableItera
         calls.release(state.handle);
       }
       this.#failure = { error }; // Thrown when the rows before it have been taken.
+    } finally {
+      // Not before: a call of `next` that comes meanwhile would take them before the one that reads.
+      this.#rows = rows;
+      this.#position = 0;
     }
   }
 

@@ -133,7 +133,7 @@ function bindNamed(binding: Binding, values: object): number {
 }
 
 /** An object literal, of any realm, or one without a prototype. */
-function isPlainObject(value: object): boolean {
+export function isPlainObject(value: object): boolean {
   const prototype: unknown = Object.getPrototypeOf(value);
   if (prototype === null || prototype === Object.prototype) return true;
   return (

@@ -12,7 +12,7 @@ import {
 } from "./constants.ts";
 import { requireTimeout } from "./options.ts";
 import { resultCodeName, SqliteError } from "./sqlite-error.ts";
-import { watchWork } from "./work-limit.ts";
+import { watchesAll, watchWork } from "./work-limit.ts";
 
 /** V8's longest string on 64-bit systems, the limit for a text or blob that better-sqlite3 sets too. */
 const LENGTH_MAX = 536_870_888;
@@ -70,7 +70,7 @@ export function applySettings(
   setOption(state, SQLITE_DBCONFIG_ENABLE_FKEY, true);
   setOption(state, SQLITE_DBCONFIG_DEFENSIVE, true);
   state.statementTimeoutMs = requireTimeout(statementTimeoutMs);
-  watchWork(state, statementTimeoutMs !== Infinity || state.runtime.suspends);
+  watchWork(state, statementTimeoutMs !== Infinity || watchesAll(state.runtime));
 }
 
 /** The rest: run it with `internalPragma` set. */

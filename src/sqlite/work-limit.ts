@@ -17,6 +17,18 @@ import { SUSPEND, suspendingProgress } from "./suspension.ts";
 const OPERATIONS = 4000;
 const TURN_MS = 10;
 
+let poll: (() => void) | null = null;
+
+/** What this thread has to look at while a statement runs, whose event loop does not: from now on all statements are watched. */
+export function pollWhileWorking(look: () => void): void {
+  poll = look;
+}
+
+/** Whether statements are watched that have no limits. */
+export function watchesAll(runtime: SqliteRuntime): boolean {
+  return runtime.suspends || poll !== null;
+}
+
 /** Asks from now on, or not any more. */
 export function watchWork(state: ConnectionState, isWatched: boolean): void {
   const { runtime, pointer } = state;
@@ -37,6 +49,7 @@ export function makeProgressFunction(runtime: SqliteRuntime): number {
 function checkWork(runtime: SqliteRuntime): number {
   const state = runtime.current;
   if (state === null || state.hasCommitted) return 0; // W1
+  poll?.();
   const now = performance.now();
   if (state.worksUntil === 0) {
     state.worksUntil = now + state.statementTimeoutMs;

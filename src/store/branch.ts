@@ -65,6 +65,11 @@ export class Branch {
     return requireBranchId(this.#database, this.#branchId);
   }
 
+  /** @internal The same through renames. */
+  get id(): number {
+    return this.#branchId;
+  }
+
   get name(): string {
     return this.#row.name;
   }

@@ -1,7 +1,7 @@
 /** The last part of a deep check: SQLite itself on the head of every branch, and on every tag. */
 import { type CheckOptions, type Findings, nextTurn } from "../integrity/report.ts";
 import { SqliteError } from "../sqlite/sqlite-error.ts";
-import type { Store } from "./store.ts";
+import type { Store } from "./abstract-store.ts";
 
 /** Heads and tags that name the same commit are checked once. */
 export async function checkHeads(

@@ -21,7 +21,9 @@ import { openClosedStorage } from "./closed-storage.ts";
 import { makeParts } from "./open-state.ts";
 import { openStore } from "./store.ts";
 import { readPackNumbers } from "./pack-numbers.ts";
-import { HEADER_FILE, readHeader, type StoreHeader } from "./store-header.ts";
+import { checkPartition, partitionStorage, refuseUncounted } from "./partition-files.ts";
+import { addCheck, wholeCheck } from "./partition-reports.ts";
+import { HEADER_FILE, partitionCount, readHeader, type StoreHeader } from "./store-header.ts";
 import { givenMasterKey, openCipher } from "./store-key.ts";
 import { resolveOptions, storeNotFound, type StoreOptions } from "./store-options.ts";
 
@@ -31,16 +33,60 @@ export async function checkStore(
 ): Promise<CheckReport> {
   const local = options.storage ?? openNodeStorage(path);
   const findings = new Findings();
+  /** Of the partitions after the first. */
+  const others: Findings[] = [];
   const lock = lockStore(local, path);
   let isReadable: boolean;
   try {
     using files = openClosedStorage(local, options);
     isReadable = await waitingAsync(() => checkFiles(files.storage, findings, options));
+    const header = tryReadHeader(local);
+    const count = header === null ? 1 : partitionCount(header);
+    for (let index = 1; index < count; index++) {
+      const found = new Findings();
+      others.push(found);
+      isReadable = (await checkPartitionOf(local, header!, index, found, options)) && isReadable;
+    }
   } finally {
     lock.release();
   }
-  if (isReadable && options.deep === true) await checkBySql(path, findings, options);
-  return findings.report();
+  const isDeep = isReadable && options.deep === true;
+  if (others.length === 0) {
+    if (isDeep) await checkBySql(path, findings, options);
+    return findings.report();
+  }
+  const bySql = new Findings();
+  if (isDeep) await checkBySql(path, bySql, options);
+  const files = wholeCheck([findings, ...others].map((each) => each.report()));
+  return addCheck(files, bySql.report());
+}
+
+/** Null when it is damaged or missing. */
+export function tryReadHeader(storage: Storage): StoreHeader | null {
+  if (!storage.existsSync(HEADER_FILE)) return null;
+  try {
+    return readHeader(storage);
+  } catch (error) {
+    if (!(error instanceof StoreError) || error.code !== "CORRUPT_HEADER") throw error;
+    return null;
+  }
+}
+
+/** A partition after the first. */
+async function checkPartitionOf(
+  root: Storage,
+  header: StoreHeader,
+  index: number,
+  findings: Findings,
+  options: StoreOptions & CheckOptions,
+): Promise<boolean> {
+  const isThere = damageTo(findings, "header", () => {
+    checkPartition(root, header, index);
+    return true;
+  });
+  if (isThere === null) return false;
+  const storage = partitionStorage(root, index);
+  return await checkFiles(storage, findings, { ...options, header });
 }
 
 /** Throws STORE_NOT_FOUND, STORE_LOCKED. */
@@ -52,17 +98,23 @@ export function lockStore(storage: Storage, path: string): StoreLock {
 }
 
 /**
- * False when too little is whole for the store to open. The caller holds the lock. `then` is called with what was checked before
+ * False when too little is whole for the store to open. The caller holds the lock. `header` is given for a partition after the
+ * first. `then` is called with what was checked before
  * it is closed again.
  */
 export async function checkFiles(
   storage: Storage,
   findings: Findings,
-  options: StoreOptions & CheckOptions,
+  options: StoreOptions & CheckOptions & { readonly header?: StoreHeader },
   then?: (parts: StoreParts, checked: CheckedParts) => Promise<void>,
 ): Promise<boolean> {
   const header = damageTo(findings, "header", () => {
-    if (storage.existsSync(HEADER_FILE)) return readHeader(storage);
+    if (options.header !== undefined) return options.header;
+    if (storage.existsSync(HEADER_FILE)) {
+      const read = readHeader(storage);
+      refuseUncounted(storage, read);
+      return read;
+    }
     throw new StoreError("CORRUPT_HEADER", `Cannot read "${HEADER_FILE}": it is missing`);
   });
   if (header === null) return false;

@@ -63,6 +63,11 @@ export class CheckpointSchedule {
     return this.#progress.nextHistorySegment;
   }
 
+  /** The number of a segment that somebody else than a checkpoint writes. */
+  takeHistorySegment(): number {
+    return this.#progress.nextHistorySegment++;
+  }
+
   /** A commit was published that holds so much memory. */
   onCommitted(bytes: number, timestampMs: number): void {
     const { checkpointBytes, checkpointIntervalMs, isOpen } = this.#options;

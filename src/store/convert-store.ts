@@ -5,6 +5,7 @@
  *
  * C1. store.json says which backend is in force, and is replaced at once: a crash before leaves the old catalog as it was,
  *     a crash after it the new one. Both are complete at that moment.
+ *     Of a store with partitions all catalogs are complete at that moment.
  * C2. What a crash leaves of the other catalog is deleted at the next open or conversion.
  * C3. The new catalog is opened again and read as a whole before it is in force: as many entries, the same checksum.
  */
@@ -24,7 +25,15 @@ import { openNodeStorage } from "../storage/node-storage.ts";
 import type { Storage } from "../storage/storage.ts";
 import { acquireStoreLock } from "../storage/store-lock.ts";
 import { type Compression, requireCompression } from "./compression-option.ts";
-import { HEADER_FILE, readHeader, type StoreHeader, writeHeader } from "./store-header.ts";
+import { checkPartitions, partitionStorage } from "./partition-files.ts";
+import { sumOf } from "./partition-reports.ts";
+import {
+  HEADER_FILE,
+  partitionCount,
+  readHeader,
+  type StoreHeader,
+  writeHeader,
+} from "./store-header.ts";
 import { storeNotFound } from "./store-options.ts";
 
 export interface ConvertOptions {
@@ -61,6 +70,7 @@ export function convertStore(path: string, options: ConvertOptions): ConvertResu
   const lock = acquireStoreLock(storage, { description });
   try {
     const header = readHeader(storage);
+    checkPartitions(storage, header);
     const wanted = compression === undefined ? header : { ...header, compression };
     return convertCatalog(storage, wanted, backend);
   } finally {
@@ -81,7 +91,7 @@ const PLACES: CatalogPlaces = {
   delete: deleteCatalog,
 };
 
-/** Under the store's lock. `header` is written as given, with the new backend. */
+/** Under the store's lock. `header` is written as given, with the new backend. All partitions are converted before. */
 export function convertCatalog(
   storage: Storage,
   header: StoreHeader,
@@ -89,6 +99,28 @@ export function convertCatalog(
   places: CatalogPlaces = PLACES,
 ): ConvertResult {
   const from = header.backend;
+  const partitions = Array.from({ length: partitionCount(header) }, (_, index) =>
+    partitionStorage(storage, index),
+  );
+  const results: ConvertResult[] = [];
+  try {
+    for (const partition of partitions) results.push(convertOne(partition, { from, to, places }));
+  } catch (error) {
+    // What was copied is of no use; what is there is in force.
+    if (from !== to)
+      for (const partition of partitions) deleteAfterFailure(() => places.delete(to, partition));
+    throw error;
+  }
+  writeHeader(storage, { ...header, backend: to });
+  if (from !== to) for (const partition of partitions) places.delete(from, partition);
+  return sumOf(results);
+}
+
+/** Makes the other catalog, beside the one that is in force. */
+function convertOne(
+  storage: Storage,
+  { from, to, places }: { from: Backend; to: Backend; places: CatalogPlaces },
+): ConvertResult {
   refuseMissing(storage, from);
   for (const other of BACKENDS) if (other !== from) places.delete(other, storage);
   places.checkFiles(from, storage);
@@ -98,20 +130,11 @@ export function convertCatalog(
   try {
     if (from !== to) copied = copyTo(source, () => places.open(to, storage));
     bytesBefore = source.estimatedSize();
-  } catch (error) {
-    // What was copied is of no use; what is there is in force.
+  } finally {
     source.close();
-    if (from !== to) deleteAfterFailure(() => places.delete(to, storage));
-    throw error;
   }
-  source.close();
-  if (copied === null) {
-    writeHeader(storage, header);
-    return { from, to, entryCount: 0, bytesBefore, bytesAfter: bytesBefore };
-  }
+  if (copied === null) return { from, to, entryCount: 0, bytesBefore, bytesAfter: bytesBefore };
   const bytesAfter = verify(places, storage, to, copied);
-  writeHeader(storage, { ...header, backend: to });
-  places.delete(from, storage);
   return { from, to, entryCount: copied.entryCount, bytesBefore, bytesAfter };
 }
 

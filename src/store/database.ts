@@ -42,6 +42,11 @@ export class Database {
     return requireDatabaseId(this.#engine, this.#id);
   }
 
+  /** @internal The same through renames. */
+  get id(): number {
+    return this.#id;
+  }
+
   get name(): string {
     return this.#database.refs.row.name;
   }
@@ -53,6 +58,11 @@ export class Database {
 
   get createdAt(): Date {
     return new Date(this.#database.refs.row.createdAtMs);
+  }
+
+  /** The one of the store's partitions that it is in; 0 where there is one. */
+  get partition(): number {
+    return this.#engine.partition?.index ?? 0;
   }
 
   /** The newest version over all branches; 0 before the first commit. */

@@ -12,13 +12,15 @@ import { expireStoreAsync } from "./expire.ts";
 import type { Follower } from "./follower.ts";
 import { fencedBy } from "../remote/claim.ts";
 import type { Claim } from "../remote/claim.ts";
+import { CATALOG_FORMAT_VERSION, type CatalogState } from "../catalog/catalog.ts";
 import { RecordingKeyValueStore } from "../catalog/recording-key-value.ts";
 import type { BranchRow } from "../catalog/rows.ts";
 import { applyChange } from "../checkpoint/recovery.ts";
 import { newPageWriter, type StoreState } from "../checkpoint/store-state.ts";
 import type { CurrentCipher } from "../encryption/current-cipher.ts";
+import type { KeyRing } from "../encryption/key-ring.ts";
 import { parseMasterKey } from "../encryption/master-key.ts";
-import { StoreError } from "../errors.ts";
+import { invariant, StoreError } from "../errors.ts";
 import { type ChunkReference } from "../page/chunk-handle.ts";
 import { type BeginOptions, GarbageCollector } from "../retention/garbage-collector.ts";
 import type { GarbageCycle, GarbageReport } from "../retention/garbage-cycle.ts";
@@ -27,10 +29,16 @@ import { type StoreLock } from "../storage/store-lock.ts";
 import { CommitPipeline } from "../transaction/commit-pipeline.ts";
 import { encodeRefChange, RecordKind } from "../transaction/commit-record.ts";
 import type { PageStager } from "../transaction/revision-file.ts";
+import { type OpenDatabase, refuseMoving } from "../transaction/timeline.ts";
 import { codecOf, type Compression, requireCompression } from "./compression-option.ts";
 import { headerText, type StoreHeader, writeHeader } from "./store-header.ts";
 import { CheckpointSchedule } from "./checkpoint-schedule.ts";
-import { openDirectory, type OpenedStore, type OpenRemote } from "./open-directory.ts";
+import {
+  openDirectory,
+  type OpenedStore,
+  type OpenRemote,
+  type PartitionPlace,
+} from "./open-directory.ts";
 import { type ResolvedOptions, type StoreOptions } from "./store-options.ts";
 import { UploadFiles } from "./upload-files.ts";
 import { UploadService } from "./upload-service.ts";
@@ -50,9 +58,14 @@ export class Engine implements PageStager {
   state: StoreState;
   /** Set for a store that follows one in object storage. */
   readonly follower: Follower | null;
+  /** Null for a store that has one. */
+  readonly partition: PartitionPlace | null;
   readonly pipeline: CommitPipeline;
   readonly collector: GarbageCollector;
   #isCollectionDue = false;
+  /** By id, databases that were here when the store was opened, and where they are now. */
+  readonly handedOver: Map<number, { readonly name: string; readonly partition: number }> =
+    new Map();
   readonly #lock: StoreLock;
   #header: StoreHeader;
   readonly #cipher: CurrentCipher | null;
@@ -101,7 +114,7 @@ export class Engine implements PageStager {
       assertWritable: () => this.assertWritable(),
       syncChunks: () => {
         this.#uploadFiles?.noteStaged();
-        this.#orFail(() => parts.state.chunks.syncSync());
+        this.orFail(() => parts.state.chunks.syncSync());
       },
       barrier: parts.state.barrier,
       outcomes: parts.state.outcomes,
@@ -110,6 +123,7 @@ export class Engine implements PageStager {
     const { backend, remote, claim } = parts;
     if (remote !== null && backend !== null) this.#openUploads(backend, remote, claim);
     this.follower = parts.follower;
+    this.partition = parts.partition;
   }
 
   /** `claim`: of the place in object storage that the directory was filled from. */
@@ -214,6 +228,14 @@ export class Engine implements PageStager {
   /** Makes a change of names durable and applies it. */
   change(change: RefChange): void {
     this.assertWritable();
+    const database = this.state.databases.get(change.databaseId);
+    if (database !== undefined) refuseMoving(database);
+    this.#refuseTakenName(change);
+    this.#log(change);
+    if (this.options.isRemoteDurable) this.uploads?.waitSync(this.state.log.lastLsn);
+  }
+
+  #log(change: RefChange): void {
     this.#noteExpiry(change);
     const { log } = this.state;
     // A log that has no room refuses the record and goes on; one that failed refuses all that follow by itself.
@@ -226,7 +248,37 @@ export class Engine implements PageStager {
       throw error;
     }
     this.uploads?.notify();
-    if (this.options.isRemoteDurable) this.uploads?.waitSync(log.lastLsn);
+  }
+
+  /** The database is in another partition: it goes from here at once. Who has it open is told where it is. */
+  forgetDatabase(database: OpenDatabase): void {
+    const { id, name } = database.refs.row;
+    invariant(database.movingTo !== undefined, `Database ${id} is being handed over`);
+    this.handedOver.set(id, { name, partition: database.movingTo });
+    this.state.refs.databaseIds.delete(name); // Also when the rest fails: the other one has the name.
+    this.assertWritable();
+    this.#checkpoints.finish();
+    this.#log({ type: "delete-database", databaseId: id, atMs: this.options.now() });
+    this.#log({ type: "purge-database", databaseId: id });
+  }
+
+  /** A database has come into the catalog: its branches may expire. */
+  databaseCame(): void {
+    this.#nextExpiryMs = 0;
+  }
+
+  /** Names of databases are unique over all partitions. */
+  #refuseTakenName(change: RefChange): void {
+    if (this.partition === null || !("name" in change) || !change.type.endsWith("-database"))
+      return;
+    const { name } = change;
+    const partition = this.partition.otherPartitionOf(name);
+    if (partition === null) return;
+    throw new StoreError(
+      "DATABASE_EXISTS",
+      `Cannot use the name "${name}" for a database: there is one in partition ${partition}; choose another name`,
+      { details: { database: name, partition } },
+    );
   }
 
   /** Deletes the branches whose time has come; children keep theirs alive. */
@@ -237,7 +289,8 @@ export class Engine implements PageStager {
     const due: { databaseId: number; branchId: number }[] = [];
     let next = Infinity;
     let hasKept = false;
-    for (const database of this.state.refs.databases.values()) {
+    for (const { refs: database, movingTo } of this.state.databases.values()) {
+      if (movingTo !== undefined) continue; // They go where it goes.
       let parents: ReadonlySet<number | null> | null = null;
       for (const branch of database.branches.values()) {
         const { id, expiresAtMs } = branch;
@@ -283,7 +336,7 @@ export class Engine implements PageStager {
     this.assertWritable();
     const staged = new Map<number, ChunkReference>();
     const writer = newPageWriter(this.state, pageSize);
-    this.#orFail(() => {
+    this.orFail(() => {
       for (const page of [...pages.keys()].sort((left, right) => left - right)) {
         const isFull = writer.add(pages.get(page)!, (reference) => staged.set(page, reference));
         if (isFull) writer.flushSync();
@@ -305,6 +358,22 @@ export class Engine implements PageStager {
     await this.#checkpoints.runAsync(() => this.assertWritable());
   }
 
+  /** The number of a history segment that somebody else than a checkpoint writes. */
+  takeHistorySegment(): number {
+    return this.#checkpoints.takeHistorySegment();
+  }
+
+  /** The catalog's own state with what has changed since in names and history. */
+  catalogState(): CatalogState {
+    const { catalog, refs } = this.state;
+    const stored = catalog.state();
+    return {
+      ...(stored ?? { formatVersion: CATALOG_FORMAT_VERSION, checkpointLsn: 0 }),
+      nextDatabaseId: refs.nextDatabaseId,
+      nextHistorySegment: this.#checkpoints.nextHistorySegment,
+    };
+  }
+
   /**
    * A step of background work on what checkpoints leave: none is under way meanwhile. Failing leaves the store failed. Reads wait
    * for what is not local.
@@ -312,7 +381,7 @@ export class Engine implements PageStager {
   maintain<T>(step: () => T): T {
     this.assertWritable();
     this.#checkpoints.finish();
-    return this.#orFail(step);
+    return this.orFail(step);
   }
 
   /** Goes on with a checkpoint for about so long; begins one when there is something to move. */
@@ -373,21 +442,36 @@ export class Engine implements PageStager {
         `Cannot rotate the key of store "${this.description}": it is not encrypted; a store is encrypted when it is made`,
       );
     const ring = this.#cipher.ring.rotate(parseMasterKey(key, "new key"));
-    const header = { ...this.#header, encryption: ring.toJSON() };
-    writeHeader(this.state.storage, header);
-    this.#header = header;
-    this.#cipher.ring = ring;
-    this.state.log.rotate();
+    this.#replaceHeader({ ...this.#header, encryption: ring.toJSON() });
+    this.#adoptRing(ring);
   }
 
   /** Of chunks and history made from now on, also after the store is opened again. Others are not touched. */
   setCompression(compression: Compression): void {
     this.assertWritable();
     requireCompression("Compression", compression);
-    const header = { ...this.#header, compression };
+    this.#replaceHeader({ ...this.#header, compression });
+    this.state.codec = codecOf(compression);
+  }
+
+  /** The header of all partitions, which whoever has the store has replaced; `ring` when its keys have changed. */
+  adoptHeader(header: StoreHeader, ring: KeyRing | null): void {
+    this.assertWritable();
+    this.#header = header;
+    this.state.codec = codecOf(header.compression ?? "lz4");
+    if (ring !== null) this.#adoptRing(ring);
+  }
+
+  #replaceHeader(header: StoreHeader): void {
+    invariant(this.partition === null, "Who has all partitions writes their header");
     writeHeader(this.state.storage, header);
     this.#header = header;
-    this.state.codec = codecOf(compression);
+  }
+
+  #adoptRing(ring: KeyRing): void {
+    invariant(this.#cipher !== null, "A store with keys has a cipher");
+    this.#cipher.ring = ring;
+    this.state.log.rotate();
   }
 
   /** A checkpoint, then everything is closed and the lock is given back; also when something fails on the way. */
@@ -448,8 +532,8 @@ export class Engine implements PageStager {
     if (this.#phase.name === "open") this.#phase = { name: "failed", cause };
   }
 
-  /** Chunks are not written any more after a failure, so nothing else is either. */
-  #orFail<T>(write: () => T): T {
+  /** Something that is written. Chunks are not written any more after a failure, so nothing else is either. */
+  orFail<T>(write: () => T): T {
     try {
       return waiting(write);
     } catch (error) {

@@ -12,6 +12,7 @@ import {
 import { RecordingKeyValueStore } from "../catalog/recording-key-value.ts";
 import type { CurrentCipher } from "../encryption/current-cipher.ts";
 import { KeyRing } from "../encryption/key-ring.ts";
+import type { MasterKey } from "../encryption/master-key.ts";
 import { StoreError } from "../errors.ts";
 import type { StoreState } from "../checkpoint/store-state.ts";
 import type { Claim } from "../remote/claim.ts";
@@ -23,9 +24,16 @@ import { acquireStoreLock, type StoreLock } from "../storage/store-lock.ts";
 import type { Follower } from "./follower.ts";
 import { openLazyStorage } from "./lazy-store.ts";
 import { openState } from "./open-state.ts";
+import { checkPartitions, refusePartitionDirectory } from "./partition-files.ts";
 import { readRemoteObjects, REMOTE_OBJECTS_FILE } from "./remote-objects.ts";
 import { type ResolvedRemote, resolveRemote } from "./remote-options.ts";
-import { HEADER_FILE, readHeader, type StoreHeader, writeHeader } from "./store-header.ts";
+import {
+  HEADER_FILE,
+  partitionCount,
+  readHeader,
+  type StoreHeader,
+  writeHeader,
+} from "./store-header.ts";
 import { givenMasterKey, openCipher } from "./store-key.ts";
 import {
   type ResolvedOptions,
@@ -45,41 +53,101 @@ export interface OpenedStore {
   readonly follower: Follower | null;
   readonly claim: Claim | null;
   readonly remote: OpenRemote | null;
+  readonly partition: PartitionPlace | null;
   /** To be closed in the reverse order. */
   readonly opened: readonly { close(): void }[];
   readonly state: StoreState;
   readonly nextHistorySegment: number;
 }
 
-/** `claim`: of the place in object storage that the directory was filled from. */
+/** `claim`: of the place in object storage that the directory was filled from. For a store with one partition. */
 export function openDirectory(
   path: string,
   options: StoreOptions,
   claim: Claim | null,
 ): OpenedStore {
-  let resolved = resolveOptions(options);
+  const root = openRoot(path, options);
+  try {
+    refusePartitioned(root.header, `open store "${root.description}" this way`);
+    return openParts({ ...root, claim, partition: null });
+  } catch (error) {
+    root.lock.release();
+    throw error;
+  }
+}
+
+/** A store as far as all its partitions share it. */
+export interface OpenedRoot {
+  readonly description: string;
+  readonly local: Storage;
+  readonly lock: StoreLock;
+  readonly header: StoreHeader;
+  readonly master: MasterKey | null;
+  readonly cipher: CurrentCipher | null;
+  readonly options: StoreOptions;
+}
+
+/** Takes the lock, reads the header or makes the store, and tries the key. */
+export function openRoot(path: string, options: StoreOptions): OpenedRoot {
+  const resolved = resolveOptions(options);
   const local = options.storage ?? openNodeStorage(path);
-  let storage = local;
   const description = options.storage?.description ?? path;
-  prepareDirectory(storage, description, resolved.create);
-  const lock = acquireStoreLock(storage, { description });
-  const opened: { close(): void }[] = [];
+  prepareDirectory(local, description, resolved.create);
+  const lock = acquireStoreLock(local, { description });
   try {
     const master = givenMasterKey(options);
-    let header: StoreHeader;
     // Asked under the lock: another process may have made the store meanwhile.
-    if (storage.listSync("").includes(HEADER_FILE)) header = readHeader(storage);
-    else {
-      header = {
-        storeId: Uint8Array.from(randomBytes(16)),
-        createdAt: new Date(resolved.now()).toISOString(),
-        backend: resolved.backend,
-        encryption: master === null ? null : KeyRing.create(master).toJSON(),
-        ...(resolved.compression === null ? {} : { compression: resolved.compression }),
-      };
-      writeHeader(storage, header);
-    }
-    header = withRemote(header, resolved.remote, storage);
+    const header = local.listSync("").includes(HEADER_FILE)
+      ? readHeader(local)
+      : makeHeader(local, resolved, master);
+    checkPartitions(local, header);
+    const cipher = openCipher(header, master, options);
+    return { description, local, lock, header, master, cipher, options };
+  } catch (error) {
+    lock.release();
+    throw error;
+  }
+}
+
+function makeHeader(
+  storage: Storage,
+  resolved: ResolvedOptions,
+  master: MasterKey | null,
+): StoreHeader {
+  const header: StoreHeader = {
+    storeId: Uint8Array.from(randomBytes(16)),
+    createdAt: new Date(resolved.now()).toISOString(),
+    backend: resolved.backend,
+    encryption: master === null ? null : KeyRing.create(master).toJSON(),
+    ...(resolved.compression === null ? {} : { compression: resolved.compression }),
+  };
+  writeHeader(storage, header);
+  return header;
+}
+
+/** Which of a store's partitions an engine is; null: the only one. */
+export interface PartitionPlace {
+  readonly index: number;
+  readonly count: number;
+  /** The same object for all partitions of a store in this thread. */
+  readonly store: object;
+  /** The other partition that has a living database of that name; null: none. */
+  readonly otherPartitionOf: (name: string) => number | null;
+}
+
+/** What an engine needs of its directory. The lock is the caller's until it returns. */
+export function openParts(
+  given: Omit<OpenedRoot, "master"> & {
+    readonly claim: Claim | null;
+    readonly partition: PartitionPlace | null;
+  },
+): OpenedStore {
+  const { description, local, lock, cipher, options, claim, partition } = given;
+  let resolved = resolveOptions(options);
+  let storage = local;
+  const opened: { close(): void }[] = [];
+  try {
+    const header = withRemote(given.header, resolved.remote, storage);
     const remote = openRemote(header, resolved, local);
     if (remote !== null) opened.push(remote.client);
     const objects = remote === null ? null : readRemoteObjects(local);
@@ -94,7 +162,6 @@ export function openDirectory(
       ({ storage } = lazy);
     }
     resolved = { ...resolved, compression: resolved.compression ?? header.compression ?? null };
-    const cipher = openCipher(header, master, options);
     refuseLostCatalog(header.backend, local);
     deleteOtherCatalogs(header.backend, storage);
     const backend = new RecordingKeyValueStore(openBackend(header.backend, storage));
@@ -110,14 +177,23 @@ export function openDirectory(
       follower: null,
       claim,
       remote,
+      partition,
       opened,
       ...state,
     };
   } catch (error) {
     for (const part of opened.reverse()) part.close();
-    lock.release();
     throw error;
   }
+}
+
+/** `action` is how the message goes on after "Cannot". */
+export function refusePartitioned(header: StoreHeader, action: string): void {
+  const count = partitionCount(header);
+  if (count === 1) return;
+  throw new StoreError("PARTITIONED", `Cannot ${action}: it has ${count} partitions`, {
+    details: { partitions: count },
+  });
 }
 
 export interface OpenRemote {
@@ -177,6 +253,7 @@ function prepareDirectory(storage: Storage, description: string, create: boolean
     throw cause;
   }
   if (names.includes(HEADER_FILE)) return;
+  refusePartitionDirectory(storage, names);
   if (!create) throw storeNotFound(description);
   // Another process may be making the store now, or have been killed while it did.
   const foreign = names.filter((name) => !/^(?:lock(?:\..*)?|store\.json\..*)$/.test(name));

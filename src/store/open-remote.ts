@@ -84,6 +84,7 @@ function follow(url: string, directory: string, options: StoreOptions): Engine {
       backend: null,
       claim: null,
       remote: null,
+      partition: null,
       follower,
       opened,
       state: follower.openSync(timeoutMs),

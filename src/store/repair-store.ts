@@ -25,9 +25,10 @@ import { decodeSegmentHeader, SEGMENT_HEADER_SIZE } from "../log/segment-format.
 import { openNodeStorage } from "../storage/node-storage.ts";
 import { waitingAsync } from "../storage/not-local.ts";
 import type { Storage } from "../storage/storage.ts";
-import { checkBySql, checkFiles, lockStore } from "./check-store.ts";
+import { checkBySql, checkFiles, lockStore, tryReadHeader } from "./check-store.ts";
 import { openClosedStorage } from "./closed-storage.ts";
-import { HEADER_FILE, parseHeader, readHeader, type StoreHeader } from "./store-header.ts";
+import { refusePartitioned } from "./open-directory.ts";
+import { HEADER_FILE, parseHeader, type StoreHeader } from "./store-header.ts";
 import type { StoreOptions } from "./store-options.ts";
 
 export interface RepairOptions extends StoreOptions, CheckOptions {
@@ -67,6 +68,8 @@ export async function repairStore(
   const lock = lockStore(local, path);
   try {
     for (let pass = 0; pass < PASSES_MAX; pass++) {
+      const header = tryReadHeader(local);
+      if (header !== null) refusePartitioned(header, `repair store "${path}"`);
       findings = new Findings();
       let plan = new RepairPlan();
       // Anew each time: a header that was repaired may say where files are.
@@ -100,16 +103,6 @@ async function repairOpening(
   const header = tryReadHeader(storage);
   if (header === null) await repairHeader(storage, source, plan);
   else await repairCatalog(storage, header, { source, plan });
-}
-
-function tryReadHeader(storage: Storage): StoreHeader | null {
-  if (!storage.existsSync(HEADER_FILE)) return null;
-  try {
-    return readHeader(storage);
-  } catch (error) {
-    if (!(error instanceof StoreError) || error.code !== "CORRUPT_HEADER") throw error;
-    return null;
-  }
 }
 
 /** Nothing but a header says which store this is; the packs that are whole must agree. */

@@ -48,16 +48,35 @@ export function findRevision(engine: Engine, text: string): ResolvedRevision {
 
 export function openDatabaseNamed(engine: Engine, name: string): OpenDatabase {
   engine.expireBranches();
+  refuseOtherPartition(engine, name);
   const { row } = requireDatabase(engine.state.refs, name);
   const database = engine.state.databases.get(row.id);
   invariant(database !== undefined, `Database ${row.id} is open`);
   return database;
 }
 
+function refuseOtherPartition({ partition, state }: Engine, name: string): void {
+  if (partition === null || state.refs.databaseIds.has(name)) return;
+  const other = partition.otherPartitionOf(name);
+  if (other === null) return;
+  throw new StoreError(
+    "OTHER_PARTITION",
+    `Cannot use database "${name}" here: it is in partition ${other}, the others in partition ${partition.index}; hand it over with "bough database hand-over ${name} --partition ${partition.index}"`,
+    { details: { database: name, partition: other } },
+  );
+}
+
 /** By id: what a follower has open now, whatever it had when the id was looked up. */
 export function requireDatabaseId(engine: Engine, id: number): OpenDatabase {
   const database = engine.state.databases.get(id);
   if (database !== undefined) return database;
+  const gone = engine.handedOver.get(id);
+  if (gone !== undefined)
+    throw new StoreError(
+      "OTHER_PARTITION",
+      `Cannot use database "${gone.name}" here any more: it was handed over to partition ${gone.partition}; ask the store for it again`,
+      { details: { database: gone.name, partition: gone.partition } },
+    );
   throw new StoreError("DATABASE_NOT_FOUND", "Cannot use the database: it was deleted");
 }
 

@@ -26,7 +26,7 @@ import type { ByteProgress } from "./progress.ts";
 import { type RemoteFile, remoteFiles, remoteNotFound } from "./remote-objects.ts";
 import { type RemoteOptions, resolveRemote } from "./remote-options.ts";
 import { moveBranches } from "./restore-to.ts";
-import { Store } from "./store.ts";
+import { SingleStore } from "./single-store.ts";
 import { HEADER_FILE, parseHeader, type StoreHeader, writeHeader } from "./store-header.ts";
 import { givenMasterKey, openCipher } from "./store-key.ts";
 import type { StoreOptions } from "./store-options.ts";
@@ -92,7 +92,7 @@ export async function restoreStore(
   const { key, keyFile, environment, now } = options;
   const opening = { create: false, key, keyFile, environment, now };
   const given = Object.entries(opening).filter(([, value]) => value !== undefined);
-  const store = new Store(directory, Engine.open(directory, Object.fromEntries(given)));
+  const store = new SingleStore(directory, Engine.open(directory, Object.fromEntries(given)));
   try {
     const lsn = store.engine.state.log.lastLsn;
     const moved = options.to === undefined ? [] : moveOrForget(store, storage, options.to);
@@ -112,7 +112,7 @@ export async function restoreStore(
 }
 
 /** A copy that could not be taken back to where it was wanted is not left as if it had been. */
-function moveOrForget(store: Store, storage: Storage, to: Date | string): string[] {
+function moveOrForget(store: SingleStore, storage: Storage, to: Date | string): string[] {
   try {
     return moveBranches(store, to);
   } catch (error) {

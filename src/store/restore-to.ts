@@ -13,7 +13,7 @@ import { StoreError } from "../errors.ts";
 import { pointerTo } from "./branch.ts";
 import type { Engine } from "./engine.ts";
 import { resolveRevision } from "./resolve-revision.ts";
-import type { Store } from "./store.ts";
+import type { Store } from "./abstract-store.ts";
 
 /** Returns what was moved: revisions of branches, names of databases that came back or went. */
 export function moveBranches(store: Store, to: Date | string): string[] {

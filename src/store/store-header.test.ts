@@ -53,6 +53,16 @@ describe("store.json", () => {
     expect(read(withLine(line))).toEqual(value);
   });
 
+  test("golden text with partitions, which is format version 2", () => {
+    const line = LINE.replace('"formatVersion":1', '"formatVersion":2').replace(
+      "null}",
+      'null,"partitions":4}',
+    );
+    const value: StoreHeader = { ...header, partitions: 4 };
+    expect(Buffer.from(written(value))).toEqual(withLine(line));
+    expect(read(withLine(line))).toEqual(value);
+  });
+
   test("every single-bit flip is CORRUPT_HEADER", () => {
     const encryption = KeyRing.create(parseMasterKey("05".repeat(32), "key")).toJSON();
     for (const bytes of [written(header), written({ ...header, encryption })]) {
@@ -92,11 +102,11 @@ describe("store.json", () => {
   });
 
   test("a format version from the future is STORE_FORMAT", () => {
-    expect(() => read(withLine(LINE.replace('"formatVersion":1', '"formatVersion":2')))).toThrow(
+    expect(() => read(withLine(LINE.replace('"formatVersion":1', '"formatVersion":3')))).toThrow(
       expect.objectContaining({
         code: "STORE_FORMAT",
         message:
-          "Cannot open the store: its format version is 2, this bough reads up to 1; use a newer bough",
+          "Cannot open the store: its format version is 3, this bough reads up to 2; use a newer bough",
       }),
     );
   });
@@ -106,6 +116,15 @@ describe("store.json", () => {
     ["null", "null"],
     ["another file", LINE.replace('"store"', '"other"')],
     ["no format version", LINE.replace('"formatVersion":1,', "")],
+    ["partitions in format version 1", LINE.replace("null}", 'null,"partitions":2}')],
+    ["no partitions in format version 2", LINE.replace('"formatVersion":1', '"formatVersion":2')],
+    ...["1", "257", "2.5", '"2"', "null"].map((partitions): [string, string] => [
+      `partitions that are ${partitions}`,
+      LINE.replace('"formatVersion":1', '"formatVersion":2').replace(
+        "null}",
+        `null,"partitions":${partitions}}`,
+      ),
+    ]),
     ["format version 0", LINE.replace('"formatVersion":1', '"formatVersion":0')],
     ["a broken format version", LINE.replace('"formatVersion":1', '"formatVersion":1.5')],
     ["a short store id", LINE.replace("0001", "")],

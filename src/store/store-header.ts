@@ -1,25 +1,30 @@
 /**
  * The file `store.json`: what a directory must say before anything else in it is read.
  *
- *   line 1   JSON: { "bough": "store", "formatVersion": 1, "storeId": 32 hex characters, "createdAt": RFC 3339,
+ *   line 1   JSON: { "bough": "store", "formatVersion": 1 or 2, "storeId": 32 hex characters, "createdAt": RFC 3339,
  *            "backend": "lmdb" | "leveldb" | "memory", "encryption": null | key ring (src/encryption/key-ring.ts),
  *            "compression": "none" | "lz4" | "zstd" | "zstd:1" to "zstd:22", of new chunks and history; may be missing: lz4,
- *            "remote": { "url", "replica": 16 hex characters, "fencedBy" }, where it uploads to; missing, or its url null: nowhere }
- *   line 2   "crc64nvme " and 16 hex characters: CRC64-NVME of line 1, without its newline, as UTF-8
+ *            "remote": { "url", "replica": 16 hex characters, "fencedBy" }, where it uploads to; missing, or its url null: nowhere,
+ *            "partitions": 2 to 256, how many there are (partition-files.ts); missing: one, the directory itself }
+ *   line 2   its checksum: checked-line.ts
  *
  * H1. The file is replaced as a whole (whole-file.ts), so it is always one complete version.
  * H2. Unknown fields are refused together with unknown format versions: nothing may be lost by writing it back.
+ * H3. Format version 2 is that of stores with more than one partition, and of no others: what does not know of partitions refuses
+ *     them, and would see only the databases of the first.
  */
 import { type Backend, BACKENDS } from "../catalog/backends.ts";
 import { StoreError } from "../errors.ts";
 import type { KeyRingJson } from "../encryption/key-ring.ts";
-import { crc64Into, CRC64_SIZE } from "../storage/crc64.ts";
+import { checkedLine, openCheckedLine } from "../storage/checked-line.ts";
 import type { Storage } from "../storage/storage.ts";
 import { readFileSync, writeFileAtomicSync } from "../storage/whole-file.ts";
 import { type Compression, isCompression } from "./compression-option.ts";
 
 export const HEADER_FILE = "store.json";
-export const STORE_FORMAT_VERSION = 1;
+export const STORE_FORMAT_VERSION = 2;
+/** Bounded, since each has files, threads and caches of its own. */
+export const PARTITIONS_MAX = 256;
 
 export interface StoreHeader {
   readonly storeId: Uint8Array;
@@ -29,6 +34,12 @@ export interface StoreHeader {
   /** Not there: what stores without the field have, lz4. */
   readonly compression?: Compression;
   readonly remote?: RemoteHeader;
+  /** 2 or more; not there: one. */
+  readonly partitions?: number;
+}
+
+export function partitionCount({ partitions = 1 }: StoreHeader): number {
+  return partitions;
 }
 
 export interface RemoteHeader {
@@ -44,7 +55,7 @@ export interface RemoteHeader {
 export function headerText(header: StoreHeader): string {
   const line = JSON.stringify({
     bough: "store",
-    formatVersion: STORE_FORMAT_VERSION,
+    formatVersion: partitionCount(header) > 1 ? 2 : 1, // H3
     storeId: Buffer.from(header.storeId).toString("hex"),
     createdAt: header.createdAt,
     backend: header.backend,
@@ -52,8 +63,9 @@ export function headerText(header: StoreHeader): string {
     // Left out of the text when undefined.
     compression: header.compression,
     remote: header.remote,
+    partitions: header.partitions,
   });
-  return `${line}\ncrc64nvme ${checksum(line)}\n`;
+  return checkedLine(line);
 }
 
 export function writeHeader(storage: Storage, header: StoreHeader): void {
@@ -67,17 +79,16 @@ export function readHeader(storage: Storage): StoreHeader {
 
 /** From the contents of the file. */
 export function parseHeader(text: string): StoreHeader {
-  const [line = "", ...rest] = text.split("\n");
-  if (rest.length !== 2 || rest[0] !== `crc64nvme ${checksum(line)}` || rest[1] !== "")
-    throw corrupt("its checksum does not fit");
+  const line = openCheckedLine(text);
+  if (line === null) throw corrupt("its checksum does not fit");
   let json: Partial<Record<string, unknown>> | null;
   try {
     json = JSON.parse(line) as Partial<Record<string, unknown>> | null;
   } catch (cause) {
     throw corrupt("it is not JSON", cause);
   }
-  const { bough, formatVersion, storeId, createdAt, backend, encryption, compression, remote } =
-    json ?? {};
+  const { bough, formatVersion, storeId, createdAt, backend, encryption } = json ?? {};
+  const { compression, remote, partitions } = json ?? {};
   if (bough !== "store" || !isFormatVersion(formatVersion)) throw corrupt("it is not a store's");
   if (formatVersion > STORE_FORMAT_VERSION)
     throw new StoreError(
@@ -89,6 +100,9 @@ export function parseHeader(text: string): StoreHeader {
     throw corrupt("a field is missing");
   if (compression !== undefined && !isCompression(compression))
     throw corrupt(`its compression is ${JSON.stringify(compression)}`);
+  if ((formatVersion === 2) !== (partitions !== undefined)) throw corrupt("a field is missing");
+  if (partitions !== undefined && !isPartitionCount(partitions))
+    throw corrupt(`its number of partitions is ${JSON.stringify(partitions)}`);
   return {
     storeId: Uint8Array.from(Buffer.from(storeId, "hex")),
     createdAt: String(createdAt),
@@ -97,7 +111,12 @@ export function parseHeader(text: string): StoreHeader {
     encryption: (encryption ?? null) as KeyRingJson | null,
     ...(compression === undefined ? {} : { compression }),
     ...(remote === undefined ? {} : { remote: requireRemote(remote) }),
+    ...(partitions === undefined ? {} : { partitions }),
   };
+}
+
+function isPartitionCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && Number(value) >= 2 && Number(value) <= PARTITIONS_MAX;
 }
 
 function requireRemote(value: unknown): RemoteHeader {
@@ -112,13 +131,6 @@ function requireRemote(value: unknown): RemoteHeader {
 
 function isFormatVersion(value: unknown): value is number {
   return Number.isSafeInteger(value) && Number(value) >= 1;
-}
-
-function checksum(line: string): string {
-  const bytes = new TextEncoder().encode(line);
-  const check = new Uint8Array(CRC64_SIZE);
-  crc64Into(bytes, 0, bytes.length, check, 0);
-  return Buffer.from(check).reverse().toString("hex");
 }
 
 function corrupt(what: string, cause?: unknown): StoreError {

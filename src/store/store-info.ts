@@ -2,6 +2,7 @@
 import type { Backend } from "../catalog/backends.ts";
 import type { Compression } from "./compression-option.ts";
 import type { Engine } from "./engine.ts";
+import { partitionCount } from "./store-header.ts";
 
 export interface StoreInfo {
   /** 32 hex characters, for ever the same. */
@@ -14,6 +15,8 @@ export interface StoreInfo {
   /** Of new chunks and history, as recorded. */
   readonly compression: Compression;
   readonly isEncrypted: boolean;
+  /** See docs/partitions.md; 1 for most stores. */
+  readonly partitions: number;
 }
 
 export function storeInfo(engine: Engine): StoreInfo {
@@ -26,5 +29,6 @@ export function storeInfo(engine: Engine): StoreInfo {
     catalogBytes: engine.state.catalog.store.estimatedSize(),
     compression: compression ?? "lz4",
     isEncrypted: encryption !== null,
+    partitions: partitionCount(engine.header),
   };
 }

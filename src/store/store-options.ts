@@ -49,6 +49,11 @@ export interface StoreOptions {
   readonly outcomeWindowMs?: number;
   /** Of how many transactions it knows that at most, the newest: 100,000 by default. */
   readonly outcomesMax?: number;
+  /**
+   * At least so many partitions, 1 to 256: those that are missing are added, for good. Databases of different partitions share
+   * nothing, and can be in threads of their own. See docs/partitions.md.
+   */
+  readonly partitions?: number;
   /** Decoded chunks kept in memory, in bytes: 64 MiB by default. */
   readonly cacheBytesMax?: number;
   /**
@@ -128,6 +133,7 @@ const OPTION_NAMES: Readonly<Record<keyof StoreOptions, true>> = {
   pollIntervalMs: true,
   outcomeWindowMs: true,
   outcomesMax: true,
+  partitions: true,
   compression: true,
   cacheBytesMax: true,
   connectionBytesMax: true,
@@ -210,7 +216,7 @@ function scrubRate(value: number | undefined): number | null {
 }
 
 /** Damage that nobody hears of is damage until the other copy is gone too. */
-function warnOfDamage({ code, message, revisions }: CheckProblem): void {
+export function warnOfDamage({ code, message, revisions }: CheckProblem): void {
   const touched = revisions.length === 0 ? "no revision" : revisions.join(", ");
   process.emitWarning(`${message} (touches: ${touched}); run "bough check --repair"`, {
     type: "BoughDamage",

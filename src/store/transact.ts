@@ -73,6 +73,8 @@ export class Transactor {
   readonly #engine: Engine;
   readonly #open: Open;
   readonly #pool: ConnectionPool;
+  /** The same for all partitions of a store. */
+  readonly #store: object;
   /** Ids of transactions that have not ended, with how many there are. */
   readonly #running: Map<string, number> = new Map();
 
@@ -80,6 +82,7 @@ export class Transactor {
     this.#engine = engine;
     this.#open = open;
     this.#pool = new ConnectionPool(engine.description);
+    this.#store = engine.partition?.store ?? engine;
   }
 
   async run<T>(
@@ -225,7 +228,7 @@ export class Transactor {
   /** X4. */
   #refuseNested(): void {
     for (let scope = running.getStore(); scope !== undefined; scope = scope.outer)
-      if (scope.transactor === this && !scope.isOver)
+      if (scope.transactor.#store === this.#store && !scope.isOver)
         throw new TypeError(
           "Cannot run a transaction within the function of another one: use that one, or await it first",
         );

@@ -23,7 +23,7 @@ import type { Outcomes } from "./outcomes.ts";
 import { PageBuffers } from "./page-buffers.ts";
 import { type CommitInfo, Frame } from "./page-versions.ts";
 import { lockPageNumber, type Snapshot } from "./snapshot.ts";
-import type { Timeline } from "./timeline.ts";
+import { refuseMoving, type Timeline } from "./timeline.ts";
 
 /** As in PRAGMA synchronous: survive power loss, survive a process crash, survive neither for the newest commits. */
 export type Durability = "full" | "normal" | "off";
@@ -98,6 +98,7 @@ export class CommitPipeline {
   ): PreparedCommit {
     const { log, assertWritable, syncChunks, outcomes } = this.#options;
     assertWritable();
+    for (const { timeline } of writeSets) refuseMoving(timeline.database);
     const writer = this.#writer;
     if (transactionId !== null) outcomes.requireNew(transactionId); // P4
     writer.begin(transactionId);

@@ -111,6 +111,27 @@ export class Outcomes {
     this.#trim();
   }
 
+  /** In the order of commits. */
+  ofDatabase(databaseId: number): OutcomeRow[] {
+    const rows: OutcomeRow[] = [];
+    for (const { id, databaseId: of, version, timestampMs } of this.#byId.values())
+      if (of === databaseId) rows.push({ id, databaseId, version, timestampMs });
+    return rows;
+  }
+
+  /** Those of a database that has come from elsewhere. They are in the catalog already, in the row of that LSN. */
+  adopt(lsn: number, transactions: readonly OutcomeRow[]): void {
+    let newestMs = 0;
+    for (const transaction of transactions) {
+      this.#byId.set(transaction.id, { ...transaction, lsn });
+      newestMs = Math.max(newestMs, transaction.timestampMs);
+    }
+    const last = this.#stored.at(-1);
+    if (last?.lsn === lsn) newestMs = Math.max(newestMs, this.#stored.pop()!.newestMs);
+    this.#stored.push({ lsn, newestMs });
+    this.#trim();
+  }
+
   /** What the catalog says. */
   setCompleteSince(timestampMs: number): void {
     this.#unknownMs = Math.max(this.#unknownMs, timestampMs);

@@ -29,7 +29,7 @@ import type { PageBuffers } from "./page-buffers.ts";
 import { lockPageNumber, type Snapshot } from "./snapshot.ts";
 import { ShownPageOne, STAMP_OFFSET, STAMP_SIZE } from "./shown-page-one.ts";
 import type { PageHolder, Tracer } from "./tracer.ts";
-import type { Timeline } from "./timeline.ts";
+import { refuseMoving, type Timeline } from "./timeline.ts";
 
 const SQLITE_OK = 0;
 const SQLITE_BUSY = 5;
@@ -427,6 +427,7 @@ export class RevisionFile implements VfsFile, PageHolder {
     const { readOnlyReason } = this.target;
     const timeline = this.target.timeline();
     if (readOnlyReason !== null || timeline === null) throw readOnlyError(this.target);
+    refuseMoving(timeline.database);
     if (this.#concurrent !== null) {
       this.#timeline = this.#concurrent.timeline;
       this.#pageCount = snapshot.pageCount;

@@ -5,6 +5,7 @@
  * T2. At most one writer at a time holds `writer`.
  * T3. A snapshot shows nothing of the log behind `headLsn`, as it was when the snapshot was taken.
  */
+import { StoreError } from "../errors.ts";
 import type { TimelineRow } from "../catalog/rows.ts";
 import type { DatabaseRefs } from "../branch/refs.ts";
 import { type CommitInfo, type Frame, Layer } from "./page-versions.ts";
@@ -19,6 +20,19 @@ export interface OpenDatabase {
   readonly refs: DatabaseRefs;
   readonly context: ViewContext;
   readonly timelines: Map<number, Timeline>;
+  /** The partition that it is being handed over to; missing: none. Then it takes no commit and no change of names. */
+  movingTo?: number;
+}
+
+/** Throws BRANCH_BUSY for a database that is being handed over. */
+export function refuseMoving({ refs, movingTo }: OpenDatabase): void {
+  if (movingTo === undefined) return;
+  const { name } = refs.row;
+  throw new StoreError(
+    "BRANCH_BUSY",
+    `Cannot write to database "${name}": it is being handed over to partition ${movingTo}; try again when it is there`,
+    { retryable: true, details: { database: name, partition: movingTo } },
+  );
 }
 
 export class Timeline {

@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import type { CommandContext } from "../command-context.ts";
+import type { Column, CommandContext } from "../command-context.ts";
 import { UsageError } from "../errors.ts";
 import { examples } from "../examples.ts";
 import { addStoreOptions, readStoreOptions, type StoreWords } from "../store-options.ts";
@@ -13,15 +13,14 @@ export function addDatabaseCommands(program: Command, context: CommandContext): 
     group
       .command("create <database>")
       .description("make an empty database, and the store when there is none")
-      .option("--page-size <bytes>", "512 to 65536, a power of two (default: 4096)"),
+      .option("--page-size <bytes>", "512 to 65536, a power of two (default: 4096)")
+      .option("--partition <n>", "of a store with several (default: that with the fewest)"),
   )
     .addHelpText(
       "after",
       examples([["bough database create shop"], ["bough database create logs --page-size 16384"]]),
     )
-    .action((name: string, options: { pageSize?: string } & StoreWords) =>
-      create(context, name, options),
-    );
+    .action((name: string, options: CreateWords) => create(context, name, options));
   group
     .command("list")
     .description("list the databases of the store")
@@ -42,13 +41,41 @@ export function addDatabaseCommands(program: Command, context: CommandContext): 
     .description("bring back the database of that name that was deleted last")
     .addHelpText("after", examples([["bough database undelete shop"]]))
     .action((name: string) => undelete(context, name));
+  group
+    .command("hand-over <database>")
+    .description("move a database with all its branches and versions to another partition")
+    .requiredOption("--partition <n>", "where to, from 0")
+    .addHelpText("after", examples([["bough database hand-over shop --partition 2"]]))
+    .action((name: string, options: { partition: string }) =>
+      handOver(context, name, options.partition),
+    );
 }
 
-async function create(
-  context: CommandContext,
-  name: string,
-  options: { pageSize?: string } & StoreWords,
-): Promise<void> {
+type CreateWords = { readonly pageSize?: string; readonly partition?: string } & StoreWords;
+
+function partitionOf(text: string): number {
+  if (/^\d{1,3}$/.test(text)) return Number(text);
+  throw new UsageError(`Cannot read the partition "${text}": it is not a number from 0`);
+}
+
+function handOver(context: CommandContext, name: string, to: string): Promise<void> {
+  const partition = partitionOf(to);
+  return context.withStore(async (store) => {
+    const { partitions } = store.info();
+    if (partition >= partitions)
+      throw new UsageError(
+        `Cannot hand over to partition ${partition}: the store has ${partitions}, from 0 on; "${context.commandLine("store", "set", "--partitions", "N")}" adds some`,
+      );
+    await store.handOver(name, { partition });
+    return context.printDone(`Handed database "${name}" over to partition ${partition}`, {
+      name,
+      partition,
+    });
+  });
+}
+
+async function create(context: CommandContext, name: string, options: CreateWords): Promise<void> {
+  const partition = options.partition === undefined ? undefined : partitionOf(options.partition);
   const pageSize = options.pageSize === undefined ? undefined : Number(options.pageSize);
   if (Number.isNaN(pageSize))
     throw new UsageError(`Cannot read the page size "${options.pageSize}": it is not a number`);
@@ -60,7 +87,10 @@ async function create(
   const storeOptions = await readStoreOptions(options);
   await context.withStore(
     (store) => {
-      const database = store.createDatabase(name, pageSize === undefined ? {} : { pageSize });
+      const database = store.createDatabase(name, {
+        ...(pageSize === undefined ? {} : { pageSize }),
+        ...(partition === undefined ? {} : { partition }),
+      });
       return context.printDone(`Created database "${name}"`, database);
     },
     { create: true, ...storeOptions },
@@ -75,7 +105,9 @@ function list(context: CommandContext): Promise<void> {
       version: database.version,
       pageSize: database.pageSize,
       createdAt: database.createdAt,
+      partition: database.partition,
     }));
+    const hasPartitions = store.info().partitions > 1;
     return context.printList(
       records,
       [
@@ -84,6 +116,7 @@ function list(context: CommandContext): Promise<void> {
         ["versions", ({ version }) => String(version)],
         ["page size", ({ pageSize }) => String(pageSize)],
         ["created", ({ createdAt }) => showTime(createdAt)],
+        ...(hasPartitions ? [PARTITION_COLUMN] : []),
       ],
       {
         whenEmpty: `No databases; make one with "${context.commandLine("import", "FILE", "NAME")}"`,
@@ -91,6 +124,11 @@ function list(context: CommandContext): Promise<void> {
     );
   });
 }
+
+const PARTITION_COLUMN: Column<{ readonly partition: number }> = [
+  "partition",
+  ({ partition }) => String(partition),
+];
 
 function rename(context: CommandContext, name: string, to: string): Promise<void> {
   return context.withStore((store) => {

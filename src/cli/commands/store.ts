@@ -2,6 +2,7 @@
 import { type Command, Option } from "commander";
 import type { Backend } from "../../catalog/backends.ts";
 import type { CommandContext } from "../command-context.ts";
+import { UsageError } from "../errors.ts";
 import { examples } from "../examples.ts";
 import { showBytes } from "../numbers.ts";
 import { BACKEND_NAMES, readStoreOptions } from "../store-options.ts";
@@ -15,15 +16,24 @@ export function addStoreCommands(program: Command, context: CommandContext): voi
     .description("show and change how the store keeps its data");
   group
     .command("info")
-    .description("print the store's id, backend, compression and the size of its catalog")
+    .description(
+      "print the store's id, backend, compression, partitions and the size of its catalog",
+    )
     .addHelpText("after", examples([["bough store info"], ["bough store info --output json"]]))
     .action(() => info(context));
   group
     .command("set")
     .description("change settings of the store")
-    .requiredOption("--compression <codec>", `of new chunks and history: ${COMPRESSION}`)
-    .addHelpText("after", examples([["bough store set --compression zstd:3"]]))
-    .action((options: { compression: string }) => set(context, options.compression));
+    .option("--compression <codec>", `of new chunks and history: ${COMPRESSION}`)
+    .option(
+      "--partitions <count>",
+      "adds partitions until there are so many, at most 256, for good",
+    )
+    .addHelpText(
+      "after",
+      examples([["bough store set --compression zstd:3"], ["bough store set --partitions 4"]]),
+    )
+    .action((options: SetWords) => set(context, options));
   group
     .command("convert")
     .description("move the catalog into another backend; the store must not be open")
@@ -59,20 +69,45 @@ function info(context: CommandContext): Promise<void> {
       ["Backend", `${found.backend}, catalog ${showBytes(found.catalogBytes)}`],
       ["Compression", found.compression],
       ["Encrypted", found.isEncrypted ? "yes" : "no"],
+      ["Partitions", String(found.partitions)],
     ];
     for (const [title, text] of lines) await context.printLine(`${title.padEnd(12)} ${text}`);
   });
 }
 
-async function set(context: CommandContext, text: string): Promise<void> {
-  const { compression } = await readStoreOptions({ compression: text });
-  await context.withStore((store) => {
-    if (compression !== undefined) store.setCompression(compression);
-    return context.printDone(
-      `New chunks and history of store "${store.path}" are compressed with ${text} from now on`,
-      { store: store.path, compression },
-    );
-  });
+interface SetWords {
+  readonly compression?: string;
+  readonly partitions?: string;
+}
+
+async function set(context: CommandContext, words: SetWords): Promise<void> {
+  const { compression } = await readStoreOptions(
+    words.compression === undefined ? {} : { compression: words.compression },
+  );
+  const { partitions: text } = words;
+  if (compression === undefined && text === undefined)
+    throw new UsageError("Cannot set anything: give --compression or --partitions");
+  const count = text === undefined ? null : Number(text);
+  if (count !== null && !(Number.isInteger(count) && count >= 1 && count <= 256))
+    throw new UsageError(`Cannot read the partitions "${text}": it is not a number from 1 to 256`);
+  await context.withStore(
+    async (store) => {
+      if (compression !== undefined) store.setCompression(compression);
+      const { partitions } = store.info();
+      const done = [
+        ...(compression === undefined
+          ? []
+          : [`New chunks and history are compressed with ${words.compression} from now on`]),
+        ...(count === null ? [] : [`There are ${partitions} partitions`]),
+      ];
+      await context.printDone(`Store "${store.path}": ${done.join("; ")}`, {
+        store: store.path,
+        ...(compression === undefined ? {} : { compression }),
+        ...(count === null ? {} : { partitions }),
+      });
+    },
+    count === null ? {} : { partitions: count },
+  );
 }
 
 async function convert(

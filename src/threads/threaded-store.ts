@@ -1,0 +1,429 @@
+/**
+ * A store whose databases are spread over threads: each partition belongs to one worker, which alone opens its files, and calls
+ * go to the thread of their database. This object is the only one that knows all of them.
+ *
+ *   opening --all partitions are open--> open --close()--> closing --all calls are done--> closed
+ *
+ * H1. Names of databases change one at a time, over all partitions: each name is in one of them, and `places` says in which.
+ * H2. Thread t owns the partitions i with i mod n = t.
+ * H3. The lock of the store is given back after the last thread has ended.
+ */
+import { databaseNotFound } from "../branch/ref-operations.ts";
+import { parseRevision } from "../branch/revision.ts";
+import { requireText } from "../branch/names.ts";
+import { StoreError } from "../errors.ts";
+import { CallQueue } from "../sqlite/call-queue.ts";
+import type { Compression } from "../store/compression-option.ts";
+import { type ExportOptions, type ExportResult, refuseInsideStore } from "../store/export-file.ts";
+import { readIntent } from "../store/hand-over-intent.ts";
+import type { ImportOptions, ImportResult } from "../store/import-file.ts";
+import type { Outcome, OutcomeRequest } from "../store/outcome.ts";
+import { wholeOutcome } from "../store/partition-reports.ts";
+import { openPartitions, type Partitions } from "../store/partitions.ts";
+import type { ConnectOptions } from "../store/session.ts";
+import type { CreateDatabaseOptions } from "../store/abstract-store.ts";
+import type { ByteProgress } from "../store/progress.ts";
+import { type StoreOptions, warnOfDamage } from "../store/store-options.ts";
+import type { TransactOptions } from "../store/transact.ts";
+import { nextNumber } from "./call-target.ts";
+import { Operation } from "./message.ts";
+import { type Asked, Owner, type Rest } from "./owner.ts";
+import type { CallRequest, WorkerChoice } from "./owner-thread.ts";
+import { type Place, Places } from "./places.ts";
+import type { DatabaseFacts, StoreMethod } from "./served-store.ts";
+import { StoreService } from "./store-service.ts";
+import { ThreadedConnection } from "./threaded-connection.ts";
+import { type DatabaseHome, ThreadedDatabase } from "./threaded-database.ts";
+import { handOverThreaded } from "./threaded-hand-over.ts";
+import { transactThreaded } from "./threaded-transact.ts";
+import type { ThreadedTransaction } from "./threaded-transaction.ts";
+
+export const THREADS_MAX = 64;
+
+/** Their values cannot be sent to another thread, or are not for stores with several partitions. */
+const REFUSED = ["now", "storage", "remote", "mode", "directory", "pollIntervalMs"] as const;
+
+export interface ThreadedStoreOptions extends StoreOptions {
+  /** How many worker threads own the databases, 1 to 64. See docs/threads.md. */
+  readonly threads: number;
+}
+
+/** Where a database is to go: a thread by number from 0, which puts it where it has the fewest, or a partition. */
+export type HandOverTo = { readonly thread: number } | { readonly partition: number };
+
+export class ThreadedStore extends StoreService implements DatabaseHome {
+  /** As given to `openStore`. */
+  readonly path: string;
+  readonly threads: number;
+  readonly #partitions: Partitions;
+  readonly #owners: readonly Owner[];
+  readonly #places: Places = new Places();
+  /** H1. */
+  readonly #names: CallQueue = new CallQueue();
+  readonly #opened: Promise<void>;
+  #closing: Promise<void> | null = null;
+
+  private constructor(partitions: Partitions, options: ThreadedStoreOptions, choice: WorkerChoice) {
+    super();
+    const { threads, onDamage } = options;
+    this.path = partitions.path;
+    this.threads = threads;
+    this.#partitions = partitions;
+    this.#owners = Array.from({ length: threads }, (_, thread) => {
+      return new Owner({
+        description: `thread ${thread} of store "${this.path}"`,
+        setup: () => ({
+          partitions: this.#owned(thread).map((index) => partitions.partition(index)),
+          moving: readIntent(partitions.storage),
+        }),
+        choice,
+        onOpened: (opened) => {
+          for (const { index, databases } of opened) this.#places.replace(index, databases);
+          this.#tellAll();
+        },
+        onDamage: onDamage ?? warnOfDamage,
+      });
+    });
+    this.#opened = this.#allOpened();
+    this.#opened.catch(() => {}); // Told to every call.
+  }
+
+  /** @internal `choice` is for tests. */
+  static open(
+    path: string,
+    options: ThreadedStoreOptions,
+    choice: WorkerChoice = {},
+  ): ThreadedStore {
+    requireText("The path of a store", path);
+    const { threads, ...plain } = options;
+    if (!Number.isSafeInteger(threads) || threads < 1 || threads > THREADS_MAX)
+      throw new RangeError(`Option "threads": ${threads} is not from 1 to ${THREADS_MAX}`);
+    for (const name of REFUSED)
+      if (options[name] != null)
+        throw new TypeError(`Option "${name}" is not for a store with "threads"`);
+    const partitions = openPartitions(path, plain, { count: threads });
+    try {
+      return new ThreadedStore(partitions, options, choice);
+    } catch (error) {
+      partitions.close();
+      throw error;
+    }
+  }
+
+  get isOpen(): boolean {
+    return this.#closing === null;
+  }
+
+  /** Resolves once all partitions are open; calls wait for that by themselves. */
+  get opened(): Promise<void> {
+    return this.#opened;
+  }
+
+  /** By name. */
+  async databases(): Promise<ThreadedDatabase[]> {
+    await this.#ready();
+    return this.#places.living().map((place) => new ThreadedDatabase(this, place));
+  }
+
+  /** Rejects with DATABASE_NOT_FOUND. */
+  async database(name: string): Promise<ThreadedDatabase> {
+    await this.#ready();
+    const place = this.#places.find(name);
+    if (place === undefined) throw this.#notFound(name);
+    return new ThreadedDatabase(this, place);
+  }
+
+  /** Makes an empty database with the branch "main". Rejects with DATABASE_EXISTS. */
+  async createDatabase(
+    name: string,
+    options: CreateDatabaseOptions = {},
+  ): Promise<ThreadedDatabase> {
+    return await this.#changeNames(async () => {
+      const partition = options.partition ?? this.#places.emptiest(this.#all());
+      this.#requirePartition(partition);
+      const facts = await this.#ownerOf(partition).ask(partition, "createDatabase", [
+        name,
+        options,
+      ]);
+      return new ThreadedDatabase(this, this.#settle(partition, facts));
+    });
+  }
+
+  /** Brings back the database of that name that was deleted last. */
+  async undeleteDatabase(name: string): Promise<ThreadedDatabase> {
+    return await this.#changeNames(async () => {
+      const times = await this.everywhere("deletedAt", [name]);
+      const latest = times.reduce<number>((best, time, partition) => {
+        return time !== null && time >= (times[best] ?? 0) ? partition : best;
+      }, 0);
+      const facts = await this.#ownerOf(latest).ask(latest, "undeleteDatabase", [name]);
+      return new ThreadedDatabase(this, this.#settle(latest, facts));
+    });
+  }
+
+  /**
+   * Moves a database with all that belongs to it to another thread, or to a partition. It takes no commits meanwhile, and its
+   * connections are told to be opened again; other databases go on.
+   */
+  async handOver(name: string, to: HandOverTo): Promise<void> {
+    await this.#changeNames(async () => {
+      const place = this.#places.find(name);
+      if (place === undefined) throw this.#notFound(name);
+      const partition = this.#partitionOf(to);
+      if (
+        partition === place.partition ||
+        ("thread" in to && place.partition % this.threads === to.thread)
+      )
+        return;
+      const ownerOf = (index: number): Owner => this.#ownerOf(index);
+      const places = { root: this.#partitions.storage, ownerOf };
+      const id = await handOverThreaded(places, place, partition);
+      this.#places.move(place, partition, id);
+      this.#tell([[name, partition]]);
+    });
+  }
+
+  /** A connection on a revision: "shop", "shop/dev", "shop@120", "shop/dev@-5m". The signal ends the opening. */
+  async open(
+    revision: string,
+    options: ConnectOptions & { readonly signal?: AbortSignal } = {},
+  ): Promise<ThreadedConnection> {
+    const { signal, verbose, ...rest } = options;
+    if (verbose != null)
+      throw new TypeError('Option "verbose" is not for a store with "threads": it is a function');
+    const { partition, owner } = await this.#find(revision);
+    const { thread } = owner;
+    const number = nextNumber();
+    await thread.call({
+      operation: Operation.open,
+      target: number,
+      parameters: [partition, revision, rest],
+      signal,
+    });
+    const facts = { name: revision, readonly: options.readonly ?? false };
+    return new ThreadedConnection(thread, number, facts);
+  }
+
+  /**
+   * Runs `body`, in this thread, in a transaction of its own and commits; resolves with what it returned once the commit is
+   * durable. When another transaction came in between, all of it is run again; also when the thread of the database has ended, and
+   * the transaction has not committed.
+   */
+  async transact<T>(
+    revision: string,
+    body: (transaction: ThreadedTransaction) => Promise<T> | T,
+    options: TransactOptions = {},
+  ): Promise<T> {
+    const { partition, owner } = await this.#find(revision);
+    const place = {
+      store: this,
+      partition,
+      thread: () => owner.thread,
+      outcome: (id: string) => owner.ask(partition, "outcome", [id, {}]),
+    };
+    return await transactThreaded(place, revision, body, options);
+  }
+
+  /** Whether the transaction of `transact` with this id has committed: for a client that lost the answer. */
+  async outcome(id: string, request: OutcomeRequest = {}): Promise<Outcome> {
+    const outcomes = await this.everywhere("outcome", [id, request]);
+    return wholeOutcome(outcomes);
+  }
+
+  /** As Store.importFile. A database that is not there yet is made where the fewest are. */
+  async importFile(
+    path: string,
+    revision: string,
+    options: ImportOptions = {},
+  ): Promise<ImportResult> {
+    const { database } = parseRevision(revision);
+    return await this.#changeNames(async () => {
+      const known = this.#places.find(database)?.partition;
+      const partition = known ?? this.#places.emptiest(this.#all());
+      const { signal, onProgress } = options;
+      const onEvent = (progress: unknown): void => onProgress?.(progress as ByteProgress);
+      const answer = await this.#ownerOf(partition).ask(partition, "importFile", [path, revision], {
+        signal,
+        onEvent,
+      });
+      this.#settle(partition, answer.database);
+      return answer.result;
+    });
+  }
+
+  /** Writes a revision as a plain SQLite file that any SQLite opens. */
+  async exportFile(
+    revision: string,
+    path: string,
+    { overwrite, signal, onProgress }: ExportOptions = {},
+  ): Promise<ExportResult> {
+    const { partition, owner } = await this.#find(revision);
+    refuseInsideStore(path, this.#partitions.storage.directory);
+    const onEvent = (progress: unknown): void => onProgress?.(progress as ByteProgress);
+    const parameters: [string, string, boolean | undefined] = [revision, path, overwrite];
+    return await owner.ask(partition, "exportFile", parameters, { signal, onEvent });
+  }
+
+  /** Seals everything written from now on with a new key, and lets only the new master key open the store. */
+  async rotateKey(key: Uint8Array | string): Promise<void> {
+    await this.#ready();
+    await this.everywhere("adoptHeader", [this.#partitions.rotateKey(key)]);
+  }
+
+  /** What chunks and history are compressed with from now on. The store records it. */
+  async setCompression(compression: Compression): Promise<void> {
+    await this.#ready();
+    await this.everywhere("adoptHeader", [this.#partitions.setCompression(compression)]);
+  }
+
+  /** Resolves when all calls made before are done, the threads have ended, and another process can have the store. */
+  close(): Promise<void> {
+    return (this.#closing ??= this.#close());
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  /** @internal */
+  async ownerOf(place: Place): Promise<Owner> {
+    await this.#ready();
+    return this.#ownerOf(place.partition);
+  }
+
+  /** @internal */
+  async rename(place: Place, to: string): Promise<void> {
+    await this.#changeNames(async () => {
+      const { partition, id } = place;
+      await this.#ownerOf(partition).ask(partition, "renameDatabase", [id, to]);
+      this.#forget(place);
+      const { pageSize, createdAt } = place;
+      this.#settle(partition, { id, name: to, pageSize, createdAt });
+    });
+  }
+
+  /** @internal */
+  async deleteDatabase(place: Place): Promise<void> {
+    await this.#changeNames(async () => {
+      const { partition, id } = place;
+      await this.#ownerOf(partition).ask(partition, "deleteDatabase", [id]);
+      this.#forget(place);
+    });
+  }
+
+  /** @internal For tests. */
+  owner(thread: number): Owner {
+    const owner = this.#owners[thread];
+    if (owner === undefined) throw new RangeError(`There is no thread ${thread}`);
+    return owner;
+  }
+
+  protected async everywhere<M extends StoreMethod>(
+    method: M,
+    parameters: Rest<M>,
+    more: Pick<CallRequest, "signal" | "onEvent"> = {},
+  ): Promise<Asked<M>[]> {
+    await this.#ready();
+    return await Promise.all(
+      this.#all().map((index) => this.#ownerOf(index).ask(index, method, parameters, more)),
+    );
+  }
+
+  protected async askOf<M extends StoreMethod>(
+    database: string,
+    method: M,
+    parameters: Rest<M>,
+  ): Promise<Asked<M>> {
+    const { partition, owner } = await this.#find(database);
+    return await owner.ask(partition, method, parameters);
+  }
+
+  async #close(): Promise<void> {
+    try {
+      const ends = await Promise.allSettled(this.#owners.map((owner) => owner.close()));
+      for (const end of ends) if (end.status === "rejected") throw end.reason;
+    } finally {
+      this.#partitions.close(); // H3
+    }
+  }
+
+  async #allOpened(): Promise<void> {
+    await Promise.all(this.#owners.map(({ opened }) => opened));
+  }
+
+  async #ready(): Promise<void> {
+    if (this.#closing !== null)
+      throw new StoreError("STORE_CLOSED", `Cannot use store "${this.path}": it is closed`);
+    await this.#opened;
+  }
+
+  /** Where the database of a revision is. */
+  async #find(revision: string): Promise<{ readonly partition: number; readonly owner: Owner }> {
+    await this.#ready();
+    const { database } = parseRevision(revision);
+    const place = this.#places.find(database);
+    if (place === undefined) throw this.#notFound(database);
+    const { partition } = place;
+    return { partition, owner: this.#ownerOf(partition) };
+  }
+
+  #ownerOf(partition: number): Owner {
+    return this.#owners[partition % this.threads]!; // H2
+  }
+
+  #owned(thread: number): number[] {
+    return this.#all().filter((index) => index % this.threads === thread);
+  }
+
+  #all(): number[] {
+    return Array.from({ length: this.#partitions.count }, (_, index) => index);
+  }
+
+  #notFound(name: string): StoreError {
+    const names = this.#places.living().map((place) => place.name);
+    return databaseNotFound(name, names);
+  }
+
+  #partitionOf(to: HandOverTo): number {
+    if ("partition" in to) {
+      this.#requirePartition(to.partition);
+      return to.partition;
+    }
+    const { thread } = to;
+    if (!Number.isSafeInteger(thread) || thread < 0 || thread >= this.threads)
+      throw new RangeError(`Thread ${thread} is not from 0 to ${this.threads - 1}`);
+    return this.#places.emptiest(this.#owned(thread));
+  }
+
+  #requirePartition(partition: number): void {
+    if (!this.#all().includes(partition))
+      throw new RangeError(`Partition ${partition} is not from 0 to ${this.#partitions.count - 1}`);
+  }
+
+  /** H1. */
+  async #changeNames<T>(change: () => Promise<T>): Promise<T> {
+    await this.#ready();
+    return await this.#names.run(change);
+  }
+
+  #settle(partition: number, facts: DatabaseFacts): Place {
+    const place = this.#places.set(partition, facts);
+    this.#tell([[facts.name, partition]]);
+    return place;
+  }
+
+  #forget(place: Place): void {
+    this.#places.remove(place);
+    this.#tell([[place.name, null]]);
+  }
+
+  /** After a thread has begun, which knows its own names only. */
+  #tellAll(): void {
+    this.#tell(this.#places.living().map(({ name, partition }) => [name, partition]));
+  }
+
+  #tell(names: readonly (readonly [name: string, partition: number | null])[]): void {
+    for (const owner of this.#owners)
+      owner.call(Operation.names, { target: 0, parameters: names }).catch(() => {}); // The next one is told.
+  }
+}

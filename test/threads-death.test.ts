@@ -1,0 +1,338 @@
+/** Threads that end while they own databases: what they had acknowledged is there, and who waits for them hears of it. */
+import fs from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { BroadcastChannel } from "node:worker_threads";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
+import { StoreError } from "../src/errors.ts";
+import { openStore } from "../src/store/store.ts";
+import { BuiltProgram } from "../src/testing/built-program.ts";
+import { Random } from "../src/testing/random.ts";
+import type { WorkerChoice } from "../src/threads/owner-thread.ts";
+import type { ThreadedConnection } from "../src/threads/threaded-connection.ts";
+import { ThreadedStore } from "../src/threads/threaded-store.ts";
+
+// Starting a thread takes long where all cores are busy.
+vi.setConfig({ testTimeout: 600_000, hookTimeout: 600_000 });
+
+const isLong = process.env["BOUGH_TEST_LONG"] === "1";
+const SEED = 57 + Number(process.env["BOUGH_TEST_SEED"] ?? 0);
+
+/** An owner that dies as it is told: those that have the database "dying". */
+const DYING = `
+  import { existsSync } from "node:fs";
+  import { BroadcastChannel, workerData } from "node:worker_threads";
+  const { path, index } = workerData.partitions[0];
+  if (existsSync(path + "/die-" + index)) process.exit(3);
+  const channel = new BroadcastChannel("bough-death " + path);
+  channel.onmessage = ({ data }) => {
+    if (data.index !== index) return;
+    if (data.how === "exit") process.exit(7);
+    if (data.how === "throw") throw new Error("thrown on purpose");
+    const kept = [];
+    for (;;) kept.push(Array.from({ length: 100_000 }, (_, number) => ({ number })));
+  };
+  channel.unref();
+  await import("./dist/threads/owner-program.js");`;
+
+const ENDLESS =
+  "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
+
+let built: BuiltProgram;
+let program = "";
+let directory = "";
+
+beforeAll(() => {
+  built = new BuiltProgram();
+  program = built.write("dying-owner.mjs", DYING);
+});
+afterAll(() => built.delete());
+beforeEach(() => {
+  directory = fs.mkdtempSync(join(tmpdir(), "bough-death-"));
+});
+afterEach(() => fs.rmSync(directory, { recursive: true, force: true }));
+
+function openThreaded(choice: WorkerChoice = {}): ThreadedStore {
+  return ThreadedStore.open(directory, { threads: 2 }, { program, ...choice });
+}
+
+/** Databases "zero" and "one", each in the thread of its name. */
+async function openWithTables(choice: WorkerChoice = {}): Promise<ThreadedStore> {
+  const store = openThreaded(choice);
+  for (const name of ["zero", "one"]) {
+    await store.createDatabase(name);
+    await using connection = await store.open(name);
+    await connection.exec("CREATE TABLE item(id INTEGER PRIMARY KEY, count)");
+  }
+  return store;
+}
+
+type Death = "terminate" | "exit" | "throw" | "memory";
+
+async function end(store: ThreadedStore, thread: number, how: Death): Promise<void> {
+  const owner = store.owner(thread).thread;
+  if (how === "terminate") return await owner.terminate();
+  const channel = new BroadcastChannel(`bough-death ${directory}`);
+  channel.postMessage({ index: thread, how });
+  await owner.ended;
+  channel.close();
+}
+
+async function codeOf(call: Promise<unknown>): Promise<string> {
+  return await call.then(
+    () => "no error",
+    (error: unknown) => (error instanceof StoreError ? error.code : String(error)),
+  );
+}
+
+async function idsIn(connection: ThreadedConnection): Promise<unknown[]> {
+  return await (await connection.prepare("SELECT id FROM item ORDER BY id")).pluck().all();
+}
+
+describe.each<Death>(["terminate", "exit", "throw", "memory"])(
+  "a thread that ends by %s",
+  (how) => {
+    test("loses its calls and connections, and nothing that was acknowledged", async () => {
+      const choice =
+        how === "memory" ? { resourceLimits: { maxOldGenerationSizeMb: 64 } } : ({} as const);
+      await using store = await openWithTables(choice);
+      const [lost, other] = [await store.open("zero"), await store.open("one")];
+      await lost.exec("INSERT INTO item(id) VALUES (1)");
+      await other.exec("BEGIN; INSERT INTO item(id) VALUES (5)");
+      await lost.exec("BEGIN; INSERT INTO item(id) VALUES (2)");
+      // Waits for that transaction, so that it is under way.
+      const waiting = await store.open("zero", { busyTimeoutMs: 1e6 });
+      const call = waiting.exec("INSERT INTO item(id) VALUES (3)").catch((error: unknown) => error);
+      await end(store, 0, how);
+      expect(await call).toMatchObject({ code: "OWNER_LOST", retryable: true });
+      expect(String(await call)).toContain("store.outcome");
+      expect(await codeOf(lost.exec("COMMIT"))).toBe("OWNER_LOST");
+      expect([lost.open, lost.inTransaction, other.open]).toEqual([false, false, true]);
+      await lost.close();
+      await other.exec("COMMIT");
+      const again = await store.open("zero");
+      expect(await idsIn(again)).toEqual([1]);
+      expect(await idsIn(other)).toEqual([5]);
+      expect((await store.check()).problems).toEqual([]);
+      expect((await store.databases()).map(({ name }) => name)).toEqual(["one", "zero"]);
+    });
+  },
+);
+
+test("a thread that ends in the middle of a statement is replaced", async () => {
+  await using store = await openWithTables();
+  const connection = await store.open("one");
+  const call = codeOf(connection.exec(ENDLESS));
+  await end(store, 1, "terminate");
+  expect(await call).toBe("OWNER_LOST");
+  expect(await idsIn(await store.open("one"))).toEqual([]);
+});
+
+test("names are as the thread's log has them, also those whose answer was lost", async () => {
+  await using store = await openWithTables();
+  const made = store.createDatabase("made").catch((error: unknown) => error);
+  const owner = store.owner(0).thread;
+  await Promise.all([owner.terminate(), made]);
+  const names = (await store.databases()).map(({ name }) => name);
+  const after = store.createDatabase("made");
+  expect(await codeOf(after)).toBe(names.includes("made") ? "DATABASE_EXISTS" : "no error");
+  await store.open("made");
+});
+
+test("a store whose thread has ended can be closed, and opened without threads", async () => {
+  const store = await openWithTables();
+  await using connection = await store.open("zero");
+  await connection.exec("INSERT INTO item(id) VALUES (1)");
+  const ended = store.owner(0).thread.terminate();
+  await store.close();
+  await ended;
+  const again = openThreaded();
+  expect(await idsIn(await again.open("zero"))).toEqual([1]);
+  await again.close();
+});
+
+test("threads that end at once, again and again, fail the store", async () => {
+  await using store = await openWithTables();
+  fs.writeFileSync(join(directory, "die-0"), "");
+  await end(store, 0, "exit");
+  const failed = await store
+    .open("zero")
+    .then(() => store.open("zero"))
+    .catch((error: unknown) => error);
+  expect(failed).toBeInstanceOf(StoreError);
+  // Calls made while the next ones begin and end are lost with them; then it is said once and for all.
+  let error: unknown = failed;
+  while (error instanceof StoreError && error.code === "OWNER_LOST")
+    error = await store.open("zero").catch((thrown: unknown) => thrown);
+  expect(error).toMatchObject({ code: "STORE_FAILED" });
+  expect(String(error)).toContain("without answering a call");
+  expect(await idsIn(await store.open("one"))).toEqual([]);
+});
+
+test("a store whose first threads end at once says so", async () => {
+  fs.mkdirSync(directory, { recursive: true });
+  const store = openThreaded();
+  await store.close();
+  fs.writeFileSync(join(directory, "die-1"), "");
+  const failing = openThreaded();
+  expect(await codeOf(failing.opened)).toBe("STORE_FAILED");
+  expect(await codeOf(failing.databases())).toBe("STORE_FAILED");
+  await failing.close();
+});
+
+test("partitions that cannot be opened again fail the store with the reason", async () => {
+  await using store = await openWithTables();
+  await store.checkpoint();
+  fs.rmSync(join(directory, "partitions/0001/partition.json"));
+  const catalogs = fs
+    .readdirSync(join(directory, "partitions/0001"))
+    .filter((name) => name.startsWith("catalog"));
+  for (const name of catalogs)
+    fs.rmSync(join(directory, "partitions/0001", name), { recursive: true });
+  await end(store, 1, "exit");
+  let error: unknown = null;
+  do error = await store.open("one").catch((thrown: unknown) => thrown);
+  while (error instanceof StoreError && error.code === "OWNER_LOST");
+  expect(error).toMatchObject({ code: expect.not.stringMatching("OWNER_LOST") as string });
+  expect(await codeOf(store.open("one"))).toBe("STORE_FAILED");
+  expect(await idsIn(await store.open("zero"))).toEqual([]);
+});
+
+/** Clients that write to both databases until `deaths` threads have ended at moments that only the seed knows. */
+async function underLoad(
+  store: ThreadedStore,
+  seed: number,
+  { deaths, client }: { deaths: number; client: (name: string, turn: () => void) => Promise<void> },
+): Promise<void> {
+  const random = new Random(seed);
+  let acknowledged = 0;
+  let left = deaths;
+  let next = random.integer(0, 40) + 1;
+  const ends: Promise<void>[] = [];
+  const turn = (): void => {
+    if (++acknowledged < next || left === 0) return;
+    left--;
+    next = acknowledged + random.integer(0, 60) + 20;
+    ends.push(store.owner(random.integer(0, 1)).thread.terminate());
+  };
+  const isOver = (): boolean => left === 0;
+  const run = async (name: string): Promise<void> => {
+    while (!isOver()) await client(name, turn);
+  };
+  await Promise.all(
+    Array.from({ length: 8 }, (_, number) => run(number % 2 === 0 ? "zero" : "one")),
+  );
+  await Promise.all(ends);
+}
+
+test("no acknowledged commit is lost, whenever the thread ends", async () => {
+  for (let seed = SEED; seed < SEED + (isLong ? 20 : 2); seed++) {
+    const path = directory;
+    directory = join(path, String(seed));
+    const store = await openWithTables();
+    const acknowledged = { zero: new Set<number>(), one: new Set<number>() };
+    const begun = { zero: new Set<number>(), one: new Set<number>() };
+    let ids = 0;
+    const client = async (name: string, turn: () => void): Promise<void> => {
+      const database = name as "zero" | "one";
+      try {
+        await using connection = await store.open(name);
+        const insert = await connection.prepare("INSERT INTO item(id) VALUES (?)");
+        for (let count = 0; count < 50; count++) {
+          const id = ++ids;
+          begun[database].add(id);
+          await insert.run(id);
+          acknowledged[database].add(id);
+          turn();
+        }
+      } catch (error) {
+        expect(error).toMatchObject({ code: "OWNER_LOST" });
+      }
+    };
+    await underLoad(store, seed, { deaths: isLong ? 10 : 4, client });
+    for (const name of ["zero", "one"] as const) {
+      const there = new Set(await idsIn(await store.open(name)));
+      for (const id of acknowledged[name]) expect(there.has(id), `${name} ${id}`).toBe(true);
+      for (const id of there)
+        expect(begun[name].has(Number(id)), `${name} ${String(id)}`).toBe(true);
+    }
+    expect((await store.check({ deep: true })).problems).toEqual([]);
+    await store.close();
+    directory = path;
+  }
+});
+
+test("transact resolves the doubt by itself: each function counts once", async () => {
+  await using store = await openWithTables();
+  for (const name of ["zero", "one"]) {
+    await using connection = await store.open(name);
+    await connection.exec("INSERT INTO item VALUES (1, 0)");
+  }
+  const counts: Record<string, number> = { zero: 0, one: 0 };
+  const attempts: number[] = [];
+  const client = async (name: string, turn: () => void): Promise<void> => {
+    await store.transact(
+      name,
+      async (transaction) => {
+        attempts.push(transaction.attempt);
+        await transaction.run("UPDATE item SET count = count + 1 WHERE id = 1");
+      },
+      { retries: 1000 },
+    );
+    counts[name]!++;
+    turn();
+  };
+  await underLoad(store, SEED, { deaths: isLong ? 40 : 5, client });
+  for (const name of ["zero", "one"]) {
+    const connection = await store.open(name);
+    const count = await (await connection.prepare("SELECT count FROM item")).pluck().get();
+    expect(count, name).toBe(counts[name]);
+  }
+  expect(Math.max(...attempts)).toBeGreaterThan(1);
+});
+
+test("a hand-over whose thread ends has happened or not, and the database goes on in one place", async () => {
+  await using store = await openWithTables();
+  await using first = await store.open("zero");
+  await first.exec(`WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000)
+    INSERT INTO item SELECT i, i FROM n`);
+  const database = await store.database("zero");
+  const random = new Random(SEED);
+  let expected = 2000;
+  for (let round = 0; round < (isLong ? 40 : 4); round++) {
+    const from = database.partition;
+    const moved = codeOf(store.handOver("zero", { partition: 1 - from }));
+    const turns = random.integer(1, 40);
+    for (let turn = 0; turn < turns; turn++) await new Promise((resolve) => setImmediate(resolve));
+    await store.owner(round % 2).thread.terminate();
+    const code = await moved;
+    expect(["no error", "OWNER_LOST"]).toContain(code);
+    expect(database.partition).toBe(code === "no error" ? 1 - from : from);
+    const connection = await store.open("zero");
+    expected++;
+    await connection.exec(`INSERT INTO item VALUES (${expected}, 0)`);
+    expect(await idsIn(connection)).toHaveLength(expected);
+    await connection.close();
+  }
+  await store.handOver("zero", { partition: 1 - database.partition });
+  expect(await idsIn(await store.open("zero"))).toHaveLength(expected);
+  expect((await store.check({ deep: true })).problems).toEqual([]);
+});
+
+test("transact that may not run again says that its thread has ended", async () => {
+  await using store = await openWithTables();
+  const call = store.transact(
+    "zero",
+    async (transaction) => {
+      await transaction.run("INSERT INTO item VALUES (1, 1)");
+      await store.owner(0).thread.terminate();
+    },
+    { retries: 0 },
+  );
+  expect(await codeOf(call)).toBe("OWNER_LOST");
+  expect(await idsIn(await store.open("zero"))).toEqual([]);
+  await store.close();
+  const reopened = openStore(directory);
+  expect(reopened.databases().map(({ name }) => name)).toEqual(["one", "zero"]);
+  reopened.close();
+});
