@@ -297,9 +297,9 @@ export class ConcurrentTransaction implements Comparable {
   }
 
   #hasFreelistToHide(): boolean {
+    if (freelistOf(this.snapshot.peek(1)).count === 0) return false;
     const layout = this.#layout();
-    if (layout === null || layout.pointerMapInterval > 0) return false;
-    return freelistOf(this.snapshot.peek(1)).count > 0;
+    return layout !== null && layout.pointerMapInterval === 0;
   }
 
   /** What the transaction has as its freelist is its own: it was shown an empty one. */
