@@ -102,6 +102,7 @@ test("the last error says how often it was tried, and nothing is committed", asy
   const error = await failing.catch((caught: unknown) => caught);
   expect(error).toBeInstanceOf(SqliteError);
   expect(error).toMatchObject({ code: "SQLITE_BUSY_SNAPSHOT", retryable: true, attempts: 3 });
+  expect(error).toMatchObject({ object: "item" });
   expect((error as Error).message).toContain("(tried 3 times)");
   expect(runs).toBe(3);
   expect(countOf(store, 1)).toBe(-3);

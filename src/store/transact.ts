@@ -25,6 +25,7 @@ import type { TransactionOptions } from "../sqlite/async-connection.ts";
 import { requireTimeout } from "../sqlite/options.ts";
 import { SqliteError } from "../sqlite/sqlite-error.ts";
 import { readFetching } from "../storage/not-local.ts";
+import { ConflictError } from "../transaction/conflict.ts";
 import { ConnectionPool, type OpenedConnection, type PooledConnection } from "./connection-pool.ts";
 import type { Engine } from "./engine.ts";
 import { parseTransactionId, requireNewTransaction } from "./outcome.ts";
@@ -326,7 +327,11 @@ function isCommitted(error: unknown): boolean {
 }
 
 function triedError(error: SqliteError, attempts: number): SqliteError {
-  const tried = new SqliteError(`${error.message} (tried ${attempts} times)`, error.code);
+  const message = `${error.message} (tried ${attempts} times)`;
+  const tried =
+    error instanceof ConflictError
+      ? new ConflictError(message, error.object)
+      : new SqliteError(message, error.code);
   return Object.assign(tried, { cause: error, attempts });
 }
 

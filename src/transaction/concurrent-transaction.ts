@@ -307,9 +307,9 @@ export class ConcurrentTransaction implements Comparable {
   }
 
   #hasFreelistToHide(): boolean {
+    if (this.snapshot.pageCount === 0 || freelistOf(this.pageOne).count === 0) return false;
     const layout = this.#layout();
-    if (layout === null || layout.pointerMapInterval > 0) return false;
-    return freelistOf(this.pageOne).count > 0;
+    return layout !== null && layout.pointerMapInterval === 0;
   }
 
   /** What the transaction has as its freelist is its own: it was shown an empty one. */
