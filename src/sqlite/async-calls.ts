@@ -18,7 +18,7 @@ import { requireTimeout } from "./options.ts";
 import type { SqliteRuntime } from "./runtime.ts";
 import { readRow } from "./script.ts";
 import { SqliteError } from "./sqlite-error.ts";
-import { isBlank, requireSingleStatement } from "./sql-tail.ts";
+import { isBlank, NO_STATEMENT, requireSingleStatement } from "./sql-tail.ts";
 import { sqlForSqlite, type StatementHandle } from "./statement-cache.ts";
 import { stepLoop } from "./step-loop.ts";
 import { promising } from "./suspension.ts";
@@ -354,7 +354,7 @@ export class AsyncCalls {
         const code = await this.#call(this.#prepare, state.pointer, text, -1, flags, out, out + 4);
         if (code !== SQLITE_OK) throw state.failure();
         const pointer = heap.i32[out >> 2]!;
-        if (pointer === 0) throw new RangeError("The supplied SQL string contains no statements");
+        if (pointer === 0) throw new RangeError(NO_STATEMENT);
         try {
           requireSingleStatement(heap.u8, heap.i32[(out + 4) >> 2]!);
         } catch (error) {

@@ -51,7 +51,9 @@ const INTEGER_FUNCTIONS = [
   "sqlite3_prepare_v3",
   "sqlite3_reset",
   "sqlite3_serialize",
+  "sqlite3_sql",
   "sqlite3_step",
+  "sqlite3_stmt_isexplain",
   "sqlite3_stmt_readonly",
   "sqlite3_total_changes",
   "sqlite3_user_data",
@@ -85,6 +87,7 @@ const BIGINT_FUNCTIONS = [
   "sqlite3_deserialize",
   "sqlite3_last_insert_rowid",
   "sqlite3_result_int64",
+  "sqlite3_set_last_insert_rowid",
   "sqlite3_value_int64",
 ] as const;
 
@@ -101,6 +104,7 @@ export type SqliteExports = Readonly<Record<(typeof INTEGER_FUNCTIONS)[number], 
       flags: number,
     ) => number;
     readonly sqlite3_last_insert_rowid: (database: number) => bigint;
+    readonly sqlite3_set_last_insert_rowid: (database: number, rowid: bigint) => void;
     readonly sqlite3_result_int64: (context: number, value: bigint) => void;
     readonly sqlite3_value_int64: (value: number) => bigint;
   };
