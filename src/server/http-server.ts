@@ -27,7 +27,7 @@ import { readBody, sendJson } from "./http-exchange.ts";
 import { checkOrigin, isAllowedOrigin, isLoopback } from "./origin.ts";
 import { type HranaCall, type Route, Router } from "./route.ts";
 import type { ServedStore } from "./served-store.ts";
-import type { ServerSettings } from "./settings.ts";
+import type { ServerSettings } from "./setting-list.ts";
 
 export interface HttpServerOptions {
   readonly store: ServedStore;

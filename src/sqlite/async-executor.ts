@@ -76,7 +76,14 @@ interface Facts {
   readonly beginsReadOnly: boolean;
 }
 
-const LEAVES_TRACES = /\b(?:pragma|temp|temporary|attach|detach)\b/i;
+/** Pragmas whose argument names what they tell of. */
+const READING_PRAGMAS =
+  "(?:table|index|foreign_key|database|collation|function|module|pragma|compile)_(?:x?info|list|check|options)|index_xinfo|table_xinfo|integrity_check|quick_check";
+/** Temporary objects, attached databases, and pragmas but for those that read and those without a value. */
+const LEAVES_TRACES = new RegExp(
+  String.raw`\b(?:temp|temporary|attach|detach)\b|\bpragma\b(?!\s+(?:\w+\.)?(?:(?:${READING_PRAGMAS})\b|\w+\s*(?:;|$)))`,
+  "i",
+);
 const GAP = String.raw`(?:\s|--[^\n]*\n|/\*[\s\S]*?\*/)`;
 const BEGIN_READONLY = new RegExp(
   String.raw`^(?:;|${GAP})*begin${GAP}+(?:deferred${GAP}+)?transaction${GAP}+readonly\b`,

@@ -11,7 +11,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Principal } from "../access.ts";
 import { describeFailure, type Failure } from "../failure.ts";
 import { invalid } from "../hrana/decode.ts";
-import type { ServerSettings } from "../settings.ts";
+import type { ServerSettings } from "../setting-list.ts";
 
 export interface AdminContext {
   readonly settings: ServerSettings;

@@ -3,7 +3,7 @@ import { parseRevision } from "../../branch/revision.ts";
 import { StoreError } from "../../errors.ts";
 import type { Principal } from "../access.ts";
 import type { ServedConnection, ServedStore } from "../served-store.ts";
-import type { ServerSettings } from "../settings.ts";
+import type { ServerSettings } from "../setting-list.ts";
 import { HranaStream } from "./stream.ts";
 import type { StoredSql } from "./stored-sql.ts";
 import type { StreamOwner, StreamTable } from "./stream-table.ts";
