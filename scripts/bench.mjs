@@ -14,7 +14,7 @@ if (process.argv.includes("--help")) {
   process.stdout.write(
     "npm run bench -- [--only NAMES] [--rounds N] [--quick]\n\n" +
       "  --only    items whose names begin so: point-read, rows, scan, aggregate, order-by, text, insert, commit,\n" +
-      "            writers, sustained, branch-create, depth, open, import, stored, backends, gc,\n            remote\n" +
+      "            writers, sustained, branch-create, depth, open, import, stored, backends, gc,\n            remote, server\n" +
       "  --rounds  rounds per item and side, 7 by default\n" +
       "  --quick   less data, 3 rounds, nothing that needs the 1 GiB database\n",
   );

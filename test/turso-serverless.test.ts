@@ -63,7 +63,12 @@ test("batches without a mode, and atomic ones in each mode", async () => {
       [{ sql: "INSERT INTO t(a) VALUES (?)", args: [10 + index] }, "SELECT count(*) AS n FROM t"],
       mode,
     );
-    expect(result.map(({ rowsAffected, rows }) => [rowsAffected, rows])).toEqual([
+    expect(
+      result.map(({ rowsAffected, rows }: { rowsAffected: number; rows: unknown[] }) => [
+        rowsAffected,
+        rows,
+      ]),
+    ).toEqual([
       [1, []],
       [0, [{ n: index + 2 }]],
     ]);

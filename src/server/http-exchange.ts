@@ -4,6 +4,7 @@ import { StoreError } from "../errors.ts";
 
 /** Clients compare the type exactly: nothing about a charset. */
 const JSON_TYPE = "application/json";
+const ONE_WRITE_MAX = 64 * 1024;
 
 /** The body as text, at most so many bytes. Throws REQUEST_TOO_LARGE, or what ended the connection. */
 export function readBody(request: IncomingMessage, bytesMax: number): Promise<string> {
@@ -29,7 +30,7 @@ export function readBody(request: IncomingMessage, bytesMax: number): Promise<st
       if (more !== null) resolve(Buffer.concat(more, size).toString("utf8"));
       else resolve(first === null ? "" : first.toString("utf8"));
     });
-    request.on("error", fail);
+    // Also after an error, which nothing else would tell.
     request.on("close", () => {
       if (!request.complete) fail(new Error("The client has gone"));
     });
@@ -41,9 +42,10 @@ export function sendJson(response: ServerResponse, status: number, body: string)
     response.destroy();
     return;
   }
-  const bytes = Buffer.from(body, "utf8");
-  response.writeHead(status, { "content-type": JSON_TYPE, "content-length": bytes.length });
-  response.end(bytes);
+  const length = Buffer.byteLength(body);
+  response.writeHead(status, { "content-type": JSON_TYPE, "content-length": length });
+  // A short text goes out together with the header, in one write; a long one would be copied for that.
+  response.end(length <= ONE_WRITE_MAX ? body : Buffer.from(body));
 }
 
 /** Resolves when more may be written, or when nobody reads any more. */

@@ -42,6 +42,7 @@ export interface HttpServerOptions {
 /** How long a connection that nobody uses is kept: longer than clients keep theirs. */
 const KEEP_ALIVE_MS = 75_000;
 const PING_MS = 30_000;
+const OWN_HOSTS_MAX = 1000;
 /** Best first. */
 const SUBPROTOCOLS: readonly (readonly [string, HranaVersion])[] = [
   ["hrana2", 2],
@@ -56,6 +57,8 @@ export class HttpServer {
   readonly #server: Server;
   readonly #webSockets: WebSocketServer;
   readonly #sockets: Set<HranaSocket> = new Set();
+  /** Values of the header Host that were found to be this server's. */
+  readonly #ownHosts: Set<string> = new Set();
   #admin: Promise<AdminListener> | null = null;
   #stopping: Promise<void> | null = null;
   readonly #pings: NodeJS.Timeout;
@@ -145,7 +148,7 @@ export class HttpServer {
       });
     }
     const { origin } = request.headers;
-    if (this.#access.isOpen) checkOrigin(originOf(request), this.#settings);
+    if (this.#access.isOpen) this.#checkOrigin(request);
     if (origin !== undefined && isAllowedOrigin(origin, this.#settings)) {
       response.setHeader("access-control-allow-origin", origin);
       response.setHeader("vary", "origin");
@@ -158,6 +161,12 @@ export class HttpServer {
     const route = this.#router.route(placeOf(request));
     await this.#dispatch(request, response, { route, principal });
     if (this.#stopping !== null) setImmediate(() => this.#server.closeIdleConnections());
+  }
+
+  #checkOrigin({ headers: { host, origin } }: IncomingMessage): void {
+    if (origin === undefined && host !== undefined && this.#ownHosts.has(host)) return;
+    checkOrigin({ host, origin }, this.#settings);
+    if (host !== undefined && this.#ownHosts.size < OWN_HOSTS_MAX) this.#ownHosts.add(host);
   }
 
   async #dispatch(
@@ -203,7 +212,7 @@ export class HttpServer {
           "SERVER_STOPPING",
           "Cannot open a WebSocket: the server is being stopped",
         );
-      if (this.#access.isOpen) checkOrigin(originOf(request), this.#settings);
+      if (this.#access.isOpen) this.#checkOrigin(request);
       route = this.#router.route(placeOf(request));
       if (route.kind !== "hrana" || route.call !== "root") throw notFound(request);
       if (request.headers["sec-websocket-protocol"] !== undefined && versionOf(request) === null)
@@ -318,13 +327,6 @@ function allowPreflight(request: IncomingMessage, response: ServerResponse): voi
     "access-control-max-age": "600",
   });
   response.end();
-}
-
-function originOf({ headers }: IncomingMessage): {
-  readonly host: string | undefined;
-  readonly origin: string | undefined;
-} {
-  return { host: headers.host, origin: headers.origin };
 }
 
 function placeOf({ url = "/", headers }: IncomingMessage): {
