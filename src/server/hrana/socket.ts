@@ -8,7 +8,8 @@
  * W1. Nothing is answered before hello_ok. Clients send requests without waiting for it.
  * W2. Requests of one stream run in their order, those of different streams beside each other. store_sql and close_sql act at once:
  *     a request sees the texts that were stored when it was sent, whenever it runs.
- * W3. No answer before what it has committed is durable. The next request of the stream runs meanwhile.
+ * W3. No answer before what it and the requests of its stream before it have committed is durable, so that answers of one stream come
+ *     in order. The next request of the stream runs meanwhile.
  * W4. While too much is unanswered or unread, nothing more is read from the socket.
  */
 import type { WebSocket } from "ws";
@@ -36,6 +37,8 @@ interface OpenStream {
   readonly stream: HranaStream;
   /** Resolves when the last request so far has run; never rejects. */
   tail: Promise<void>;
+  /** Resolves when it is answered; never rejects. */
+  answered: Promise<void>;
 }
 
 /** Finds out who has sent the token; throws what hello_error says. */
@@ -169,6 +172,7 @@ export class HranaSocket {
     this.#streams.set(streamId, {
       stream: endpoint.openStream(this.#stored),
       tail: Promise.resolve(),
+      answered: Promise.resolve(),
     });
   }
 
@@ -177,33 +181,39 @@ export class HranaSocket {
     this.#streams.delete(streamId);
     if (open !== undefined) {
       await open.tail;
-      const settled = open.stream.settled();
       await context.streams.remove(open.stream);
-      await settled;
+      await open.answered;
     }
     return '{"type":"close_stream"}';
   }
 
-  /** W2, W3. */
-  async #run({ context }: Endpoint, streamId: number, request: StreamRequest): Promise<string> {
+  #run(endpoint: Endpoint, streamId: number, request: StreamRequest): Promise<string> {
     const open = this.#streams.get(streamId);
     if (open === undefined)
       throw new StoreError("REQUEST_INVALID", `Cannot use stream ${streamId}: it is not open`);
-    const { stream, tail } = open;
-    const now = this.#stored.resolveAll(request);
+    const answer = this.#runNext(endpoint, open, this.#stored.resolveAll(request));
+    open.answered = answer.then(nothing, nothing);
+    return answer;
+  }
+
+  /** W2, W3. */
+  async #runNext({ context }: Endpoint, open: OpenStream, request: StreamRequest): Promise<string> {
+    const { stream, tail, answered } = open;
     const budget = new ResponseBudget(context.settings.responseBytesMax);
     const settled: Promise<void>[] = [];
-    const answer = tail.then(async () => {
+    const running = tail.then(async () => {
       try {
-        return await stream.answer(now, this.#version, budget);
+        return await stream.answer(request, this.#version, budget);
       } finally {
         noteSettled(stream, settled);
       }
     });
-    open.tail = answer.then(nothing, nothing);
+    open.tail = running.then(nothing, nothing);
     try {
-      return await answer;
+      return await running;
     } finally {
+      // What it has read may be what those before it have written.
+      await answered;
       await Promise.all(settled);
     }
   }
