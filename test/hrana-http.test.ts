@@ -574,6 +574,14 @@ describe("limits", () => {
     expect(
       body.results.map((each: { error?: { code: string } }) => each.error?.code ?? "ok"),
     ).toEqual(["RESPONSE_TOO_LARGE", "RESPONSE_TOO_LARGE", "ok"]);
+    // Its changes were made before the first row came; what comes after it is not run.
+    const { body: changing } = await small.post(
+      "/v2/pipeline",
+      sqls("CREATE TABLE u(a)", `INSERT INTO u ${sql} RETURNING a`, "INSERT INTO u VALUES (0)"),
+    );
+    expect(changing.results[2].error.code).toBe("RESPONSE_TOO_LARGE");
+    const { body: count } = await small.post("/v2/pipeline", sqls("SELECT count(*) FROM u"));
+    expect(count.results[0].response.result.rows[0][0].value).toBe("5000");
     const { text } = await small.post("/v3/cursor", { batch: { steps: [{ stmt: { sql } }] } });
     expect(text.split("\n").filter((line) => line.startsWith('{"type":"row"'))).toHaveLength(5000);
   });

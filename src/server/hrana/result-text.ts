@@ -14,8 +14,13 @@ export class ResponseBudget {
     this.#left = bytesMax;
   }
 
-  take(length: number): void {
+  /** Of what was done already, and so must be told: only what comes next is refused. */
+  note(length: number): void {
     this.#left -= length;
+  }
+
+  take(length: number): void {
+    this.note(length);
     if (this.#left >= 0) return;
     throw new StoreError(
       "RESPONSE_TOO_LARGE",
@@ -36,13 +41,14 @@ export class ResultText implements RowSink {
   #rowCount = 0;
 
   constructor(wantsRows: boolean, budget: ResponseBudget) {
+    budget.take(0); // Nothing is run that could not be told.
     this.wantsRows = wantsRows;
     this.#budget = budget;
   }
 
   begin(columns: readonly ResultColumn[]): void {
     this.#columns = encodeColumns(columns);
-    this.#budget.take(this.#columns.length);
+    this.#budget.note(this.#columns.length);
   }
 
   row(values: readonly SqliteValue[]): boolean {

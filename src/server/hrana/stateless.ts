@@ -122,6 +122,7 @@ class PlainRows implements RowSink {
   readonly #rows: string[] = [];
 
   constructor(budget: ResponseBudget) {
+    budget.take(0);
     this.#budget = budget;
   }
 

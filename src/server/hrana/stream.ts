@@ -167,9 +167,10 @@ export class HranaStream {
         sinks.skipped(index);
         continue;
       }
-      const sink = sinks.sinkFor(index, statement);
+      let sink: Sink;
       let executed: Executed;
       try {
+        sink = sinks.sinkFor(index, statement);
         executed = await this.#execute(statement, sink);
       } catch (error) {
         outcomes.push("error");
