@@ -1,5 +1,6 @@
 /** A server in the test's process, on a store of its own, with a clock that the test moves. */
 import { mkdtempSync, rmSync } from "node:fs";
+import { request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { HttpServer } from "../src/server/http-server.ts";
@@ -61,6 +62,19 @@ export class ServedDirectory implements AsyncDisposable {
     };
   }
 
+  /** To the database "shop". */
+  pipeline(requests: readonly object[], baton: string | null = null, version = 2): Promise<Answer> {
+    return this.post(`/shop/v${version}/pipeline`, { baton, requests });
+  }
+
+  /** The values of the only row, or the code of what the statement failed with. */
+  async row(sql: string, path = "/shop/"): Promise<unknown[]> {
+    const { body } = await this.post(`${path}v2/pipeline`, sqls(sql));
+    const [first] = body.results;
+    if (first.type === "error") return [first.error.code];
+    return first.response.result.rows[0].map((value: { value: unknown }) => value.value);
+  }
+
   /** Lets time pass, and what has waited for it happen. */
   async pass(ms: number): Promise<void> {
     this.nowMs += ms;
@@ -89,4 +103,36 @@ function parseOrNull(text: string): unknown {
   } catch {
     return null;
   }
+}
+
+export const execute = (sql: string, more: object = {}): object => ({
+  type: "execute",
+  stmt: { sql, ...more },
+});
+
+export const CLOSE: object = { type: "close" };
+
+/** The body of a pipeline: statements, and the stream is closed. */
+export function sqls(...statements: string[]): object {
+  return { requests: [...statements.map((sql) => execute(sql)), CLOSE] };
+}
+
+/** With headers that fetch does not let one set. */
+export function rawPost(
+  url: string,
+  path: string,
+  body: string,
+  headers: Readonly<Record<string, string>>,
+): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const asked = request(`${url}${path}`, { method: "POST", headers }, (response) => {
+      let text = "";
+      response.on("data", (chunk: Buffer) => {
+        text += chunk.toString();
+      });
+      response.on("end", () => resolve(text));
+    });
+    asked.on("error", reject);
+    asked.end(body);
+  });
 }
