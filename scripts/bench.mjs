@@ -16,7 +16,7 @@ if (process.argv.includes("--help")) {
       "  --only    items whose names begin so: point-read, rows, scan, aggregate, order-by, text, insert, commit,\n" +
       "            writers, sustained, concurrent-update, concurrent-insert-one, concurrent-insert-random,\n" +
       "            concurrent-insert-many, concurrent-read, concurrent-interactive (each followed by -1, -8 or -64\n" +
-      "            clients), tracking, branch-create, depth, open, import, stored, backends, gc, remote,\n            many-databases\n" +
+      "            clients), tracking, branch-create, depth, open, import, stored, backends, gc, remote,\n            many-databases, server\n" +
       "  --rounds  rounds per item and side, 7 by default\n" +
       "  --quick   less data, 3 rounds, nothing that needs the 1 GiB database\n",
   );

@@ -22,6 +22,7 @@ const FOLDERS = [
   "integrity",
   "store",
   "threads",
+  "server",
   "cli",
   "testing",
 ];

@@ -77,7 +77,29 @@ export type StoreErrorCode =
   | "CORRUPT_HISTORY"
   | "CORRUPT_CATALOG"
   // Limits
-  | "LIMIT";
+  | "LIMIT"
+  // The server: requests
+  | "ENDPOINT_NOT_FOUND"
+  | "REQUEST_INVALID"
+  | "REQUEST_TOO_LARGE"
+  | "RESPONSE_TOO_LARGE"
+  /** A page of another site asks a server without authentication, or asks it by a name that is not its own. */
+  | "ORIGIN_REFUSED"
+  | "HOST_REFUSED"
+  /** It would listen where others reach it, without authentication. */
+  | "ADDRESS_REFUSED"
+  | "SERVER_STOPPING"
+  | "STREAM_EXPIRED"
+  | "STREAM_LIMIT"
+  | "BATON_INVALID"
+  | "TRANSACTION_TIMEOUT"
+  | "SQL_NO_STATEMENT"
+  | "SQL_MANY_STATEMENTS"
+  | "SQL_NOT_STORED"
+  | "SQL_STORE_FULL"
+  | "ARGS_INVALID"
+  /** A bug in bough, of which the client is told no more. */
+  | "INTERNAL";
 
 export interface StoreErrorOptions {
   readonly cause?: unknown;

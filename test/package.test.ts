@@ -139,4 +139,20 @@ describe("bough", () => {
     );
     expect(printed).toEqual(["0"]);
   });
+
+  test("loads nothing of the server's libraries, nor does the command line before it serves", () => {
+    const hook = `export async function resolve(specifier, context, next) {
+      if (/^(?:hono|zod|ws|@hono\\/.*)$/.test(specifier)) throw new Error("loads " + specifier);
+      return next(specifier, context);
+    }`;
+    const printed = run(
+      "light.mjs",
+      `import { register } from "node:module";
+       register("data:text/javascript," + encodeURIComponent(${JSON.stringify(hook)}));
+       for (const name of ["bough", "bough/better-sqlite3", "./dist/cli/program.js", "./dist/server/serve.js"])
+         await import(name).then(() => console.log("light"), (error) => console.log(error.message));`,
+    );
+    expect(printed.slice(0, 3)).toEqual(["light", "light", "light"]);
+    expect(printed[3]).toMatch(/^loads (?:ws|zod)$/);
+  });
 });

@@ -9,6 +9,7 @@ import type { ResultRow } from "./measure.ts";
 import { benchOpening } from "./opening.ts";
 import { benchRemote } from "./remote.ts";
 import { benchReads } from "./reads.ts";
+import { benchServer } from "./server.ts";
 import { describeMachine, tableHeader, tableLine, writeJson } from "./report.ts";
 import { Settings } from "./settings.ts";
 import { Sides, Workspace } from "./sides.ts";
@@ -48,6 +49,7 @@ async function main(root: string, argv: readonly string[]): Promise<void> {
     rows.push(...benchManyDatabases(workspace, settings));
     rows.push(...(await benchGarbage(sides, settings)));
     rows.push(...(await benchRemote(sides, settings)));
+    rows.push(...(await benchServer(sides, settings)));
     print(`\nWritten to ${writeJson(root, machine, rows)}`);
   } finally {
     workspace.dispose();

@@ -12,6 +12,7 @@ import { addRestoreCommand } from "./commands/restore.ts";
 import { addRestoreStoreCommand } from "./commands/restore-store.ts";
 import { addRetentionCommands } from "./commands/retention.ts";
 import { addScrubCommand } from "./commands/scrub.ts";
+import { addServeCommand } from "./commands/serve.ts";
 import { addShellCommand } from "./commands/shell.ts";
 import { addSqlCommand } from "./commands/sql.ts";
 import { addStatCommand } from "./commands/stat.ts";
@@ -75,6 +76,7 @@ export function makeProgram(context: CommandContext, version: string): Command {
   addTransferCommands(program, context);
   addSqlCommand(program, context);
   addShellCommand(program, context);
+  addServeCommand(program, context);
   addDatabaseCommands(program, context);
   addBranchCommands(program, context);
   addTagCommands(program, context);

@@ -22,7 +22,7 @@ import type { SqliteRuntime } from "./runtime.ts";
 import type { Parking } from "./parking.ts";
 import { readRow } from "./script.ts";
 import { SqliteError } from "./sqlite-error.ts";
-import { isBlank, requireSingleStatement } from "./sql-tail.ts";
+import { isBlank, NO_STATEMENT, requireSingleStatement } from "./sql-tail.ts";
 import { sqlForSqlite, type StatementHandle } from "./statement-cache.ts";
 import type { StatementState } from "./statement-state.ts";
 import type { Suspendable } from "./suspendable-calls.ts";
@@ -428,7 +428,7 @@ export class AsyncCalls {
         state.check(await this.#prepare(text, flags));
         const { out } = runtime.suspendable;
         const pointer = heap.i32[out >> 2]!;
-        if (pointer === 0) throw new RangeError("The supplied SQL string contains no statements");
+        if (pointer === 0) throw new RangeError(NO_STATEMENT);
         try {
           requireSingleStatement(heap.u8, heap.i32[(out + 4) >> 2]!);
         } catch (error) {

@@ -9,6 +9,7 @@
  * object they are made on.
  */
 import { AsyncCalls, type CallHooks, type CallLimits } from "./async-calls.ts";
+import { AsyncExecutor } from "./async-executor.ts";
 import { AsyncStatement } from "./async-statement.ts";
 import type { ConnectionOptions } from "./connection.ts";
 import { ConnectionState } from "./connection-state.ts";
@@ -205,6 +206,11 @@ export class AsyncConnection {
     requireMode(mode);
     const calls = this.#openCalls();
     return await calls.turn(limits, () => this.#transaction(body, mode));
+  }
+
+  /** @internal For servers, which have one each. */
+  executor(): AsyncExecutor {
+    return new AsyncExecutor(this.#openCalls());
   }
 
   /** @internal See CallHooks. */

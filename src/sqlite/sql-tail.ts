@@ -1,5 +1,9 @@
 /** What may follow the one statement of `prepare`: white space, semicolons and comments. */
 
+/** better-sqlite3's messages. */
+export const NO_STATEMENT = "The supplied SQL string contains no statements";
+export const MANY_STATEMENTS = "The supplied SQL string contains more than one statement";
+
 const TAB = 0x09;
 const NEWLINE = 0x0a;
 const CARRIAGE_RETURN = 0x0d;
@@ -21,7 +25,7 @@ export function requireSingleStatement(u8: Uint8Array, tail: number): void {
     } else if (byte === DASH && next === DASH) {
       position = afterLineComment(u8, position + 2);
     } else {
-      throw new RangeError("The supplied SQL string contains more than one statement");
+      throw new RangeError(MANY_STATEMENTS);
     }
   }
 }

@@ -17,7 +17,7 @@ import { beginsConcurrent, withoutConcurrent } from "./begin-concurrent.ts";
 import type { ConnectionState } from "./connection-state.ts";
 import { ConnectionStatus } from "./connection-status.ts";
 import { SQLITE_OK, SQLITE_PREPARE_PERSISTENT } from "./constants.ts";
-import { requireSingleStatement } from "./sql-tail.ts";
+import { NO_STATEMENT, requireSingleStatement } from "./sql-tail.ts";
 import { isTrap } from "./trap.ts";
 
 export interface StatementHandle {
@@ -175,7 +175,7 @@ function prepareStatement(state: ConnectionState, sql: string, flags: number): n
     // On failure the scratch words may be those of a query that a virtual table's factory made meanwhile.
     if (code !== SQLITE_OK) throw state.failure();
     pointer = heap.i32[heap.scratch >> 2]!;
-    if (pointer === 0) throw new RangeError("The supplied SQL string contains no statements");
+    if (pointer === 0) throw new RangeError(NO_STATEMENT);
     requireSingleStatement(heap.u8, heap.i32[tail >> 2]!);
     return pointer;
   } catch (error) {

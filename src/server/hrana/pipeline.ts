@@ -1,0 +1,116 @@
+/**
+ * Hrana over HTTP, versions 2 and 3: a body of requests for one stream, answered in one body.
+ *
+ * H1. Nothing is answered before all that the requests have committed is durable.
+ * H2. A stream whose client has gone before the answer is closed: nobody has its baton.
+ * H3. Version 2 keeps a stream until it is closed, as its clients expect. Version 3 ends one that has nothing to keep (no
+ *     transaction, stored text or setting), so that clients that never close leave nothing behind.
+ */
+import type { ServerResponse } from "node:http";
+import { sendJson } from "../http-exchange.ts";
+import { decodePipeline, parseBody } from "./decode.ts";
+import type { Endpoint } from "./endpoint.ts";
+import type { HranaVersion, StreamRequest } from "./protocol.ts";
+import { ResponseBudget } from "./result-text.ts";
+import type { HranaStream } from "./stream.ts";
+
+export async function answerPipeline(
+  endpoint: Endpoint,
+  { body, version, response }: { body: string; version: HranaVersion; response: ServerResponse },
+): Promise<void> {
+  const { baton, requests } = decodePipeline(parseBody(body));
+  const stream = await takeStream(endpoint, baton);
+  closeWhenGone(endpoint, stream, response);
+  let text: string;
+  try {
+    const settled: Promise<void>[] = [];
+    const results = await answerRequests(endpoint, stream, { requests, version, settled });
+    const next = nextBaton(endpoint, stream, { version, isGone: response.destroyed });
+    if (next === null) await closeStream(endpoint, stream);
+    await Promise.all(settled);
+    text = `{"baton":${next === null ? "null" : `"${next}"`},"base_url":null,"results":[${results}]}`;
+  } catch (error) {
+    await closeStream(endpoint, stream);
+    throw error;
+  }
+  sendJson(response, 200, text);
+}
+
+/** A new stream, or the one that has the baton. The revision of a new one is there. */
+export async function takeStream(endpoint: Endpoint, baton: string | null): Promise<HranaStream> {
+  const { streams } = endpoint.context;
+  const known = baton === null ? null : streams.take(baton, endpoint.owner);
+  if (known !== null) return known;
+  const stream = endpoint.openStream();
+  try {
+    await stream.connect();
+    return stream;
+  } catch (error) {
+    await streams.remove(stream);
+    throw error;
+  }
+}
+
+/** The baton of a stream that goes on; null: it is to be closed. */
+export function nextBaton(
+  { context, owner }: Endpoint,
+  stream: HranaStream,
+  { version, isGone }: { readonly version: HranaVersion; readonly isGone: boolean },
+): string | null {
+  if (stream.isClosed || isGone || (version >= 3 && stream.isDisposable)) return null;
+  return context.streams.park(stream, owner);
+}
+
+/** H2. */
+export function closeWhenGone(
+  endpoint: Endpoint,
+  stream: HranaStream,
+  response: ServerResponse,
+): void {
+  response.once("close", () => {
+    if (!response.writableFinished)
+      void closeStream(endpoint, stream).catch(endpoint.context.onBug);
+  });
+}
+
+export function closeStream({ context }: Endpoint, stream: HranaStream): Promise<void> {
+  return context.streams.remove(stream);
+}
+
+async function answerRequests(
+  { context }: Endpoint,
+  stream: HranaStream,
+  {
+    requests,
+    version,
+    settled,
+  }: {
+    readonly requests: readonly StreamRequest[];
+    readonly version: HranaVersion;
+    /** What must resolve before anybody is told. */
+    readonly settled: Promise<void>[];
+  },
+): Promise<string> {
+  const budget = new ResponseBudget(context.settings.responseBytesMax);
+  let results = "";
+  for (const request of requests) {
+    if (request.type === "close") noteSettled(stream, settled);
+    let result: string;
+    try {
+      result = `{"type":"ok","response":${await stream.answer(request, version, budget)}}`;
+    } catch (error) {
+      result = `{"type":"error","error":${stream.encodeFailure(error)}}`;
+    }
+    results += results === "" ? result : `,${result}`;
+  }
+  noteSettled(stream, settled);
+  return results;
+}
+
+/** Adds what must be durable before anybody is told; to be called before the connection is given back. */
+export function noteSettled(stream: HranaStream, settled: Promise<void>[]): void {
+  const promise = stream.settled();
+  if (promise === null) return;
+  promise.catch(() => {}); // Awaited by whoever has the list.
+  settled.push(promise);
+}

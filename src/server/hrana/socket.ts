@@ -1,0 +1,266 @@
+/**
+ * Hrana over one WebSocket, versions 1 and 2 as clients of libSQL speak them: JSON messages, many streams.
+ *
+ *   connected --hello--> greeting --hello_ok--> greeted --close, error, the server stops--> closed, with its streams
+ *                           ^ what comes now waits    |
+ *                           +---------- hello --------+
+ *
+ * W1. Nothing is answered before hello_ok. Clients send requests without waiting for it.
+ * W2. Requests of one stream run in their order, those of different streams beside each other. store_sql and close_sql act at once:
+ *     a request sees the texts that were stored when it was sent, whenever it runs.
+ * W3. No answer before what it and the requests of its stream before it have committed is durable, so that answers of one stream come
+ *     in order. The next request of the stream runs meanwhile.
+ * W4. While too much is unanswered or unread, nothing more is read from the socket.
+ */
+import type { WebSocket } from "ws";
+import { StoreError } from "../../errors.ts";
+import { describeFailure, encodeFailure } from "../failure.ts";
+import { decodeSocketMessage, decodeSocketRequest, parseBody } from "./decode.ts";
+import type { Endpoint } from "./endpoint.ts";
+import type { HranaVersion, SocketMessage, SocketRequest, StreamRequest } from "./protocol.ts";
+import { noteSettled } from "./pipeline.ts";
+import { ResponseBudget } from "./result-text.ts";
+import { StoredSql } from "./stored-sql.ts";
+import type { HranaStream } from "./stream.ts";
+
+/** As sqld closes: what arrived was no JSON, was binary, broke the protocol. */
+const CLOSE_DATA = 1007;
+const CLOSE_KIND = 1003;
+const CLOSE_PROTOCOL = 1008;
+const CLOSE_GOING_AWAY = 1001;
+const UNANSWERED_MAX = 256;
+const UNREAD_BYTES_MAX = 4 * 1024 * 1024;
+/** What the standard allows in a close frame, less some for letters of several bytes. */
+const REASON_LENGTH_MAX = 100;
+
+interface OpenStream {
+  readonly stream: HranaStream;
+  /** Resolves when the last request so far has run; never rejects. */
+  tail: Promise<void>;
+  /** Resolves when it is answered; never rejects. */
+  answered: Promise<void>;
+}
+
+/** Finds out who has sent the token; throws what hello_error says. */
+type Greet = (token: string | null) => Promise<Endpoint>;
+
+export class HranaSocket {
+  readonly #socket: WebSocket;
+  readonly #version: HranaVersion;
+  readonly #greet: Greet;
+  readonly #stored: StoredSql = new StoredSql();
+  readonly #streams: Map<number, OpenStream> = new Map();
+  /** Null: no hello yet. */
+  #endpoint: Endpoint | null = null;
+  /** What came while a hello is answered; null: none is. */
+  #waiting: SocketMessage[] | null = null;
+  #unanswered = 0;
+  #isPaused = false;
+  #isStopping = false;
+
+  constructor(
+    socket: WebSocket,
+    options: { readonly version: HranaVersion; readonly greet: Greet },
+  ) {
+    this.#socket = socket;
+    this.#version = options.version;
+    this.#greet = options.greet;
+    socket.on("message", (data: Buffer, isBinary: boolean) => this.#receive(data, isBinary));
+    socket.on("close", () => void this.#end());
+    socket.on("error", () => socket.terminate());
+  }
+
+  /** The server stops: what was asked is answered, then the socket is closed. */
+  async stop(): Promise<void> {
+    this.#isStopping = true;
+    await Promise.all([...this.#streams.values()].map(({ tail }) => tail));
+    this.#socket.close(CLOSE_GOING_AWAY, "The server is stopping");
+    await this.#end();
+  }
+
+  #receive(data: Buffer, isBinary: boolean): void {
+    if (this.#isStopping) return;
+    if (isBinary) {
+      this.#socket.close(CLOSE_KIND, "Messages are text");
+      return;
+    }
+    let body: unknown;
+    try {
+      body = parseBody(data.toString("utf8"));
+    } catch {
+      this.#socket.close(CLOSE_DATA, "The message is no JSON");
+      return;
+    }
+    this.#refuseBroken(() => this.#take(decodeSocketMessage(body)));
+  }
+
+  #take(message: SocketMessage): void {
+    if (this.#waiting !== null) {
+      this.#waiting.push(message);
+      if (this.#waiting.length >= UNANSWERED_MAX) this.#pause();
+    } else if (message.type === "hello") this.#hello(message.jwt);
+    else this.#request(message.requestId, message.request);
+  }
+
+  /** W1. */
+  #hello(token: string | null): void {
+    if (this.#endpoint !== null && this.#version < 2)
+      throw new StoreError("REQUEST_INVALID", "Cannot say hello again: that needs version 2");
+    this.#waiting = [];
+    void this.#greeted(token);
+  }
+
+  async #greeted(token: string | null): Promise<void> {
+    try {
+      this.#endpoint = await this.#greet(token);
+    } catch (error) {
+      this.#send(`{"type":"hello_error","error":${encodeFailure(describeFailure(error))}}`);
+      this.#socket.close(CLOSE_PROTOCOL, "The hello was refused");
+      return;
+    }
+    this.#send('{"type":"hello_ok"}');
+    const waiting = this.#waiting ?? [];
+    this.#waiting = null;
+    this.#refuseBroken(() => {
+      for (const message of waiting) this.#take(message);
+    });
+    this.#resumeIfCalm();
+  }
+
+  #request(requestId: number, value: unknown): void {
+    const endpoint = this.#endpoint;
+    if (endpoint === null)
+      throw new StoreError("REQUEST_INVALID", "Cannot answer before the client has said hello");
+    this.#unanswered++;
+    if (this.#unanswered >= UNANSWERED_MAX) this.#pause();
+    const fail = (error: unknown): void => {
+      const failure = describeFailure(error);
+      if (failure.isInternal) endpoint.context.onBug(error);
+      const body = `"request_id":${requestId},"error":${encodeFailure(failure)}`;
+      this.#answered(`{"type":"response_error",${body}}`);
+    };
+    const succeed = (response: string): void =>
+      this.#answered(`{"type":"response_ok","request_id":${requestId},"response":${response}}`);
+    try {
+      this.#begin(endpoint, decodeSocketRequest(value)).then(succeed, fail);
+    } catch (error) {
+      fail(error);
+    }
+  }
+
+  #begin(endpoint: Endpoint, request: SocketRequest): Promise<string> {
+    switch (request.type) {
+      case "open_stream":
+        this.#open(endpoint, request.streamId);
+        return Promise.resolve('{"type":"open_stream"}');
+      case "close_stream":
+        return this.#close(endpoint, request.streamId);
+      case "store_sql":
+        this.#stored.store(request.sqlId, request.sql);
+        return Promise.resolve('{"type":"store_sql"}');
+      case "close_sql":
+        this.#stored.close(request.sqlId);
+        return Promise.resolve('{"type":"close_sql"}');
+      case "stream":
+        return this.#run(endpoint, request.streamId, request.request);
+    }
+  }
+
+  #open(endpoint: Endpoint, streamId: number): void {
+    if (this.#streams.has(streamId))
+      throw new StoreError("REQUEST_INVALID", `Cannot open stream ${streamId}: it is open`);
+    this.#streams.set(streamId, {
+      stream: endpoint.openStream(this.#stored),
+      tail: Promise.resolve(),
+      answered: Promise.resolve(),
+    });
+  }
+
+  async #close({ context }: Endpoint, streamId: number): Promise<string> {
+    const open = this.#streams.get(streamId);
+    this.#streams.delete(streamId);
+    if (open !== undefined) {
+      await open.tail;
+      await context.streams.remove(open.stream);
+      await open.answered;
+    }
+    return '{"type":"close_stream"}';
+  }
+
+  #run(endpoint: Endpoint, streamId: number, request: StreamRequest): Promise<string> {
+    const open = this.#streams.get(streamId);
+    if (open === undefined)
+      throw new StoreError("REQUEST_INVALID", `Cannot use stream ${streamId}: it is not open`);
+    const answer = this.#runNext(endpoint, open, this.#stored.resolveAll(request));
+    open.answered = answer.then(nothing, nothing);
+    return answer;
+  }
+
+  /** W2, W3. */
+  async #runNext({ context }: Endpoint, open: OpenStream, request: StreamRequest): Promise<string> {
+    const { stream, tail, answered } = open;
+    const budget = new ResponseBudget(context.settings.responseBytesMax);
+    const settled: Promise<void>[] = [];
+    const running = tail.then(async () => {
+      try {
+        return await stream.answer(request, this.#version, budget);
+      } finally {
+        noteSettled(stream, settled);
+      }
+    });
+    open.tail = running.then(nothing, nothing);
+    try {
+      return await running;
+    } finally {
+      // What it has read may be what those before it have written.
+      await answered;
+      await Promise.all(settled);
+    }
+  }
+
+  #answered(text: string): void {
+    this.#unanswered--;
+    this.#send(text);
+    this.#resumeIfCalm();
+  }
+
+  #send(text: string): void {
+    if (this.#socket.readyState !== this.#socket.OPEN) return;
+    this.#socket.send(text, () => this.#resumeIfCalm());
+    if (this.#socket.bufferedAmount > UNREAD_BYTES_MAX) this.#pause();
+  }
+
+  /** W4. */
+  #pause(): void {
+    if (this.#isPaused || this.#socket.readyState !== this.#socket.OPEN) return;
+    this.#isPaused = true;
+    this.#socket.pause();
+  }
+
+  #resumeIfCalm(): void {
+    const waiting = this.#waiting?.length ?? 0;
+    if (!this.#isPaused || waiting + this.#unanswered >= UNANSWERED_MAX / 2) return;
+    if (this.#socket.bufferedAmount > UNREAD_BYTES_MAX / 2) return;
+    this.#isPaused = false;
+    this.#socket.resume();
+  }
+
+  #refuseBroken(body: () => void): void {
+    try {
+      body();
+    } catch (error) {
+      const { message } = describeFailure(error);
+      this.#socket.close(CLOSE_PROTOCOL, message.slice(0, REASON_LENGTH_MAX));
+    }
+  }
+
+  async #end(): Promise<void> {
+    const streams = [...this.#streams.values()].map(({ stream }) => stream);
+    this.#streams.clear();
+    const table = this.#endpoint?.context.streams;
+    if (table !== undefined)
+      await Promise.allSettled(streams.map((stream) => table.remove(stream)));
+  }
+}
+
+function nothing(): void {}

@@ -1,0 +1,252 @@
+/**
+ * A stream: one client's connection to a revision, over however many requests.
+ *
+ *   new --first SQL--> open --close, expiry--> closed
+ *                       | its transaction is open for longer than transactionMs
+ *                       v
+ *                     failed: rolled back; answers TRANSACTION_TIMEOUT until it is closed
+ *
+ * G1. One request at a time: whoever has the stream awaits each before the next.
+ * G2. A request is answered when it is executed. Nobody may be told before `settled` has resolved.
+ * G3. A transaction that took too long never goes on: later statements would each be one by itself.
+ */
+import { StoreError } from "../../errors.ts";
+import type { CallLimits } from "../../sqlite/async-calls.ts";
+import type { RowSink, Executed } from "../../sqlite/async-executor.ts";
+import { describeFailure, encodeFailure } from "../failure.ts";
+import type { ServedConnection } from "../served-store.ts";
+import { isMet, type StepOutcome } from "./batch-condition.ts";
+import { encodeDescription, encodeResult, type StatementAnswer } from "./encode.ts";
+import type { BatchStep, HranaStatement, HranaVersion, StreamRequest } from "./protocol.ts";
+import { type ResponseBudget, ResultText } from "./result-text.ts";
+import { StoredSql } from "./stored-sql.ts";
+
+export interface StreamOptions {
+  readonly connect: () => Promise<ServedConnection>;
+  readonly transactionMs: number;
+  /** Milliseconds; only differences count. */
+  readonly now: () => number;
+  /** Told of errors that are bugs. */
+  readonly onBug: (error: unknown) => void;
+  /** Over WebSocket those of the whole connection. */
+  readonly stored?: StoredSql;
+}
+
+export class HranaStream {
+  readonly stored: StoredSql;
+  readonly #options: StreamOptions;
+  #connection: ServedConnection | null = null;
+  /** When the transaction must have ended; Infinity: none is open. */
+  #transactionUntil = Infinity;
+  #failure: StoreError | null = null;
+  #isClosed = false;
+  /** The call that is running. */
+  #running: Promise<unknown> | null = null;
+
+  constructor(options: StreamOptions) {
+    this.#options = options;
+    this.stored = options.stored ?? new StoredSql();
+  }
+
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
+  /** Nothing would be lost if a new stream went on in its place. */
+  get isDisposable(): boolean {
+    const isClean = this.#connection?.isClean ?? true;
+    return isClean && this.#failure === null && this.stored.size === 0;
+  }
+
+  get isAutocommit(): boolean {
+    return this.#connection?.isAutocommit ?? true;
+  }
+
+  /** When its transaction must have ended, as `now` says; Infinity: none is open. */
+  get transactionUntil(): number {
+    return this.#transactionUntil;
+  }
+
+  /** Finds the revision: what is wrong with it should be known before anything is answered. */
+  async connect(): Promise<ServedConnection> {
+    this.#requireUsable();
+    if (this.#connection !== null) return this.#connection;
+    const connection = await this.#options.connect();
+    this.#connection = connection;
+    if (this.#isClosed) await connection.close(); // Meanwhile.
+    this.#requireUsable();
+    return connection;
+  }
+
+  settled(): Promise<void> | null {
+    return this.#connection?.settled() ?? null;
+  }
+
+  /** The response, as JSON, without what goes around it. Throws what the client is to be told as an error. */
+  async answer(
+    request: StreamRequest,
+    version: HranaVersion,
+    budget: ResponseBudget,
+  ): Promise<string> {
+    switch (request.type) {
+      case "execute": {
+        const answer = await this.execute(request.statement, budget);
+        return `{"type":"execute","result":${encodeResult(answer, version)}}`;
+      }
+      case "batch":
+        return `{"type":"batch","result":${await this.batch(request.steps, version, budget)}}`;
+      case "sequence": {
+        const sql = this.stored.resolve(request.sql);
+        await this.#run((connection, limits) => connection.script(sql, limits));
+        return '{"type":"sequence"}';
+      }
+      case "describe": {
+        const sql = this.stored.resolve(request.sql);
+        const description = await this.#run((connection, limits) =>
+          connection.describe(sql, limits),
+        );
+        return `{"type":"describe","result":${encodeDescription(description)}}`;
+      }
+      case "store_sql":
+        this.stored.store(request.sqlId, request.sql);
+        return '{"type":"store_sql"}';
+      case "close_sql":
+        this.stored.close(request.sqlId);
+        return '{"type":"close_sql"}';
+      case "get_autocommit":
+        await this.connect();
+        return `{"type":"get_autocommit","is_autocommit":${this.isAutocommit}}`;
+      case "close":
+        await this.close();
+        return '{"type":"close"}';
+    }
+  }
+
+  async execute(statement: HranaStatement, budget: ResponseBudget): Promise<StatementAnswer> {
+    const sink = new ResultText(statement.wantsRows, budget);
+    return sink.answer(await this.#execute(statement, sink));
+  }
+
+  /** A BatchResult, as JSON. */
+  async batch(
+    steps: readonly BatchStep[],
+    version: HranaVersion,
+    budget: ResponseBudget,
+  ): Promise<string> {
+    const results: string[] = [];
+    const errors: string[] = [];
+    const add = (result: string, error: string): void => {
+      results.push(result);
+      errors.push(error);
+    };
+    await this.runBatch<ResultText>(steps, {
+      sinkFor: (_, { wantsRows }) => new ResultText(wantsRows, budget),
+      ended: (_, sink, executed) => add(encodeResult(sink.answer(executed), version), "null"),
+      failed: (_, failure) => add("null", failure),
+      skipped: () => add("null", "null"),
+    });
+    return `{"step_results":[${results.join(",")}],"step_errors":[${errors.join(",")}]}`;
+  }
+
+  /** What a statement fails with goes to its sink; it rejects for what else goes wrong, the sinks included. */
+  async runBatch<Sink extends RowSink>(
+    steps: readonly BatchStep[],
+    sinks: {
+      readonly sinkFor: (step: number, statement: HranaStatement) => Sink;
+      readonly ended: (step: number, sink: Sink, executed: Executed) => Promise<void> | void;
+      /** `failure`: encoded. */
+      readonly failed: (step: number, failure: string) => Promise<void> | void;
+      readonly skipped: (step: number) => void;
+    },
+  ): Promise<void> {
+    await this.connect();
+    const outcomes: StepOutcome[] = [];
+    for (const [index, { condition, statement }] of steps.entries()) {
+      if (condition !== null && !isMet(condition, outcomes, () => this.isAutocommit)) {
+        outcomes.push("skipped");
+        sinks.skipped(index);
+        continue;
+      }
+      let sink: Sink;
+      let executed: Executed;
+      try {
+        sink = sinks.sinkFor(index, statement);
+        executed = await this.#execute(statement, sink);
+      } catch (error) {
+        outcomes.push("error");
+        await sinks.failed(index, this.encodeFailure(error));
+        continue;
+      }
+      outcomes.push("ok");
+      await sinks.ended(index, sink, executed);
+    }
+  }
+
+  encodeFailure(error: unknown): string {
+    const failure = describeFailure(error);
+    if (failure.isInternal) this.#options.onBug(error);
+    return encodeFailure(failure);
+  }
+
+  /** Rolls its transaction back for good (G3); also while a statement runs. */
+  async endTransaction(): Promise<void> {
+    if (this.#failure !== null) return;
+    this.#failure = new StoreError(
+      "TRANSACTION_TIMEOUT",
+      `Cannot go on with the transaction: it was open for more than ${this.#options.transactionMs} ms, and is rolled back`,
+      { details: { transactionMs: this.#options.transactionMs } },
+    );
+    this.#transactionUntil = Infinity;
+    this.#connection?.interrupt();
+    await this.#connection?.rollBack();
+  }
+
+  /** Rolls back what is open, once the call that is running has ended (F1 in served-store.ts). */
+  async close(): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#transactionUntil = Infinity;
+    if (this.#running !== null) {
+      this.#connection?.interrupt();
+      await Promise.allSettled([this.#running]);
+    }
+    const connection = this.#connection;
+    this.#connection = null; // It is somebody else's from now on.
+    await connection?.close();
+  }
+
+  #requireUsable(): void {
+    if (this.#failure !== null) throw this.#failure;
+    if (!this.#isClosed) return;
+    throw new StoreError("STREAM_EXPIRED", "Cannot use the stream: it is closed");
+  }
+
+  #execute({ sql, values, namedValues }: HranaStatement, sink: RowSink): Promise<Executed> {
+    const request = { sql: this.stored.resolve(sql), values, namedValues };
+    return this.#run((connection, limits) => connection.execute(request, sink, limits));
+  }
+
+  async #run<T>(
+    call: (connection: ServedConnection, limits: CallLimits) => Promise<T>,
+  ): Promise<T> {
+    const connection = this.#connection ?? (await this.connect());
+    this.#requireUsable();
+    const { now, transactionMs } = this.#options;
+    const until = this.#transactionUntil;
+    // A statement that computes cannot be interrupted where calls are not suspended: it has its own limit.
+    const limits = until === Infinity ? {} : { timeoutMs: Math.max(1, until - now()) };
+    try {
+      const running = call(connection, limits);
+      this.#running = running;
+      return await running;
+    } catch (error) {
+      if (until !== Infinity && now() >= until) await this.endTransaction();
+      throw this.#failure ?? error;
+    } finally {
+      this.#running = null;
+      if (this.isAutocommit) this.#transactionUntil = Infinity;
+      else if (this.#transactionUntil === Infinity && this.#failure === null)
+        this.#transactionUntil = now() + transactionMs;
+    }
+  }
+}

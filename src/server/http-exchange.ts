@@ -1,0 +1,70 @@
+/** The bodies of requests and answers over node:http. */
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { StoreError } from "../errors.ts";
+
+/** Clients compare the type exactly: nothing about a charset. */
+const JSON_TYPE = "application/json";
+const ONE_WRITE_MAX = 64 * 1024;
+
+/** The body as text, at most so many bytes. Throws REQUEST_TOO_LARGE, or what ended the connection. */
+export function readBody(request: IncomingMessage, bytesMax: number): Promise<string> {
+  return new Promise((resolve, reject) => {
+    let first: Buffer | null = null;
+    let more: Buffer[] | null = null;
+    let size = 0;
+    const fail = (error: Error): void => {
+      request.removeAllListeners("data");
+      reject(error);
+    };
+    if (Number(request.headers["content-length"] ?? 0) > bytesMax) {
+      reject(tooLarge(bytesMax));
+      return;
+    }
+    request.on("data", (chunk: Buffer) => {
+      size += chunk.length;
+      if (size > bytesMax) fail(tooLarge(bytesMax));
+      else if (first === null) first = chunk;
+      else (more ??= [first]).push(chunk);
+    });
+    request.on("end", () => {
+      if (more !== null) resolve(Buffer.concat(more, size).toString("utf8"));
+      else resolve(first === null ? "" : first.toString("utf8"));
+    });
+    // Also after an error, which nothing else would tell.
+    request.on("close", () => {
+      if (!request.complete) fail(new Error("The client has gone"));
+    });
+  });
+}
+
+export function sendJson(response: ServerResponse, status: number, body: string): void {
+  if (response.headersSent || response.destroyed) {
+    response.destroy();
+    return;
+  }
+  const length = Buffer.byteLength(body);
+  response.writeHead(status, { "content-type": JSON_TYPE, "content-length": length });
+  // A short text goes out together with the header, in one write; a long one would be copied for that.
+  response.end(length <= ONE_WRITE_MAX ? body : Buffer.from(body));
+}
+
+/** Resolves when more may be written, or when nobody reads any more. */
+export function drained(response: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      response.off("drain", done);
+      response.off("close", done);
+      resolve();
+    };
+    response.on("drain", done);
+    response.on("close", done);
+  });
+}
+
+function tooLarge(bytesMax: number): StoreError {
+  return new StoreError(
+    "REQUEST_TOO_LARGE",
+    `Cannot read the request: it has more than ${bytesMax} bytes`,
+    { details: { bytesMax } },
+  );
+}

@@ -1,0 +1,372 @@
+/**
+ * The server: HTTP and WebSocket on one port, every request with its principal and its route.
+ *
+ *   starting --listens--> serving --stop--> stopping: what was asked is answered, nothing new is begun --> stopped
+ *
+ * Hrana is served on node:http itself: a request is one statement mostly, and a router with its own objects for requests and answers
+ * costs more than the statement. What is asked seldom (/api) has one, loaded when it is first asked.
+ *
+ * Q1. Nothing is done for a request before its origin and its principal are known.
+ * Q2. A failed request is told its code; a bug is told to the log and not to the client.
+ */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { Duplex } from "node:stream";
+import { WebSocketServer } from "ws";
+import { StoreError } from "../errors.ts";
+import type { Access, Credentials, Principal } from "./access.ts";
+import type { AdminListener } from "./admin/api.ts";
+import { describeFailure, encodeFailure } from "./failure.ts";
+import { answerCursor } from "./hrana/cursor.ts";
+import { Endpoint, type HranaContext } from "./hrana/endpoint.ts";
+import { answerPipeline } from "./hrana/pipeline.ts";
+import type { HranaVersion } from "./hrana/protocol.ts";
+import { HranaSocket } from "./hrana/socket.ts";
+import { answerStateless } from "./hrana/stateless.ts";
+import { StreamTable } from "./hrana/stream-table.ts";
+import { readBody, sendJson } from "./http-exchange.ts";
+import { checkOrigin, isAllowedOrigin, isLoopback } from "./origin.ts";
+import { type HranaCall, type Route, Router } from "./route.ts";
+import type { ServedStore } from "./served-store.ts";
+import type { ServerSettings } from "./setting-list.ts";
+
+export interface HttpServerOptions {
+  readonly store: ServedStore;
+  readonly settings: ServerSettings;
+  readonly access: Access;
+  /** Milliseconds; only differences count. */
+  readonly now?: () => number;
+  /** Told of errors that are bugs. */
+  readonly onBug?: (error: unknown) => void;
+}
+
+/** How long a connection that nobody uses is kept: longer than clients keep theirs. */
+const KEEP_ALIVE_MS = 75_000;
+const PING_MS = 30_000;
+const OWN_HOSTS_MAX = 1000;
+/** Best first. */
+const SUBPROTOCOLS: readonly (readonly [string, HranaVersion])[] = [
+  ["hrana2", 2],
+  ["hrana1", 1],
+];
+
+export class HttpServer {
+  readonly #settings: ServerSettings;
+  readonly #access: Access;
+  readonly #context: HranaContext;
+  readonly #router: Router;
+  readonly #server: Server;
+  readonly #webSockets: WebSocketServer;
+  readonly #sockets: Set<HranaSocket> = new Set();
+  /** Values of the header Host that were found to be this server's. */
+  readonly #ownHosts: Set<string> = new Set();
+  #admin: Promise<AdminListener> | null = null;
+  #stopping: Promise<void> | null = null;
+  readonly #pings: NodeJS.Timeout;
+
+  private constructor(options: HttpServerOptions) {
+    const { store, settings, access, now = () => performance.now(), onBug = () => {} } = options;
+    this.#settings = settings;
+    this.#access = access;
+    const streams = new StreamTable({ ...settings, now, onBug });
+    this.#context = { store, settings, streams, now, onBug };
+    this.#router = new Router(settings);
+    this.#server = createServer({ keepAliveTimeout: KEEP_ALIVE_MS }, (request, response) => {
+      this.#answer(request, response).catch((error: unknown) => this.#fail(response, error));
+    });
+    this.#webSockets = new WebSocketServer({
+      noServer: true,
+      maxPayload: settings.requestBytesMax,
+      perMessageDeflate: false,
+      handleProtocols: (offered) => subprotocol(offered)?.[0] ?? false,
+    });
+    this.#server.on("upgrade", (request, socket, head) => this.#upgrade(request, socket, head));
+    this.#pings = setInterval(() => this.#ping(), PING_MS).unref();
+  }
+
+  /** Resolves when it listens. Throws ADDRESS_REFUSED, or what the system says. */
+  static async start(options: HttpServerOptions): Promise<HttpServer> {
+    const { host, port, noAuth } = options.settings;
+    if (options.access.isOpen && !noAuth && host !== "localhost" && !isLoopback(host))
+      throw new StoreError(
+        "ADDRESS_REFUSED",
+        `Cannot listen on "${host}": others could reach it, and there is no authentication; --no-auth says that this is meant`,
+      );
+    const server = new HttpServer(options);
+    await new Promise<void>((resolve, reject) => {
+      server.#server.once("error", reject);
+      server.#server.listen(port, host, () => {
+        server.#server.off("error", reject);
+        resolve();
+      });
+    });
+    return server;
+  }
+
+  /** Where it listens: "http://127.0.0.1:8080". */
+  get url(): string {
+    const address = this.#server.address();
+    if (address === null || typeof address === "string") return "";
+    const { host } = this.#settings;
+    return `http://${host.includes(":") ? `[${host}]` : host}:${address.port}`;
+  }
+
+  /** Open streams, over HTTP and WebSocket. */
+  get streams(): StreamTable {
+    return this.#context.streams;
+  }
+
+  /** Resolves when everything that was asked is answered, or `stopMs` are over. */
+  stop(): Promise<void> {
+    return (this.#stopping ??= this.#stop());
+  }
+
+  async #stop(): Promise<void> {
+    clearInterval(this.#pings);
+    const closed = new Promise<void>((resolve) => {
+      this.#server.close(() => resolve());
+    });
+    const timer = setTimeout(() => this.#server.closeAllConnections(), this.#settings.stopMs);
+    const limit = new Promise<void>((resolve) => {
+      setTimeout(resolve, this.#settings.stopMs).unref();
+    });
+    const sockets = Promise.allSettled([...this.#sockets].map((socket) => socket.stop()));
+    await Promise.race([sockets, limit]);
+    // Those that do not answer the closing.
+    for (const socket of this.#webSockets.clients) socket.terminate();
+    await Promise.race([closed, limit]);
+    clearTimeout(timer);
+    this.#server.closeAllConnections();
+    await this.#context.streams.close();
+    await this.#context.store.close();
+  }
+
+  async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    if (this.#stopping !== null) {
+      response.shouldKeepAlive = false;
+      throw new StoreError("SERVER_STOPPING", "Cannot answer: the server is being stopped", {
+        retryable: true,
+      });
+    }
+    const { origin } = request.headers;
+    if (this.#access.isOpen) this.#checkOrigin(request);
+    if (origin !== undefined && isAllowedOrigin(origin, this.#settings)) {
+      response.setHeader("access-control-allow-origin", origin);
+      response.setHeader("vary", "origin");
+      if (request.method === "OPTIONS") {
+        allowPreflight(request, response);
+        return;
+      }
+    }
+    const principal = await this.#access.authenticate(credentialsOf(request));
+    const route = this.#router.route(placeOf(request));
+    await this.#dispatch(request, response, { route, principal });
+    if (this.#stopping !== null) setImmediate(() => this.#server.closeIdleConnections());
+  }
+
+  #checkOrigin({ headers: { host, origin } }: IncomingMessage): void {
+    if (origin === undefined && host !== undefined && this.#ownHosts.has(host)) return;
+    checkOrigin({ host, origin }, this.#settings);
+    if (host !== undefined && this.#ownHosts.size < OWN_HOSTS_MAX) this.#ownHosts.add(host);
+  }
+
+  async #dispatch(
+    request: IncomingMessage,
+    response: ServerResponse,
+    { route, principal }: { readonly route: Route; readonly principal: Principal },
+  ): Promise<void> {
+    switch (route.kind) {
+      case "hrana": {
+        if (request.method === "GET" || request.method === "HEAD") {
+          answerQuestion(route.call, response);
+          return;
+        }
+        if (request.method !== "POST") throw notFound(request);
+        const endpoint = new Endpoint(this.#context, route.revision, principal);
+        const body = await readBody(request, this.#settings.requestBytesMax);
+        await answerHrana(endpoint, { call: route.call, body, response, request });
+        return;
+      }
+      case "api": {
+        this.#admin ??= this.#loadAdmin();
+        await (
+          await this.#admin
+        )(request, response, principal);
+        return;
+      }
+      case "none":
+        throw notFound(request);
+    }
+  }
+
+  async #loadAdmin(): Promise<AdminListener> {
+    const { makeAdminListener } = await import("./admin/api.ts");
+    return makeAdminListener(this.#context);
+  }
+
+  #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
+    socket.on("error", () => socket.destroy());
+    let route: Route;
+    try {
+      if (this.#stopping !== null)
+        throw new StoreError(
+          "SERVER_STOPPING",
+          "Cannot open a WebSocket: the server is being stopped",
+        );
+      if (this.#access.isOpen) this.#checkOrigin(request);
+      route = this.#router.route(placeOf(request));
+      if (route.kind !== "hrana" || route.call !== "root") throw notFound(request);
+      if (request.headers["sec-websocket-protocol"] !== undefined && versionOf(request) === null)
+        throw new StoreError(
+          "REQUEST_INVALID",
+          "Cannot open a WebSocket: the server speaks hrana2 and hrana1",
+        );
+    } catch (error) {
+      refuseUpgrade(socket, error);
+      return;
+    }
+    const { revision } = route;
+    this.#webSockets.handleUpgrade(request, socket, head, (webSocket) => {
+      const { authorization } = credentialsOf(request);
+      const hrana = new HranaSocket(webSocket, {
+        version: versionOf(request) ?? 1,
+        greet: async (token) => {
+          const principal = await this.#access.authenticate({ authorization, token });
+          return new Endpoint(this.#context, revision, principal);
+        },
+      });
+      this.#sockets.add(hrana);
+      webSocket.on("close", () => this.#sockets.delete(hrana));
+      const alive = webSocket as { isAlive?: boolean };
+      alive.isAlive = true;
+      webSocket.on("pong", () => {
+        alive.isAlive = true;
+      });
+    });
+  }
+
+  /** One that has not answered the last ping is gone, and with it its streams. */
+  #ping(): void {
+    for (const webSocket of this.#webSockets.clients) {
+      const alive = webSocket as { isAlive?: boolean };
+      if (alive.isAlive === false) webSocket.terminate();
+      alive.isAlive = false;
+      webSocket.ping();
+    }
+  }
+
+  /** Q2. */
+  #fail(response: ServerResponse, error: unknown): void {
+    if (response.destroyed) return; // Nobody is there to be told.
+    const failure = describeFailure(error);
+    if (failure.isInternal) this.#context.onBug(error);
+    // What was not read of the request would be taken for the next one.
+    if (failure.code === "REQUEST_TOO_LARGE") response.shouldKeepAlive = false;
+    sendJson(response, failure.status, encodeFailure(failure));
+  }
+}
+
+async function answerHrana(
+  endpoint: Endpoint,
+  {
+    call,
+    body,
+    response,
+    request,
+  }: {
+    readonly call: HranaCall;
+    readonly body: string;
+    readonly response: ServerResponse;
+    readonly request: IncomingMessage;
+  },
+): Promise<void> {
+  switch (call) {
+    case "v2/pipeline":
+    case "v3/pipeline":
+      return await answerPipeline(endpoint, {
+        body,
+        version: call === "v2/pipeline" ? 2 : 3,
+        response,
+      });
+    case "v3/cursor":
+      return await answerCursor(endpoint, { body, response });
+    case "v1/execute":
+    case "v1/batch":
+    case "root":
+      return await answerStateless(endpoint, { call, body, response });
+    case "v2":
+    case "v3":
+      throw notFound(request);
+  }
+}
+
+/** Whether a version is there, and who is. */
+function answerQuestion(call: HranaCall, response: ServerResponse): void {
+  switch (call) {
+    case "root":
+      sendJson(response, 200, '{"server":"bough","protocols":["hrana1","hrana2","hrana3"]}');
+      return;
+    case "v2":
+    case "v3":
+      response.writeHead(200, { "content-type": "text/plain" });
+      response.end(`Hrana over HTTP, version ${call.slice(1)}\n`);
+      return;
+    case "v2/pipeline":
+    case "v3/pipeline":
+    case "v3/cursor":
+    case "v1/execute":
+    case "v1/batch":
+      throw new StoreError("ENDPOINT_NOT_FOUND", `Cannot get "${call}": it is for POST`);
+  }
+}
+
+function allowPreflight(request: IncomingMessage, response: ServerResponse): void {
+  const headers = request.headers["access-control-request-headers"];
+  response.writeHead(204, {
+    "access-control-allow-methods": "GET, POST, PUT, PATCH, DELETE",
+    ...(headers === undefined ? {} : { "access-control-allow-headers": headers }),
+    "access-control-max-age": "600",
+  });
+  response.end();
+}
+
+function placeOf({ url = "/", headers }: IncomingMessage): {
+  readonly url: string;
+  readonly host: string | undefined;
+  readonly namespace: string | undefined;
+} {
+  const namespace = headers["x-namespace"];
+  return {
+    url,
+    host: headers.host,
+    namespace: typeof namespace === "string" ? namespace : undefined,
+  };
+}
+
+function credentialsOf({ headers }: IncomingMessage): Credentials {
+  return { authorization: headers.authorization ?? null, token: null };
+}
+
+function subprotocol(offered: ReadonlySet<string>): readonly [string, HranaVersion] | undefined {
+  return SUBPROTOCOLS.find(([name]) => offered.has(name));
+}
+
+/** Null: none of ours is offered. */
+function versionOf({ headers }: IncomingMessage): HranaVersion | null {
+  const offered = (headers["sec-websocket-protocol"] ?? "").split(",").map((name) => name.trim());
+  return subprotocol(new Set(offered))?.[1] ?? null;
+}
+
+function refuseUpgrade(socket: Duplex, error: unknown): void {
+  const failure = describeFailure(error);
+  const body = encodeFailure(failure);
+  socket.end(
+    `HTTP/1.1 ${failure.status} Refused\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+  );
+}
+
+function notFound({ method = "", url = "" }: IncomingMessage): StoreError {
+  return new StoreError(
+    "ENDPOINT_NOT_FOUND",
+    `Cannot ${method} "${url.slice(0, 200)}": the server has nothing there`,
+  );
+}

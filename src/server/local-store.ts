@@ -1,0 +1,189 @@
+/**
+ * A store of this thread, as the server needs it. Connections that are given back clean serve others on the same branch or
+ * version: most requests open a stream, run one statement and close it.
+ *
+ *   (none) --open, none idle--> in use --close, clean--> idle --open--> in use
+ *   in use --close, not clean--> closed      idle --too many, IDLE_MS over, the server stops--> closed
+ *
+ * K1. One is used again only for the same branch by its id, or the same version: a branch that was deleted and made anew is another one.
+ */
+import { StoreError } from "../errors.ts";
+import type { AsyncConnection } from "../sqlite/async-connection.ts";
+import type {
+  AsyncExecutor,
+  Executed,
+  ExecuteRequest,
+  RowSink,
+  StatementDescription,
+} from "../sqlite/async-executor.ts";
+import type { CallLimits } from "../sqlite/async-calls.ts";
+import { readFetching } from "../storage/not-local.ts";
+import { findRevision, type ResolvedRevision } from "../store/resolve-revision.ts";
+import type { Store } from "../store/store.ts";
+import type { FoundRevision, ServedConnection, ServedStore } from "./served-store.ts";
+
+/** Each has an instance of SQLite with a page cache of up to 16 MB. */
+const IDLE_MAX = 32;
+const IDLE_MS = 10_000;
+
+export interface LocalStoreOptions {
+  readonly busyTimeoutMs: number;
+  readonly statementTimeoutMs: number;
+}
+
+export class LocalStore implements ServedStore {
+  readonly #store: Store;
+  readonly #options: LocalStoreOptions;
+  /** The one given back last is the last. */
+  readonly #idle: LocalConnection[] = [];
+  #timer: NodeJS.Timeout | null = null;
+  #isClosed = false;
+
+  constructor(store: Store, options: LocalStoreOptions) {
+    this.#store = store;
+    this.#options = options;
+  }
+
+  async open(
+    revision: string,
+    { readonly }: { readonly readonly: boolean },
+  ): Promise<ServedConnection> {
+    const found = await this.#find(revision);
+    const key = `${keyOf(found)} ${readonly}`;
+    const idle = this.#takeIdle(key);
+    if (idle !== null) return idle;
+    const connection = await this.#store.open(revision, { ...this.#options, readonly });
+    return new LocalConnection(connection, key, (given) => this.#give(given));
+  }
+
+  async lookUp(revision: string): Promise<FoundRevision> {
+    const { database, branch, snapshot } = await this.#find(revision);
+    return {
+      database: database.refs.row.name,
+      branch: branch.name,
+      isFixed: snapshot !== null,
+    };
+  }
+
+  async ensureDatabase(name: string): Promise<void> {
+    await Promise.resolve();
+    try {
+      this.#store.createDatabase(name);
+    } catch (error) {
+      if (!(error instanceof StoreError && error.code === "DATABASE_EXISTS")) throw error;
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    await Promise.all(this.#idle.splice(0).map((idle) => idle.end()));
+  }
+
+  #find(revision: string): Promise<ResolvedRevision> {
+    return readFetching(() => findRevision(this.#store.engine, revision), {});
+  }
+
+  #takeIdle(key: string): LocalConnection | null {
+    const index = this.#idle.findLastIndex((idle) => idle.key === key);
+    if (index < 0) return null;
+    const [idle] = this.#idle.splice(index, 1);
+    if (idle === undefined || !idle.isClean) return null;
+    idle.takeAgain();
+    return idle;
+  }
+
+  async #give(connection: LocalConnection): Promise<void> {
+    if (this.#isClosed || !connection.isClean) {
+      await connection.end();
+      return;
+    }
+    connection.givenAt = performance.now();
+    this.#idle.push(connection);
+    this.#timer ??= setTimeout(() => this.#endOld(), IDLE_MS).unref();
+    if (this.#idle.length > IDLE_MAX) await this.#idle.shift()?.end();
+  }
+
+  #endOld(): void {
+    this.#timer = null;
+    const until = performance.now() - IDLE_MS;
+    // In the order in which they were given back.
+    while ((this.#idle[0]?.givenAt ?? Infinity) <= until) void this.#idle.shift()?.end();
+    if (this.#idle.length > 0) this.#timer = setTimeout(() => this.#endOld(), IDLE_MS).unref();
+  }
+}
+
+/** K1. */
+function keyOf({ database, branch, snapshot }: ResolvedRevision): string {
+  const { id } = database.refs.row;
+  const place = `${id}/${branch.id}`;
+  return snapshot === null ? place : `${place}@${snapshot.version}`;
+}
+
+class LocalConnection implements ServedConnection {
+  readonly key: string;
+  givenAt = 0;
+  readonly #connection: AsyncConnection;
+  readonly #executor: AsyncExecutor;
+  readonly #give: (connection: LocalConnection) => Promise<void>;
+  #isInUse = true;
+
+  constructor(
+    connection: AsyncConnection,
+    key: string,
+    give: (connection: LocalConnection) => Promise<void>,
+  ) {
+    this.#connection = connection;
+    this.#executor = connection.executor();
+    this.key = key;
+    this.#give = give;
+  }
+
+  get isAutocommit(): boolean {
+    return this.#executor.isAutocommit;
+  }
+
+  get isClean(): boolean {
+    return this.#connection.open && this.#executor.isClean;
+  }
+
+  execute(request: ExecuteRequest, sink: RowSink, limits?: CallLimits): Promise<Executed> {
+    return this.#executor.execute(request, sink, limits);
+  }
+
+  script(sql: string, limits?: CallLimits): Promise<void> {
+    return this.#executor.script(sql, limits);
+  }
+
+  describe(sql: string, limits?: CallLimits): Promise<StatementDescription> {
+    return this.#executor.describe(sql, limits);
+  }
+
+  rollBack(): Promise<void> {
+    return this.#executor.rollBack();
+  }
+
+  settled(): Promise<void> | null {
+    return this.#executor.settled();
+  }
+
+  interrupt(): void {
+    this.#connection.interrupt();
+  }
+
+  takeAgain(): void {
+    this.#isInUse = true;
+    this.#executor.reset();
+  }
+
+  async close(): Promise<void> {
+    if (!this.#isInUse) return;
+    this.#isInUse = false;
+    await this.#give(this);
+  }
+
+  /** For good. */
+  async end(): Promise<void> {
+    await this.#connection.close();
+  }
+}

@@ -1,0 +1,28 @@
+/** Serves a store of this thread. */
+import type { Store } from "../store/store.ts";
+import { type Access, OPEN_ACCESS } from "./access.ts";
+import { HttpServer } from "./http-server.ts";
+import { LocalStore } from "./local-store.ts";
+import { parseSettings } from "./settings.ts";
+
+export interface ServeOptions {
+  /** Whatever is left out of SERVER_SETTINGS has its default. */
+  readonly settings?: unknown;
+  /** None by default. */
+  readonly access?: Access;
+  /** Milliseconds; only differences count. */
+  readonly now?: () => number;
+  /** Told of errors that are bugs. */
+  readonly onBug?: (error: unknown) => void;
+}
+
+/** Resolves when it listens. The store stays open when the server has stopped. */
+export async function serveStore(
+  store: Store,
+  { settings: given = {}, access = OPEN_ACCESS, ...rest }: ServeOptions = {},
+): Promise<HttpServer> {
+  const settings = parseSettings(given);
+  const { busyTimeoutMs, statementMs } = settings;
+  const served = new LocalStore(store, { busyTimeoutMs, statementTimeoutMs: statementMs });
+  return await HttpServer.start({ store: served, settings, access, ...rest });
+}

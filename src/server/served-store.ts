@@ -1,0 +1,48 @@
+/**
+ * What the server needs of a store. Everything is a promise, so that it can be in another thread.
+ *
+ * F1. A connection belongs to whoever opened it until `close` has been called.
+ * F2. A connection on a branch follows the branch, whatever is done to it: what it reads next is what the branch is then.
+ */
+import type {
+  Executed,
+  ExecuteRequest,
+  RowSink,
+  StatementDescription,
+} from "../sqlite/async-executor.ts";
+import type { CallLimits } from "../sqlite/async-calls.ts";
+
+export interface ServedStore {
+  /** Throws DATABASE_NOT_FOUND and what else keeps a revision from being found. */
+  open(revision: string, options: { readonly readonly: boolean }): Promise<ServedConnection>;
+  /** What a revision leads to now. Throws as `open`. */
+  lookUp(revision: string): Promise<FoundRevision>;
+  /** Does nothing when there is one of that name already. */
+  ensureDatabase(name: string): Promise<void>;
+  /** Closes idle connections; the store itself belongs to whoever opened it. */
+  close(): Promise<void>;
+}
+
+export interface FoundRevision {
+  readonly database: string;
+  readonly branch: string;
+  /** It names a fixed version. */
+  readonly isFixed: boolean;
+}
+
+export interface ServedConnection {
+  /** No transaction is open; known without a call. */
+  readonly isAutocommit: boolean;
+  /** Nothing would be lost if another connection went on in its place. */
+  readonly isClean: boolean;
+  execute(request: ExecuteRequest, sink: RowSink, limits?: CallLimits): Promise<Executed>;
+  script(sql: string, limits?: CallLimits): Promise<void>;
+  describe(sql: string, limits?: CallLimits): Promise<StatementDescription>;
+  rollBack(): Promise<void>;
+  /** Resolves when what it has committed so far is durable; null: there is nothing to wait for. */
+  settled(): Promise<void> | null;
+  /** Ends the statement that is running, if it can be reached. */
+  interrupt(): void;
+  /** Rolls back what is open. What is committed and not settled yet stays to be awaited. */
+  close(): Promise<void>;
+}
