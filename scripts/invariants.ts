@@ -21,6 +21,7 @@ const FOLDERS = [
   "retention",
   "integrity",
   "store",
+  "server",
   "cli",
   "testing",
 ];
