@@ -150,6 +150,7 @@ export class Authenticator {
     const { audience, issuer } = this.#options;
     try {
       const { payload } = await jwtVerify(token, key, {
+        // The key was chosen for it; whoever changes how still cannot confuse them.
         algorithms: [algorithm],
         currentDate: new Date(this.#now()),
         clockTolerance: this.#leewayMs / 1000,

@@ -57,9 +57,12 @@ describe("the list of revoked tokens", () => {
     revoke("short", START_MS + 1000);
     revoke("long", START_MS + 2 * DAY_MS);
     revoke("unknown");
-    clock.advance(DAY_MS + 1000);
+    clock.advance(DAY_MS + 999);
     revoke("next");
-    expect(listed()).toEqual(["long", "unknown", "next"]);
+    expect(listed()).toEqual(["short", "long", "unknown", "next"]);
+    clock.advance(1);
+    revoke("last");
+    expect(listed()).toEqual(["long", "unknown", "next", "last"]);
   });
 
   test("has the form that its header says", () => {
