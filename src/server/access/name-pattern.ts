@@ -31,6 +31,7 @@ export interface NamePattern {
   matches(name: string): boolean;
 }
 
+const ANY_PART = "*";
 const ANY_PARTS = "**";
 
 /** What is wrong with it as a pattern (G3), to be put after a colon; null when nothing is. */
@@ -55,12 +56,24 @@ export function faultOfPattern(kind: PatternKind, text: string): string | null {
 /** Of text without a fault. */
 export function compilePattern(kind: PatternKind, text: string): NamePattern {
   invariant(faultOfPattern(kind, text) === null, `A pattern: ${JSON.stringify(text)} is none`);
-  const parts = text.split("/");
   return {
     text,
-    coversAll: text === (kind === "database" ? "*" : ANY_PARTS),
-    matches: (name) => isPossibleName(name) && matchParts(parts, name.split("/")),
+    coversAll: text === (kind === "database" ? ANY_PART : ANY_PARTS),
+    matches: matcherOf(text),
   };
+}
+
+/** Asked for every request: the common patterns take no walk. */
+function matcherOf(text: string): (name: string) => boolean {
+  if (!text.includes("*")) return (name) => name === text;
+  if (text === ANY_PARTS) return isPossibleName;
+  const [before = "", after = "", ...others] = text.split("*");
+  if (others.length === 0) return (name) => isPossibleName(name) && isAround(name, before, after);
+  // "**" is one part of any kind, then any number of them: then the walk needs only "any number".
+  const parts = text
+    .split("/")
+    .flatMap((part) => (part === ANY_PARTS ? [ANY_PART, ANY_PARTS] : [part]));
+  return (name) => isPossibleName(name) && matchParts(parts, name.split("/"));
 }
 
 /** Matches this name and no other, also when it has a "*" in it: names never have. */
@@ -68,13 +81,20 @@ export function exactPattern(name: string): NamePattern {
   return { text: name, coversAll: false, matches: (other) => other === name };
 }
 
-function isPossibleName(name: string): boolean {
-  return name.length <= NAME_LENGTH_MAX && !name.split("/").includes("");
+/** Whether the name is those two with something of one part in between. */
+function isAround(name: string, before: string, after: string): boolean {
+  const end = name.length - after.length;
+  if (end < before.length || !name.startsWith(before) || !name.endsWith(after)) return false;
+  const slash = name.indexOf("/", before.length);
+  return slash === -1 || slash >= end;
 }
 
-function matchParts(pattern: readonly string[], name: readonly string[]): boolean {
-  // "**" is one part of any kind, then any number of them: then the walk needs only "any number".
-  const wanted = pattern.flatMap((part) => (part === ANY_PARTS ? ["*", ANY_PARTS] : [part]));
+function isPossibleName(name: string): boolean {
+  if (name === "" || name.length > NAME_LENGTH_MAX) return false;
+  return !name.startsWith("/") && !name.endsWith("/") && !name.includes("//");
+}
+
+function matchParts(wanted: readonly string[], name: readonly string[]): boolean {
   return matchSequence({
     wantedCount: wanted.length,
     givenCount: name.length,
@@ -84,6 +104,8 @@ function matchParts(pattern: readonly string[], name: readonly string[]): boolea
 }
 
 function matchPart(pattern: string, part: string): boolean {
+  if (pattern === ANY_PART) return true;
+  if (!pattern.includes("*")) return pattern === part;
   return matchSequence({
     wantedCount: pattern.length,
     givenCount: part.length,
