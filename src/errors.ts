@@ -76,6 +76,17 @@ export type StoreErrorCode =
   | "CORRUPT_NODE"
   | "CORRUPT_HISTORY"
   | "CORRUPT_CATALOG"
+  // Access to a server
+  | "AUTH_REQUIRED"
+  | "AUTH_INVALID"
+  | "AUTH_EXPIRED"
+  | "AUTH_REVOKED"
+  /** What decides about tokens cannot be read now: nothing is known about this one. */
+  | "AUTH_UNAVAILABLE"
+  | "FORBIDDEN"
+  | "TOKEN_KEY_INVALID"
+  /** Others than this machine could reach it, and nobody would be asked who they are. */
+  | "LISTEN_UNPROTECTED"
   // Limits
   | "LIMIT"
   // The server: requests

@@ -18,6 +18,7 @@ import { addSqlCommand } from "./commands/sql.ts";
 import { addStatCommand } from "./commands/stat.ts";
 import { addStoreCommands } from "./commands/store.ts";
 import { addTagCommands } from "./commands/tag.ts";
+import { addTokenCommands } from "./commands/token.ts";
 import { addTransferCommands } from "./commands/transfer.ts";
 import { UsageError } from "./errors.ts";
 import { examples } from "./examples.ts";
@@ -91,6 +92,7 @@ export function makeProgram(context: CommandContext, version: string): Command {
   addRemoteCommands(program, context);
   addRestoreStoreCommand(program, context);
   addKeyCommands(program, context);
+  addTokenCommands(program, context);
   addHelpCommand(program);
   program.addHelpText(
     "after",
