@@ -136,6 +136,51 @@ test("a function that takes long is not run with the lock: others go on", async 
   expect([runs, countOf(store)]).toEqual([7, 700]);
 });
 
+test("a function that does not end while it holds the lock is left, and run again without it", async () => {
+  await using store = open();
+  using other = store.connect("shop");
+  const attempts: number[] = [];
+  await store
+    .transact("shop", async (tx) => {
+      attempts.push(tx.attempt);
+      await increment(tx, async () => {
+        if (tx.attempt < ATTEMPTS_MAX)
+          other.exec("UPDATE item SET count = count + 100 WHERE id = 1");
+        else if (tx.attempt === ATTEMPTS_MAX) await new Promise(() => {});
+        else other.exec("CREATE TABLE IF NOT EXISTS free(id)"); // Nobody holds the lock.
+      }).catch((error: unknown) => {
+        expect(tx.attempt).toBe(ATTEMPTS_MAX);
+        throw error;
+      });
+      if (tx.attempt === ATTEMPTS_MAX + 1) throw new Error("enough");
+    })
+    .catch((error: unknown) => expect(error).toMatchObject({ message: "enough" }));
+  expect(attempts).toEqual([1, 2, 3, 4, 5]);
+  expect(countOf(store)).toBe(300);
+});
+
+test("a function that waits for itself while it holds the lock is run again without it", async () => {
+  await using store = open();
+  using other = store.connect("shop");
+  other.exec("CREATE TABLE note(text)");
+  const refused: number[] = [];
+  const attempts: number[] = [];
+  await store.transact("shop", async (tx) => {
+    attempts.push(tx.attempt);
+    await increment(tx, () => {
+      if (tx.attempt < ATTEMPTS_MAX) other.exec("UPDATE item SET count = count + 100 WHERE id = 1");
+      try {
+        other.exec("INSERT INTO note VALUES('of another connection')");
+      } catch (error) {
+        refused.push(tx.attempt);
+        throw error;
+      }
+    });
+  });
+  expect([attempts, refused]).toEqual([[1, 2, 3, 4, 5], [4]]);
+  expect(countOf(store)).toBe(301);
+});
+
 test("a statement by itself on a synchronous connection is never in conflict with a snapshot", async () => {
   const random = new Random(1);
   await using store = open();

@@ -125,3 +125,25 @@ describe("an awaited iterator", () => {
     expect(asked.map(({ value }) => value)).toEqual([2, 3, 4, 5, 6, undefined]);
   });
 });
+
+describe("an attached database that is empty", () => {
+  const script = "ATTACH 'small' AS small; CREATE TABLE small.item(id INTEGER PRIMARY KEY)";
+
+  test("is made with its own page size", async () => {
+    const store = openStore("", { ...SMALL_STORE, storage: new SimulatedStorage() });
+    for (const name of ["first", "second"]) {
+      store.createDatabase(name);
+      store.createDatabase(`${name}-small`, { pageSize: 512 });
+    }
+    store.connect("first").exec(script.replaceAll("'small'", "'first-small'"));
+    const awaited = await store.open("second");
+    await awaited.exec(script.replaceAll("'small'", "'second-small'"));
+    for (const name of ["first-small", "second-small"]) {
+      const connection = store.connect(name);
+      expect(connection.pragma("page_size", { simple: true })).toBe(512);
+      expect(connection.pragma("integrity_check", { simple: true })).toBe("ok");
+      expect(connection.prepare("SELECT name FROM sqlite_schema").pluck().all()).toEqual(["item"]);
+    }
+    await store.closeAsync();
+  });
+});

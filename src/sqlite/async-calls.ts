@@ -10,7 +10,7 @@
  *     whether it is rows or an error. Within a transaction the answer is the end of the transaction.
  */
 import { AsyncLocalStorage } from "node:async_hooks";
-import { journalInMemory } from "./attached-files.ts";
+import { settingsOfFile } from "./attached-files.ts";
 import { replaceConcurrent } from "./begin-concurrent.ts";
 import { StoreError } from "../errors.ts";
 import { CallQueue } from "./call-queue.ts";
@@ -403,16 +403,17 @@ export class AsyncCalls {
   async settleAttachedFiles(): Promise<void> {
     const { state, runtime } = this;
     state.fileOpened = false;
-    const schemas: string[] = [];
+    const scripts: string[] = [];
     state.internalPragma = true;
     try {
       await this.script("PRAGMA database_list", {
         onRow: (statement) => {
           const [, schema, file] = readRow(runtime, statement);
-          if (schema !== "temp" && file !== "") schemas.push(String(schema));
+          const script = settingsOfFile(state, String(schema), String(file));
+          if (script !== null) scripts.push(script);
         },
       });
-      for (const schema of schemas) await this.script(journalInMemory(schema));
+      for (const script of scripts) await this.script(script);
     } finally {
       state.internalPragma = false;
     }

@@ -36,6 +36,8 @@ export class ConnectionState {
   leavesTraces = false;
   /** The bridge opened a database file: after ATTACH, its journal mode is not set yet. */
   fileOpened = false;
+  /** Of the databases that were opened, by the names that they were opened with: see VfsFile.pageSize. */
+  readonly pageSizes: Map<string, number> = new Map();
   /** The schema changed, and the transaction that did it may still be rolled back. */
   schemaChanged = false;
   /** Open files that can never be written; see VfsFile.readOnlyError. */

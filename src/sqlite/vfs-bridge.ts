@@ -412,6 +412,7 @@ function openFile(
     readOnly: (flags & SQLITE_OPEN_READONLY) !== 0,
     create: (flags & SQLITE_OPEN_CREATE) !== 0,
   });
+  if (file.pageSize !== undefined) state.pageSizes.set(name, file.pageSize);
   state.fileOpened = true;
   return file;
 }

@@ -41,6 +41,8 @@ export interface VfsFile {
   /** SQLITE_IOCAP_* flags. */
   readonly deviceCharacteristics: number;
   readonly sectorSize: number;
+  /** Bytes; what SQLite makes an empty file with. Left out: SQLite's own choice. */
+  readonly pageSize?: number;
   close(): void;
 }
 

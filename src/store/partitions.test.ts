@@ -243,9 +243,15 @@ test("what is uploaded gets no partitions, what has partitions is not uploaded",
 
 test("limits of the store are divided", () => {
   const storage = new SimulatedStorage();
-  using partitions = open(storage, 4, { cacheBytesMax: 4000, scrubBytesPerSecond: 100, gc: "off" });
+  using partitions = open(storage, 4, {
+    cacheBytesMax: 4000,
+    connectionBytesMax: 4000,
+    scrubBytesPerSecond: 100,
+    gc: "off",
+  });
   expect(partitions.partition(1).settings).toEqual({
     cacheBytesMax: 1000,
+    connectionBytesMax: 1000,
     checkpointBytes: 8 * 1024 * 1024,
     scrubBytesPerSecond: 25,
     gc: "off",

@@ -16,7 +16,9 @@
  * X6. Neither the value nor what the function throws is told before what the transaction saw, and wrote, is durable.
  * X7. After OPTIMISTIC_MAX conflicts it waits for the write lock, first come, first served, and holds it while the function runs: on the
  *     newest head, with nobody who could come in between. So of many who change one row each is run at most once more, whatever
- *     the others do. Not when the function took longer than LOCKED_MS_MAX the last time: all other writers of the branch would wait.
+ *     the others do. All other writers of the branch wait meanwhile: a function that takes longer than LOCKED_MS_MAX is left (X3), rolled
+ *     back, and run again without the lock, for good. So is one that was refused while it held the lock: it may have waited for
+ *     itself, on another connection.
  */
 import { AsyncLocalStorage } from "node:async_hooks";
 import { randomBytes } from "node:crypto";
@@ -148,21 +150,21 @@ export class Transactor {
     },
   ): Promise<T> {
     const { id, retries, limit } = options;
-    let { mode = "concurrent" } = options;
+    const { mode = "concurrent" } = options;
+    let mayLock = mode === "concurrent" || mode === "deferred";
+    let isLocked = false;
     for (let attempt = 1; ; attempt++) {
       const timed = new TimedBody(body, this.#engine.options.now);
       try {
-        return await this.#attempt(pooled, timed, { id, attempt, mode, limit });
+        return await this.#attempt(pooled, timed, { id, attempt, mode, limit, isLocked });
       } catch (error) {
         limit.signal?.throwIfAborted();
         if (!isRetryable(error)) throw error;
         if (attempt > retries) throw attempt === 1 ? error : triedError(error, attempt);
       }
-      const takesLock = mode === "immediate" || mode === "exclusive";
-      if (!takesLock && attempt >= OPTIMISTIC_MAX && timed.tookMs <= LOCKED_MS_MAX) {
-        mode = "immediate"; // X7: it waits at BEGIN.
-        continue;
-      }
+      mayLock &&= !isLocked && timed.tookMs <= LOCKED_MS_MAX;
+      isLocked = mayLock && attempt >= OPTIMISTIC_MAX;
+      if (isLocked) continue; // X7: it waits at BEGIN.
       if (await pooled.connection.writerIsGone(limit.signal)) continue;
       await pause(Math.random() * Math.min(PAUSE_MS_MAX, PAUSE_MS * 2 ** (attempt - 1)), limit);
     }
@@ -173,17 +175,23 @@ export class Transactor {
     body: TimedBody<T>,
     {
       limit,
-      mode,
+      mode: asked,
+      isLocked,
       ...rest
     }: {
       readonly id: string;
       readonly attempt: number;
       readonly mode: NonNullable<TransactOptions["mode"]>;
       readonly limit: Limit;
+      /** X7. */
+      readonly isLocked: boolean;
     },
   ): Promise<T> {
     // Made when it is needed: without limits nobody may ever ask for it, and it takes longer than the rest of this function.
-    let ended: AbortController | null = limit.signal === null ? null : new AbortController();
+    const hasEnd = limit.signal !== null || isLocked;
+    let ended: AbortController | null = hasEnd ? new AbortController() : null;
+    const mode = isLocked ? "immediate" : asked;
+    let timer: NodeJS.Timeout | null = null;
     const signal = (): AbortSignal => (ended ??= new AbortController()).signal;
     const unlink = limit.onAbort((reason) => ended?.abort(reason));
     const scope: Running = { transactor: this, outer: running.getStore(), isOver: false };
@@ -191,10 +199,12 @@ export class Transactor {
       return await pooled.connection.attempt(
         async () => {
           const transaction = new Transaction(pooled, { ...rest, signal });
+          if (isLocked) timer = setTimeout(() => ended?.abort(heldError()), LOCKED_MS_MAX);
           try {
             const settled = running.run(scope, async () => await body.run(transaction));
             return await (ended === null ? settled : untilAborted(settled, ended.signal));
           } finally {
+            if (timer !== null) clearTimeout(timer);
             transaction.end();
           }
         },
@@ -333,6 +343,14 @@ function triedError(error: SqliteError, attempts: number): SqliteError {
       ? new ConflictError(message, error.object)
       : new SqliteError(message, error.code);
   return Object.assign(tried, { cause: error, attempts });
+}
+
+/** X7: it is run again. */
+function heldError(): SqliteError {
+  return new SqliteError(
+    `Cannot go on with the transaction: its function has held the write lock for ${LOCKED_MS_MAX} ms`,
+    "SQLITE_BUSY",
+  );
 }
 
 function timeoutError(timeoutMs: number): StoreError {
