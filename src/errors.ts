@@ -68,6 +68,8 @@ export type StoreErrorCode =
   | "CORRUPT_NODE"
   | "CORRUPT_HISTORY"
   | "CORRUPT_CATALOG"
+  // Access to a server
+  | "FORBIDDEN"
   // Limits
   | "LIMIT"
   // The server: requests
@@ -90,6 +92,10 @@ export type StoreErrorCode =
   | "SQL_NOT_STORED"
   | "SQL_STORE_FULL"
   | "ARGS_INVALID"
+  // The server: the admin API
+  | "METHOD_NOT_ALLOWED"
+  | "JOB_NOT_FOUND"
+  | "JOB_LIMIT"
   /** A bug in bough, of which the client is told no more. */
   | "INTERNAL";
 
