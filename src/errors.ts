@@ -109,6 +109,10 @@ export type StoreErrorCode =
   | "SQL_NOT_STORED"
   | "SQL_STORE_FULL"
   | "ARGS_INVALID"
+  // The server: the admin API
+  | "METHOD_NOT_ALLOWED"
+  | "JOB_NOT_FOUND"
+  | "JOB_LIMIT"
   /** A bug in bough, of which the client is told no more. */
   | "INTERNAL";
 

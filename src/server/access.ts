@@ -7,10 +7,27 @@ import type { Revision } from "../branch/revision.ts";
 /** What somebody may do with the data of a revision. */
 export type AccessLevel = "none" | "read" | "write";
 
+/** "admin" includes "write", which includes "read". */
+export type Action = "read" | "write" | "admin";
+
+export interface PermissionTarget {
+  /** Null: the server. */
+  readonly database: string | null;
+  /** Null: the database as a whole. */
+  readonly branch: string | null;
+}
+
+export interface PermissionRequest extends PermissionTarget {
+  readonly action: Action;
+}
+
 export interface Principal {
   /** Two requests are of the same principal when these are equal: streams belong to one. */
   readonly id: string;
   levelFor(revision: Revision): AccessLevel;
+  permits(request: PermissionRequest): boolean;
+  /** An error as the principal may see it: without names of what it may not know of. */
+  redact(error: unknown): unknown;
 }
 
 /** What came with the request. */
@@ -28,7 +45,12 @@ export interface Access {
   authenticate(credentials: Credentials): Principal | Promise<Principal>;
 }
 
-const ANYBODY: Principal = { id: "", levelFor: () => "write" };
+const ANYBODY: Principal = {
+  id: "",
+  levelFor: () => "write",
+  permits: () => true,
+  redact: (error) => error,
+};
 
 /** No access control. */
 export const OPEN_ACCESS: Access = { isOpen: true, authenticate: () => ANYBODY };

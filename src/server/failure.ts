@@ -8,12 +8,37 @@ export interface Failure {
   /** Of SQLite, when it says more than `code`. */
   readonly extendedCode: string | null;
   readonly status: number;
+  readonly retryable: boolean;
+  /** Facts for programs. */
+  readonly details: Readonly<Record<string, unknown>>;
   /** It is a bug, and `message` says nothing about it. */
   readonly isInternal: boolean;
 }
 
 /** Others are 500. */
 const STATUS: Partial<Record<StoreErrorCode, number>> = {
+  FORBIDDEN: 403,
+  JOB_NOT_FOUND: 404,
+  METHOD_NOT_ALLOWED: 405,
+  JOB_LIMIT: 429,
+  TAG_EXISTS: 409,
+  BRANCH_PROTECTED: 409,
+  BRANCH_HAS_CHILDREN: 409,
+  ALREADY_COMMITTED: 409,
+  CANCELLED: 409,
+  KEY_REQUIRED: 409,
+  KEY_INVALID: 400,
+  REMOTE_NOT_FOUND: 409,
+  FENCED: 409,
+  NOT_A_DATABASE: 400,
+  FILE_TRUNCATED: 400,
+  WAL_INVALID: 400,
+  PAGE_SIZE: 400,
+  STORE_FORMAT: 400,
+  STORE_BUSY: 503,
+  STORE_FAILED: 503,
+  REMOTE_UNAVAILABLE: 503,
+  DISK_FULL: 507,
   DATABASE_NOT_FOUND: 404,
   BRANCH_NOT_FOUND: 404,
   TAG_NOT_FOUND: 404,
@@ -46,9 +71,10 @@ const STATUS: Partial<Record<StoreErrorCode, number>> = {
 
 export function describeFailure(error: unknown): Failure {
   if (error instanceof StoreError) {
-    const { code, message } = error;
+    const { code, message, retryable, details } = error;
     const isInternal = code === "INTERNAL";
-    return { code, message, extendedCode: null, status: STATUS[code] ?? 500, isInternal };
+    const status = STATUS[code] ?? 500;
+    return { code, message, extendedCode: null, status, retryable, details, isInternal };
   }
   if (error instanceof SqliteError) {
     const { code: extended, message } = error;
@@ -58,6 +84,8 @@ export function describeFailure(error: unknown): Failure {
       message,
       extendedCode: code === extended ? null : extended,
       status: 400,
+      retryable: false,
+      details: {},
       isInternal: false,
     };
   }
@@ -66,6 +94,8 @@ export function describeFailure(error: unknown): Failure {
     message: "Cannot answer: this is a bug in bough; the log of the server says more",
     extendedCode: null,
     status: 500,
+    retryable: false,
+    details: {},
     isInternal: true,
   };
 }

@@ -14,7 +14,8 @@ import type { Duplex } from "node:stream";
 import { WebSocketServer } from "ws";
 import { StoreError } from "../errors.ts";
 import type { Access, Credentials, Principal } from "./access.ts";
-import type { AdminListener } from "./admin/api.ts";
+import type { AdminStore } from "./admin/admin-store.ts";
+import type { AdminApi } from "./admin/api.ts";
 import { describeFailure, encodeFailure } from "./failure.ts";
 import { answerCursor } from "./hrana/cursor.ts";
 import { Endpoint, type HranaContext } from "./hrana/endpoint.ts";
@@ -25,16 +26,21 @@ import { answerStateless } from "./hrana/stateless.ts";
 import { StreamTable } from "./hrana/stream-table.ts";
 import { readBody, sendJson } from "./http-exchange.ts";
 import { checkOrigin, isAllowedOrigin, isLoopback } from "./origin.ts";
+import { sendProblem } from "./problem.ts";
 import { type HranaCall, type Route, Router } from "./route.ts";
 import type { ServedStore } from "./served-store.ts";
 import type { ServerSettings } from "./setting-list.ts";
 
 export interface HttpServerOptions {
   readonly store: ServedStore;
+  /** The same store. */
+  readonly admin: AdminStore;
   readonly settings: ServerSettings;
   readonly access: Access;
   /** Milliseconds; only differences count. */
   readonly now?: () => number;
+  /** For event streams; see admin/job-events.ts. */
+  readonly startHeartbeat?: (beat: () => void) => () => void;
   /** Told of errors that are bugs. */
   readonly onBug?: (error: unknown) => void;
 }
@@ -43,6 +49,8 @@ export interface HttpServerOptions {
 const KEEP_ALIVE_MS = 75_000;
 const PING_MS = 30_000;
 const OWN_HOSTS_MAX = 1000;
+/** An upload may take as long as it likes; one that stands still is ended (admin/files.ts). */
+const SERVER_OPTIONS = { keepAliveTimeout: KEEP_ALIVE_MS, requestTimeout: 0 };
 /** Best first. */
 const SUBPROTOCOLS: readonly (readonly [string, HranaVersion])[] = [
   ["hrana2", 2],
@@ -59,18 +67,22 @@ export class HttpServer {
   readonly #sockets: Set<HranaSocket> = new Set();
   /** Values of the header Host that were found to be this server's. */
   readonly #ownHosts: Set<string> = new Set();
-  #admin: Promise<AdminListener> | null = null;
+  readonly #adminStore: AdminStore;
+  readonly #startHeartbeat: HttpServerOptions["startHeartbeat"];
+  #admin: Promise<AdminApi> | null = null;
   #stopping: Promise<void> | null = null;
   readonly #pings: NodeJS.Timeout;
 
   private constructor(options: HttpServerOptions) {
     const { store, settings, access, now = () => performance.now(), onBug = () => {} } = options;
     this.#settings = settings;
+    this.#adminStore = options.admin;
+    this.#startHeartbeat = options.startHeartbeat;
     this.#access = access;
     const streams = new StreamTable({ ...settings, now, onBug });
     this.#context = { store, settings, streams, now, onBug };
     this.#router = new Router(settings);
-    this.#server = createServer({ keepAliveTimeout: KEEP_ALIVE_MS }, (request, response) => {
+    this.#server = createServer(SERVER_OPTIONS, (request, response) => {
       this.#answer(request, response).catch((error: unknown) => this.#fail(response, error));
     });
     this.#webSockets = new WebSocketServer({
@@ -130,7 +142,8 @@ export class HttpServer {
       setTimeout(resolve, this.#settings.stopMs).unref();
     });
     const sockets = Promise.allSettled([...this.#sockets].map((socket) => socket.stop()));
-    await Promise.race([sockets, limit]);
+    const jobs = this.#admin?.then((admin) => admin.stop());
+    await Promise.race([Promise.all([sockets, jobs]), limit]);
     // Those that do not answer the closing.
     for (const socket of this.#webSockets.clients) socket.terminate();
     await Promise.race([closed, limit]);
@@ -187,10 +200,8 @@ export class HttpServer {
         return;
       }
       case "api": {
-        this.#admin ??= this.#loadAdmin();
-        await (
-          await this.#admin
-        )(request, response, principal);
+        const admin = await (this.#admin ??= this.#loadAdmin());
+        await admin.answer(request, response, principal);
         return;
       }
       case "none":
@@ -198,9 +209,12 @@ export class HttpServer {
     }
   }
 
-  async #loadAdmin(): Promise<AdminListener> {
-    const { makeAdminListener } = await import("./admin/api.ts");
-    return makeAdminListener(this.#context);
+  async #loadAdmin(): Promise<AdminApi> {
+    const { AdminApi } = await import("./admin/api.ts");
+    const { settings, now, onBug } = this.#context;
+    const startHeartbeat = this.#startHeartbeat;
+    const options = startHeartbeat === undefined ? {} : { startHeartbeat };
+    return new AdminApi({ store: this.#adminStore, settings, now, onBug, ...options });
   }
 
   #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
@@ -261,7 +275,8 @@ export class HttpServer {
     if (failure.isInternal) this.#context.onBug(error);
     // What was not read of the request would be taken for the next one.
     if (failure.code === "REQUEST_TOO_LARGE") response.shouldKeepAlive = false;
-    sendJson(response, failure.status, encodeFailure(failure));
+    if (/^\/+api(?:\/|$)/.test(response.req.url ?? "")) sendProblem(response, failure);
+    else sendJson(response, failure.status, encodeFailure(failure));
   }
 }
 

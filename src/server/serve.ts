@@ -1,6 +1,7 @@
 /** Serves a store of this thread. */
 import type { Store } from "../store/store.ts";
 import { type Access, OPEN_ACCESS } from "./access.ts";
+import { LocalAdminStore } from "./admin/local-admin-store.ts";
 import { HttpServer } from "./http-server.ts";
 import { LocalStore } from "./local-store.ts";
 import { parseSettings } from "./settings.ts";
@@ -12,6 +13,8 @@ export interface ServeOptions {
   readonly access?: Access;
   /** Milliseconds; only differences count. */
   readonly now?: () => number;
+  /** For event streams; see admin/job-events.ts. */
+  readonly startHeartbeat?: (beat: () => void) => () => void;
   /** Told of errors that are bugs. */
   readonly onBug?: (error: unknown) => void;
 }
@@ -24,5 +27,6 @@ export async function serveStore(
   const settings = parseSettings(given);
   const { busyTimeoutMs, statementMs } = settings;
   const served = new LocalStore(store, { busyTimeoutMs, statementTimeoutMs: statementMs });
-  return await HttpServer.start({ store: served, settings, access, ...rest });
+  const admin = new LocalAdminStore(store);
+  return await HttpServer.start({ store: served, admin, settings, access, ...rest });
 }

@@ -17,6 +17,7 @@ export interface ServerSettings {
   readonly streamsMax: number;
   readonly requestBytesMax: number;
   readonly responseBytesMax: number;
+  readonly uploadBytesMax: number;
   readonly stopMs: number;
 }
 
@@ -33,6 +34,7 @@ export type SettingFacts = { readonly description: string } & (
 );
 
 const MIB = 1024 * 1024;
+const GIB = 1024 * MIB;
 /** A longer timer would fire at once. */
 const TIMER_MS_MAX = 2 ** 31 - 1;
 /** The longest string of this JavaScript engine is not much longer. */
@@ -52,6 +54,10 @@ export const SERVER_SETTINGS: Readonly<Record<keyof ServerSettings, SettingFacts
   streamsMax: integer(10_000, "how many streams may be open", { min: 1, max: 1_000_000 }),
   requestBytesMax: bytes(32 * MIB, "bytes of a request"),
   responseBytesMax: bytes(64 * MIB, "bytes of an answer; a cursor has no such limit"),
+  uploadBytesMax: integer(64 * GIB, "bytes of a SQLite file that is uploaded", {
+    min: 1024,
+    max: Number.MAX_SAFE_INTEGER,
+  }),
   stopMs: milliseconds(10_000, "how long requests have to end when the server is stopped"),
 };
 

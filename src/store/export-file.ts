@@ -12,10 +12,10 @@ import { basename, dirname } from "node:path";
 import { StoreError } from "../errors.ts";
 import { isInside } from "../storage/is-inside.ts";
 import { openNodeStorage } from "../storage/node-storage.ts";
-import { NotLocalError, readFetching } from "../storage/not-local.ts";
 import type { Storage, StorageFile } from "../storage/storage.ts";
-import { lockPageNumber, type Snapshot } from "../transaction/snapshot.ts";
+import type { Snapshot } from "../transaction/snapshot.ts";
 import type { ByteProgress } from "./progress.ts";
+import { SnapshotBlocks } from "./snapshot-blocks.ts";
 
 export interface ExportOptions {
   /** Called about once per megabyte. */
@@ -65,8 +65,8 @@ export async function exportSnapshot(
   const file = storage.openFileSync(temporary, { mode: "create" });
   try {
     try {
-      const release = snapshot.hold();
-      await writePages(snapshot, file, options).finally(release);
+      using source = new SnapshotBlocks(snapshot);
+      await writePages(source, file, options);
       await file.sync();
     } finally {
       file.closeSync();
@@ -85,14 +85,11 @@ export async function exportSnapshot(
 
 /** Fills one buffer while the other one is written. */
 async function writePages(
-  snapshot: Snapshot,
+  source: SnapshotBlocks,
   file: StorageFile,
   { onProgress, signal }: ExportOptions,
 ): Promise<void> {
-  const { pageCount } = snapshot;
-  const { pageSize } = snapshot.view.context;
-  const totalBytes = pageCount * pageSize;
-  const lockPage = lockPageNumber(pageSize);
+  const { pageSize, pageCount, size: totalBytes } = source;
   const pagesPerWrite = WRITE_SIZE / pageSize;
   const buffers = [new Uint8Array(WRITE_SIZE), new Uint8Array(WRITE_SIZE)] as const;
   let writing: Promise<void> = Promise.resolve();
@@ -101,38 +98,15 @@ async function writePages(
       signal?.throwIfAborted();
       const buffer = block % 2 === 0 ? buffers[0] : buffers[1];
       const firstPage = block * pagesPerWrite + 1;
-      const count = Math.min(pagesPerWrite, pageCount - firstPage + 1);
-      for (let index = 0; index < count; index++) {
-        const page = firstPage + index;
-        const start = index * pageSize;
-        if (page === lockPage) buffer.fill(0, start, start + pageSize);
-        else {
-          const bytes = readPage(snapshot, page, signal);
-          buffer.set(bytes instanceof Promise ? await bytes : bytes, start);
-        }
-      }
+      const count = await source.read(firstPage, buffer, signal);
       await writing;
       onProgress?.({ bytes: (firstPage - 1) * pageSize, totalBytes });
-      writing = file.write((firstPage - 1) * pageSize, buffer.subarray(0, count * pageSize));
+      writing = file.write((firstPage - 1) * pageSize, buffer.subarray(0, count));
     }
   } finally {
     await writing;
   }
   onProgress?.({ bytes: totalBytes, totalBytes });
-}
-
-/** Without a promise where the page is local, as nearly all are. */
-function readPage(
-  snapshot: Snapshot,
-  page: number,
-  signal: AbortSignal | undefined,
-): Uint8Array | Promise<Uint8Array> {
-  try {
-    return snapshot.page(page);
-  } catch (error) {
-    if (!(error instanceof NotLocalError)) throw error;
-    return readFetching(() => snapshot.page(page), signal === undefined ? {} : { signal });
-  }
 }
 
 function checkDestination(storage: Storage, path: string, overwrite: boolean): void {

@@ -1,139 +1,198 @@
 /**
- * The admin API: routes whose schemas both check requests and make the OpenAPI document. Loaded with its libraries at the first request to
- * /api, which most servers never get.
+ * The admin API: everything below /api. Loaded with its libraries at the first request there, which most servers never get.
  *
- * A1. Every route is made by `createRoute` with schemas, so that the document cannot say anything else than what is checked.
- * A2. Errors are problem details (RFC 9457) with the code of docs/errors.md.
+ *   request --route, permission, schemas--> a route's `handle` --> answer          routes.ts has the table of routes
+ *
+ * A1. A request reaches a route's `handle` only with the permission that the table says, and with a query and a body that its schemas let pass.
+ * A2. Errors are problem details (RFC 9457) with the code of docs/errors.md, and tell the principal only what it may see.
+ * A3. The document at /api/v1/openapi.json is made of the same table and the same schemas.
  */
-import { getRequestListener } from "@hono/node-server";
-import { createRoute, OpenAPIHono, z } from "@hono/zod-openapi";
+import findMyWay from "find-my-way";
 import type { IncomingMessage, ServerResponse } from "node:http";
+import { StoreError } from "../../errors.ts";
 import type { Principal } from "../access.ts";
-import { describeFailure, type Failure } from "../failure.ts";
-import { invalid } from "../hrana/decode.ts";
+import { describeFailure } from "../failure.ts";
+import { sendProblem } from "../problem.ts";
 import type { ServerSettings } from "../setting-list.ts";
+import type { AdminContext } from "./admin-context.ts";
+import { type AdminCall, type AdminRoute, type Answer, type Method, ok } from "./admin-route.ts";
+import type { AdminStore } from "./admin-store.ts";
+import { sendAnswer } from "./answer.ts";
+import { everyHeartbeat } from "./job-events.ts";
+import { JobTable } from "./job-table.ts";
+import { API_PREFIX, makeDocument } from "./openapi.ts";
+import { admit, admitNamed } from "./permission.ts";
+import { parseJsonBody, parseQuery } from "./request.ts";
+import { ADMIN_ROUTES } from "./routes.ts";
 
-export interface AdminContext {
+export interface AdminApiOptions {
+  readonly store: AdminStore;
   readonly settings: ServerSettings;
+  /** Milliseconds; only differences count. */
+  readonly now: () => number;
+  /** Milliseconds since 1970. */
+  readonly clock?: () => number;
+  /** See job-events.ts. */
+  readonly startHeartbeat?: (beat: () => void) => () => void;
   readonly onBug: (error: unknown) => void;
 }
 
-export type AdminListener = (
-  request: IncomingMessage,
-  response: ServerResponse,
-  principal: Principal,
-) => Promise<void>;
+/** Longer than any name, encoded. */
+const PARAMETER_LENGTH_MAX = 2048;
+const METHODS: readonly Method[] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
 
-interface AdminEnvironment {
-  Bindings: { readonly incoming: IncomingMessage };
-  Variables: { principal: Principal };
-}
+export class AdminApi {
+  readonly #context: AdminContext;
+  readonly #onBug: (error: unknown) => void;
+  readonly #stopping: AbortController = new AbortController();
+  readonly #router: ReturnType<typeof makeRouter> = makeRouter();
 
-const PROBLEM_TYPE = "application/problem+json";
+  constructor({
+    store,
+    settings,
+    now,
+    clock = Date.now,
+    startHeartbeat = everyHeartbeat,
+    onBug,
+  }: AdminApiOptions) {
+    const jobs = new JobTable({ now, clock, onBug });
+    const stopping = this.#stopping.signal;
+    this.#context = { store, settings, jobs, startHeartbeat, stopping };
+    this.#onBug = onBug;
+  }
 
-const Problem = z
-  .object({
-    type: z.literal("about:blank"),
-    title: z.string(),
-    status: z.int(),
-    code: z.string().openapi({ example: "DATABASE_NOT_FOUND" }),
-    detail: z.string(),
-  })
-  .openapi("Problem");
+  /** Answers; never fails. */
+  async answer(
+    request: IncomingMessage,
+    response: ServerResponse,
+    principal: Principal,
+  ): Promise<void> {
+    try {
+      await sendAnswer(request, response, await this.#handle(request, response, principal));
+    } catch (error) {
+      this.#fail(request, response, principal.redact(error));
+    }
+  }
 
-const ServerFacts = z
-  .object({
-    server: z.literal("bough"),
-    protocols: z.array(z.string()).openapi({ example: ["hrana2", "hrana3"] }),
-    limits: z.object({
-      streamIdleMs: z.int(),
-      transactionMs: z.int(),
-      statementMs: z.int(),
-      requestBytesMax: z.int(),
-      responseBytesMax: z.int(),
-    }),
-  })
-  .openapi("Server");
+  /** Ends event streams, cancels jobs, and resolves when these have ended. */
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    await this.#context.jobs.stop();
+  }
 
-const showServer = createRoute({
-  method: "get",
-  path: "/api/v1/server",
-  summary: "What the server speaks and allows",
-  responses: {
-    200: { description: "The server", content: { "application/json": { schema: ServerFacts } } },
-    default: { description: "What went wrong", content: { [PROBLEM_TYPE]: { schema: Problem } } },
-  },
-});
+  async #handle(
+    request: IncomingMessage,
+    response: ServerResponse,
+    principal: Principal,
+  ): Promise<Answer> {
+    const { route, params, searchParams } = this.#find(request, response);
+    if (route === null) return ok(documentOf());
+    const path = pathOf(params);
+    const place = await admit(this.#context.store, principal, {
+      permission: route.permission,
+      path,
+    });
+    const query = parseQuery(route.query, searchParams);
+    const body = route.body === "file" ? undefined : await parseJsonBody(route.body, request);
+    admitNamed(principal, route.permission, { place, body });
+    const abort = new AbortController();
+    response.once("close", () => {
+      if (!response.writableFinished) abort.abort(new Error("The client has gone"));
+    });
+    const call: AdminCall = {
+      context: this.#context,
+      principal,
+      ...place,
+      parameters: params,
+      query,
+      body,
+      request,
+      signal: abort.signal,
+    };
+    return await route.handle(call);
+  }
 
-export function makeAdminListener(context: AdminContext): AdminListener {
-  const principals = new WeakMap<IncomingMessage, Principal>();
-  const app = makeApp(context, principals);
-  const listener = getRequestListener(app.fetch, { overrideGlobalObjects: false });
-  return async (request, response, principal) => {
-    principals.set(request, principal);
-    await listener(request, response);
-  };
-}
-
-function makeApp(
-  { settings, onBug }: AdminContext,
-  principals: WeakMap<IncomingMessage, Principal>,
-): OpenAPIHono<AdminEnvironment> {
-  const app = new OpenAPIHono<AdminEnvironment>({
-    defaultHook: (result) => {
-      if (result.success) return;
-      const [issue] = result.error.issues;
-      throw invalid(`"${issue?.path.join(".") ?? ""}": ${issue?.message ?? "not valid"}`);
-    },
-  });
-  app.use(async (request, next) => {
-    const principal = principals.get(request.env.incoming);
-    if (principal !== undefined) request.set("principal", principal);
-    await next();
-  });
-  app.openapi(showServer, (request) => {
-    const { streamIdleMs, transactionMs, statementMs, requestBytesMax, responseBytesMax } =
-      settings;
-    return request.json(
-      {
-        server: "bough" as const,
-        protocols: ["hrana1", "hrana2", "hrana3"],
-        limits: { streamIdleMs, transactionMs, statementMs, requestBytesMax, responseBytesMax },
-      },
-      200,
+  /** Throws ENDPOINT_NOT_FOUND or METHOD_NOT_ALLOWED. */
+  #find(request: IncomingMessage, response: ServerResponse): RouteMatch {
+    const { url = "" } = request;
+    const method = request.method === "HEAD" ? "GET" : (request.method ?? "");
+    const match = isMethod(method) ? this.#match(method, url) : null;
+    if (match !== null) return match;
+    const [path = ""] = url.split("?", 1);
+    const allowed = METHODS.filter((each) => this.#match(each, url) !== null);
+    if (allowed.length === 0)
+      throw new StoreError(
+        "ENDPOINT_NOT_FOUND",
+        `Cannot find "${path.slice(0, 200)}": the API has no such path`,
+      );
+    response.setHeader("allow", allowed.includes("GET") ? ["HEAD", ...allowed] : allowed);
+    throw new StoreError(
+      "METHOD_NOT_ALLOWED",
+      `Cannot ${method} "${path.slice(0, 200)}": it is for ${allowed.join(", ")}`,
     );
-  });
-  app.doc31("/api/v1/openapi.json", {
-    openapi: "3.1.0",
-    info: { title: "bough", version: "1", description: "The admin API of a bough server" },
-  });
-  app.notFound((request) =>
-    problem({
-      code: "ENDPOINT_NOT_FOUND",
-      message: `Cannot find "${request.req.path}": the API has no such path`,
-      status: 404,
-    }),
-  );
-  app.onError((error) => {
+  }
+
+  /** A part of a path that is empty names nothing. */
+  #match(method: Method, url: string): RouteMatch | null {
+    const found = this.#router.find(method, url);
+    if (found === null || Object.values(found.params).includes("")) return null;
+    const { store, params, searchParams } = found;
+    // The table's routes were put in with the paths that have these parameters.
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion
+    const known = { route: store as AdminRoute | null, params: params as Record<string, string> };
+    return { ...known, searchParams };
+  }
+
+  /** A2. */
+  #fail(request: IncomingMessage, response: ServerResponse, error: unknown): void {
+    if (response.destroyed) return; // Nobody is there to be told.
     const failure = describeFailure(error);
-    if (failure.isInternal) onBug(error);
-    return problem(failure);
-  });
-  return app;
+    if (failure.isInternal) this.#onBug(error);
+    // What was not read of the request would be taken for the next one.
+    if (!request.complete) response.shouldKeepAlive = false;
+    sendProblem(response, failure);
+  }
 }
 
-/** A2. */
-function problem({
-  code,
-  message,
-  status,
-}: Pick<Failure, "code" | "message" | "status">): Response {
-  const body: z.infer<typeof Problem> = {
-    type: "about:blank",
-    title: code.toLowerCase().replaceAll("_", " "),
-    status,
-    code,
-    detail: message,
+interface RouteMatch {
+  /** Null: the document. */
+  readonly route: AdminRoute | null;
+  readonly params: Readonly<Record<string, string>>;
+  readonly searchParams: Readonly<Record<string, unknown>>;
+}
+
+function makeRouter(): ReturnType<typeof findMyWay> {
+  const router = findMyWay({ maxParamLength: PARAMETER_LENGTH_MAX });
+  router.on("GET", `${API_PREFIX}/openapi.json`, nothing, null);
+  for (const route of ADMIN_ROUTES)
+    router.on(
+      route.method,
+      API_PREFIX + route.path.replaceAll(/\{(\w+)\}/g, ":$1"),
+      nothing,
+      route,
+    );
+  return router;
+}
+
+/** The router only finds. */
+function nothing(): void {}
+
+function pathOf({ database, branch }: Readonly<Record<string, string>>): {
+  database?: string;
+  branch?: string;
+} {
+  return {
+    ...(database === undefined ? {} : { database }),
+    ...(branch === undefined ? {} : { branch }),
   };
-  return Response.json(body, { status, headers: { "content-type": PROBLEM_TYPE } });
+}
+
+function isMethod(method: string): method is Method {
+  return METHODS.some((each) => each === method);
+}
+
+let document: Record<string, unknown> | null = null;
+
+function documentOf(): Record<string, unknown> {
+  return (document ??= makeDocument(ADMIN_ROUTES));
 }

@@ -1,0 +1,326 @@
+/** A store of this thread, as the admin API needs it. */
+import { requireBranch } from "../../branch/ref-operations.ts";
+import type { DatabaseRefs } from "../../branch/refs.ts";
+import type { RetentionOverrides } from "../../catalog/rows.ts";
+import { StoreError } from "../../errors.ts";
+import type { CheckOptions, CheckReport } from "../../integrity/report.ts";
+import type { ScrubOptions, ScrubReport } from "../../integrity/scrub.ts";
+import type { RemoteGarbageReport } from "../../remote/remote-garbage.ts";
+import type { ExpiryReport } from "../../retention/expiry.ts";
+import type { GarbageReport } from "../../retention/garbage-cycle.ts";
+import type { RetentionPolicy } from "../../retention/policy.ts";
+import type { Branch, CreateBranchOptions, RestoreOptions } from "../../store/branch.ts";
+import type { Commit, LogOptions } from "../../store/commit-log.ts";
+import type { Compression } from "../../store/compression-option.ts";
+import type { Database, Tag } from "../../store/database.ts";
+import type { FollowerStatus } from "../../store/follower.ts";
+import type { GarbageAsyncOptions } from "../../store/garbage.ts";
+import type { HeldSpace } from "../../store/garbage-holders.ts";
+import type { ImportOptions, ImportResult } from "../../store/import-file.ts";
+import type { Outcome, OutcomeRequest } from "../../store/outcome.ts";
+import { openDatabaseNamed } from "../../store/resolve-revision.ts";
+import type { RetentionStatus } from "../../store/retention-status.ts";
+import { SnapshotBlocks } from "../../store/snapshot-blocks.ts";
+import type { DiskStatistics, StoreStatistics } from "../../store/statistics.ts";
+import type { CreateDatabaseOptions, Store } from "../../store/store.ts";
+import type { StoreInfo } from "../../store/store-info.ts";
+import type { UploadStatus } from "../../store/upload-service.ts";
+import type { AdminStore, BranchFacts, CatalogSizes, DatabaseFacts } from "./admin-store.ts";
+import { UploadDirectory } from "./upload-directory.ts";
+
+export class LocalAdminStore implements AdminStore {
+  readonly uploads: UploadDirectory | null;
+  readonly #store: Store;
+
+  constructor(store: Store) {
+    this.#store = store;
+    const { engine } = store;
+    const directory = engine.follower === null ? engine.state.storage.directory : null;
+    this.uploads = directory === null ? null : new UploadDirectory(directory);
+  }
+
+  async databaseNames(): Promise<string[]> {
+    return this.#store.databases().map(({ name }) => name);
+  }
+
+  async databaseOfId(id: string): Promise<string> {
+    const row = this.#store.engine.state.databases.get(numberOf(id))?.refs.row;
+    if (row !== undefined && row.deletedAtMs === null) return this.#store.database(row.name).name;
+    throw new StoreError("DATABASE_NOT_FOUND", `Cannot find database "id:${id}": there is none`);
+  }
+
+  async databaseFacts(database: string): Promise<DatabaseFacts> {
+    return this.#databaseFacts(this.#store.database(database));
+  }
+
+  async createDatabase(database: string, options: CreateDatabaseOptions): Promise<DatabaseFacts> {
+    return this.#databaseFacts(this.#store.createDatabase(database, options));
+  }
+
+  async renameDatabase(database: string, to: string): Promise<DatabaseFacts> {
+    const found = this.#store.database(database);
+    found.rename(to);
+    return this.#databaseFacts(found);
+  }
+
+  async deleteDatabase(database: string): Promise<void> {
+    this.#store.database(database).delete();
+  }
+
+  async undeleteDatabase(database: string): Promise<DatabaseFacts> {
+    return this.#databaseFacts(this.#store.undeleteDatabase(database));
+  }
+
+  async databaseRetention(database: string): Promise<RetentionPolicy> {
+    return this.#store.database(database).retention;
+  }
+
+  async setDatabaseRetention(
+    database: string,
+    changes: RetentionOverrides | null,
+  ): Promise<RetentionPolicy> {
+    const found = this.#store.database(database);
+    found.setRetention(changes);
+    return found.retention;
+  }
+
+  async branchNames(database: string): Promise<string[]> {
+    const names = this.#store.database(database).branches();
+    return names.map(({ name }) => name).sort();
+  }
+
+  async branchOfId(database: string, id: string): Promise<string> {
+    const row = this.#refs(database).branches.get(numberOf(id));
+    const found = this.#store.database(database);
+    if (row !== undefined && row.deletedAtMs === null) return found.branch(row.name).name;
+    throw new StoreError(
+      "BRANCH_NOT_FOUND",
+      `Cannot find branch "${database}/id:${id}": there is none`,
+    );
+  }
+
+  async branchFacts(database: string, branch: string): Promise<BranchFacts> {
+    return this.#branchFacts(this.#branch(database, branch));
+  }
+
+  async createBranch(
+    database: string,
+    branch: string,
+    options: CreateBranchOptions,
+  ): Promise<BranchFacts> {
+    const found = this.#store.database(database);
+    return this.#branchFacts(asked(() => found.createBranch(branch, options)));
+  }
+
+  async renameBranch(database: string, branch: string, to: string): Promise<BranchFacts> {
+    return this.#changed(database, branch, (found) => found.rename(to));
+  }
+
+  async deleteBranch(database: string, branch: string): Promise<void> {
+    this.#branch(database, branch).delete();
+  }
+
+  async undeleteBranch(database: string, branch: string): Promise<BranchFacts> {
+    return this.#branchFacts(this.#store.database(database).undeleteBranch(branch));
+  }
+
+  async resetBranch(
+    database: string,
+    branch: string,
+    options: { readonly to?: string },
+  ): Promise<BranchFacts> {
+    return this.#changed(database, branch, (found) => found.reset(options));
+  }
+
+  async restoreBranch(
+    database: string,
+    branch: string,
+    options: RestoreOptions,
+  ): Promise<{ readonly branch: BranchFacts; readonly preserved: BranchFacts }> {
+    const found = this.#branch(database, branch);
+    const preserved = found.restore(options);
+    return { branch: this.#branchFacts(found), preserved: this.#branchFacts(preserved) };
+  }
+
+  async setProtection(
+    database: string,
+    branch: string,
+    isProtected: boolean,
+  ): Promise<BranchFacts> {
+    return this.#changed(database, branch, (found) =>
+      isProtected ? found.protect() : found.unprotect(),
+    );
+  }
+
+  async setExpiration(database: string, branch: string, at: Date | null): Promise<BranchFacts> {
+    return this.#changed(database, branch, (found) => asked(() => found.setExpiration(at)));
+  }
+
+  async branchLog(database: string, branch: string, options: LogOptions): Promise<Commit[]> {
+    return this.#branch(database, branch).log(options);
+  }
+
+  async branchRetention(database: string, branch: string): Promise<RetentionPolicy> {
+    return this.#branch(database, branch).retention;
+  }
+
+  async setBranchRetention(
+    database: string,
+    branch: string,
+    changes: RetentionOverrides | null,
+  ): Promise<RetentionPolicy> {
+    const found = this.#branch(database, branch);
+    found.setRetention(changes);
+    return found.retention;
+  }
+
+  async retentionStatus(database: string, branch: string): Promise<RetentionStatus> {
+    return this.#branch(database, branch).retentionStatus();
+  }
+
+  async tags(database: string): Promise<Tag[]> {
+    return this.#store.database(database).tags();
+  }
+
+  async createTag(database: string, tag: string, options: { readonly at?: string }): Promise<Tag> {
+    return this.#store.database(database).createTag(tag, options);
+  }
+
+  async deleteTag(database: string, tag: string): Promise<void> {
+    this.#store.database(database).deleteTag(tag);
+  }
+
+  async info(): Promise<StoreInfo> {
+    return this.#store.info();
+  }
+
+  async statistics(database?: string): Promise<StoreStatistics> {
+    return this.#store.stat(database);
+  }
+
+  async diskUse(): Promise<DiskStatistics> {
+    return this.#store.diskUse();
+  }
+
+  async heldSpace(): Promise<HeldSpace> {
+    return this.#store.heldSpace();
+  }
+
+  async setCompression(compression: Compression): Promise<void> {
+    this.#store.setCompression(compression);
+  }
+
+  async rotateKey(key: string): Promise<void> {
+    this.#store.rotateKey(key);
+  }
+
+  async compactCatalog(): Promise<CatalogSizes> {
+    return this.#store.compactCatalog();
+  }
+
+  async checkpoint(): Promise<void> {
+    await this.#store.checkpointAsync();
+  }
+
+  async uploadStatus(): Promise<UploadStatus | null> {
+    return this.#store.uploadStatus;
+  }
+
+  async followerStatus(): Promise<FollowerStatus | null> {
+    return this.#store.followerStatus;
+  }
+
+  async refresh(): Promise<void> {
+    await this.#store.refresh();
+  }
+
+  async outcome(id: string, request: OutcomeRequest): Promise<Outcome> {
+    return this.#store.outcome(id, request);
+  }
+
+  async gc(options: GarbageAsyncOptions): Promise<GarbageReport> {
+    return await this.#store.gcAsync(options);
+  }
+
+  async expire(): Promise<ExpiryReport> {
+    return await this.#store.expireAsync();
+  }
+
+  async check(options: CheckOptions): Promise<CheckReport> {
+    return await this.#store.check(options);
+  }
+
+  async scrub(options: ScrubOptions): Promise<ScrubReport> {
+    return await this.#store.scrub(options);
+  }
+
+  async upload(): Promise<UploadStatus | null> {
+    await this.#store.checkpointAsync();
+    await this.#store.upload();
+    return this.#store.uploadStatus;
+  }
+
+  async collectRemote(): Promise<RemoteGarbageReport> {
+    return await this.#store.collectRemote();
+  }
+
+  async importFile(path: string, revision: string, options: ImportOptions): Promise<ImportResult> {
+    return await this.#store.importFile(path, revision, options);
+  }
+
+  async exportRevision(revision: string): Promise<SnapshotBlocks> {
+    return await SnapshotBlocks.open(this.#store.engine, revision);
+  }
+
+  #branch(database: string, branch: string): Branch {
+    return this.#store.database(database).branch(branch);
+  }
+
+  /** It follows the branch when it gets another name. */
+  #changed(database: string, branch: string, change: (found: Branch) => void): BranchFacts {
+    const found = this.#branch(database, branch);
+    change(found);
+    return this.#branchFacts(found);
+  }
+
+  #databaseFacts({ name, pageSize, createdAt, version }: Database): DatabaseFacts {
+    return { id: String(this.#refs(name).row.id), name, pageSize, createdAt, version };
+  }
+
+  #branchFacts(branch: Branch): BranchFacts {
+    const { name, revision, createdAt, isProtected, expiresAt, forkVersion, parent } = branch;
+    const { version, timestamp, pageCount } = branch.head;
+    const [database = ""] = revision.split("/", 1);
+    return {
+      id: String(requireBranch(this.#refs(database), name).id),
+      name,
+      revision,
+      head: { version, timestamp: version === 0 ? null : timestamp, pageCount },
+      parent: parent?.name ?? null,
+      forkVersion,
+      createdAt,
+      isProtected,
+      expiresAt,
+    };
+  }
+
+  #refs(database: string): DatabaseRefs {
+    return openDatabaseNamed(this.#store.engine, database).refs;
+  }
+}
+
+/** NaN is no id. */
+function numberOf(id: string): number {
+  return /^[1-9][0-9]{0,14}$/.test(id) ? Number(id) : NaN;
+}
+
+/** M2. The store refuses times and numbers that are out of range with RangeError. */
+function asked<T>(body: () => T): T {
+  try {
+    return body();
+  } catch (error) {
+    if (error instanceof RangeError)
+      throw new StoreError("REQUEST_INVALID", error.message, { cause: error });
+    throw error;
+  }
+}
