@@ -11,6 +11,8 @@ export interface Principal {
   /** Two requests are of the same principal when these are equal: streams belong to one. */
   readonly id: string;
   levelFor(revision: Revision): AccessLevel;
+  /** What concerns all databases together: metrics. */
+  readonly mayReadServer: boolean;
 }
 
 /** What came with the request. */
@@ -28,7 +30,7 @@ export interface Access {
   authenticate(credentials: Credentials): Principal | Promise<Principal>;
 }
 
-const ANYBODY: Principal = { id: "", levelFor: () => "write" };
+const ANYBODY: Principal = { id: "", levelFor: () => "write", mayReadServer: true };
 
 /** No access control. */
 export const OPEN_ACCESS: Access = { isOpen: true, authenticate: () => ANYBODY };

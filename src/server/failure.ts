@@ -40,6 +40,7 @@ const STATUS: Partial<Record<StoreErrorCode, number>> = {
   HOST_REFUSED: 403,
   ORIGIN_REFUSED: 403,
   READ_ONLY: 403,
+  FORBIDDEN: 403,
   SERVER_STOPPING: 503,
   STORE_CLOSED: 503,
 };

@@ -3,6 +3,7 @@ import type { Store } from "../store/store.ts";
 import { type Access, OPEN_ACCESS } from "./access.ts";
 import { HttpServer } from "./http-server.ts";
 import { LocalStore } from "./local-store.ts";
+import { makeServerLog, NO_LOG } from "./operations/server-log.ts";
 import { parseSettings } from "./settings.ts";
 
 export interface ServeOptions {
@@ -14,15 +15,18 @@ export interface ServeOptions {
   readonly now?: () => number;
   /** Told of errors that are bugs. */
   readonly onBug?: (error: unknown) => void;
+  /** Gets the log, line by line. Without it nothing is logged. */
+  readonly writeLog?: (line: string) => void;
 }
 
 /** Resolves when it listens. The store stays open when the server has stopped. */
 export async function serveStore(
   store: Store,
-  { settings: given = {}, access = OPEN_ACCESS, ...rest }: ServeOptions = {},
+  { settings: given = {}, access = OPEN_ACCESS, writeLog, ...rest }: ServeOptions = {},
 ): Promise<HttpServer> {
   const settings = parseSettings(given);
   const { busyTimeoutMs, statementMs } = settings;
   const served = new LocalStore(store, { busyTimeoutMs, statementTimeoutMs: statementMs });
-  return await HttpServer.start({ store: served, settings, access, ...rest });
+  const log = writeLog === undefined ? NO_LOG : await makeServerLog(settings.logLevel, writeLog);
+  return await HttpServer.start({ store: served, settings, access, log, ...rest });
 }
