@@ -247,6 +247,7 @@ function openDatabase(parts: StoreParts, refs: DatabaseRefs): OpenDatabase {
     refs,
     context: viewContext(parts, refs.row.pageSize),
     timelines: new Map(),
+    commits: 0,
   };
   parts.databases.set(refs.row.id, open);
   return open;

@@ -55,6 +55,18 @@ export class CommandContext {
     return path;
   }
 
+  /** The store of a file with settings: for when the command line and the environment name none. */
+  useStore(path: string): void {
+    if (this.isStoreNamed) return;
+    this.#options = { ...this.#options, store: path };
+  }
+
+  /** By the command line or the environment. */
+  get isStoreNamed(): boolean {
+    const path = this.#options.store ?? this.terminal.env["BOUGH_STORE"];
+    return path !== undefined && path !== "";
+  }
+
   /** Whether the store is named by the URL of its place in object storage. */
   get isRemote(): boolean {
     return isObjectStorageUrl(this.storePath);

@@ -6,7 +6,7 @@
  * Hrana is served on node:http itself: a request is one statement mostly, and a router with its own objects for requests and answers
  * costs more than the statement. What is asked seldom (/api) has one, loaded when it is first asked.
  *
- * Q1. Nothing is done for a request before its origin and its principal are known.
+ * Q1. Nothing is done for a request before its origin and its principal are known, but for telling that the server is there (probes.ts).
  * Q2. A failed request is told its code; a bug is told to the log and not to the client.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
@@ -26,6 +26,9 @@ import { answerStateless } from "./hrana/stateless.ts";
 import { StreamTable } from "./hrana/stream-table.ts";
 import { readBody, sendJson } from "./http-exchange.ts";
 import { checkOrigin, isAllowedOrigin, isLoopback } from "./origin.ts";
+import { answerProbe, MetricsEndpoint, probeOf } from "./operations/probes.ts";
+import { type RequestKind, ServerCounters } from "./operations/server-counters.ts";
+import { describeError, NO_LOG, type ServerLog } from "./operations/server-log.ts";
 import { sendProblem } from "./problem.ts";
 import { type HranaCall, type Route, Router } from "./route.ts";
 import type { ServedStore } from "./served-store.ts";
@@ -37,6 +40,7 @@ export interface HttpServerOptions {
   readonly admin: AdminStore;
   readonly settings: ServerSettings;
   readonly access: Access;
+  readonly log?: ServerLog;
   /** Milliseconds; only differences count. */
   readonly now?: () => number;
   /** For event streams; see admin/job-events.ts. */
@@ -48,6 +52,16 @@ export interface HttpServerOptions {
 /** How long a connection that nobody uses is kept: longer than clients keep theirs. */
 const KEEP_ALIVE_MS = 75_000;
 const PING_MS = 30_000;
+const KIND_OF_CALL: Readonly<Record<HranaCall, RequestKind>> = {
+  "v1/batch": "stateless",
+  "v1/execute": "stateless",
+  "v2/pipeline": "pipeline",
+  "v3/cursor": "cursor",
+  "v3/pipeline": "pipeline",
+  root: "stateless",
+  v2: "question",
+  v3: "question",
+};
 const OWN_HOSTS_MAX = 1000;
 /** An upload may take as long as it likes; one that stands still is ended (admin/files.ts). */
 const SERVER_OPTIONS = { keepAliveTimeout: KEEP_ALIVE_MS, requestTimeout: 0 };
@@ -60,6 +74,8 @@ const SUBPROTOCOLS: readonly (readonly [string, HranaVersion])[] = [
 export class HttpServer {
   readonly #settings: ServerSettings;
   readonly #access: Access;
+  readonly #log: ServerLog;
+  readonly #metrics: MetricsEndpoint;
   readonly #context: HranaContext;
   readonly #router: Router;
   readonly #server: Server;
@@ -74,16 +90,28 @@ export class HttpServer {
   readonly #pings: NodeJS.Timeout;
 
   private constructor(options: HttpServerOptions) {
-    const { store, settings, access, now = () => performance.now(), onBug = () => {} } = options;
+    const { store, settings, access, log = NO_LOG, now = () => performance.now() } = options;
     this.#settings = settings;
     this.#adminStore = options.admin;
     this.#startHeartbeat = options.startHeartbeat;
     this.#access = access;
+    this.#log = log;
+    const counters = new ServerCounters({ settings, log });
+    const onBug = (error: unknown): void => {
+      counters.bugs++;
+      log.error("bug", { error: describeError(error) });
+      options.onBug?.(error);
+    };
     const streams = new StreamTable({ ...settings, now, onBug });
-    this.#context = { store, settings, streams, now, onBug };
+    this.#context = { store, settings, streams, now, counters, onBug };
+    const open = (): { readonly streams: number; readonly webSockets: number } => ({
+      streams: streams.size,
+      webSockets: this.#sockets.size,
+    });
+    this.#metrics = new MetricsEndpoint({ counters, store, open, now });
     this.#router = new Router(settings);
     this.#server = createServer(SERVER_OPTIONS, (request, response) => {
-      this.#answer(request, response).catch((error: unknown) => this.#fail(response, error));
+      void this.#take(request, response);
     });
     this.#webSockets = new WebSocketServer({
       noServer: true,
@@ -111,7 +139,12 @@ export class HttpServer {
         resolve();
       });
     });
+    server.#log.info("server.start", { url: server.url });
     return server;
+  }
+
+  get log(): ServerLog {
+    return this.#log;
   }
 
   /** Where it listens: "http://127.0.0.1:8080". */
@@ -127,33 +160,59 @@ export class HttpServer {
     return this.#context.streams;
   }
 
-  /** Resolves when everything that was asked is answered, or `stopMs` are over. */
+  /** Resolves when everything that was asked is answered, or `stopMs` are over; and again so long at most until what is open is closed. */
   stop(): Promise<void> {
     return (this.#stopping ??= this.#stop());
   }
 
   async #stop(): Promise<void> {
+    const { streams, store } = this.#context;
+    const { stopMs } = this.#settings;
+    this.#log.info("server.stopping", { streams: streams.size, stopMs });
     clearInterval(this.#pings);
     const closed = new Promise<void>((resolve) => {
       this.#server.close(() => resolve());
     });
-    const timer = setTimeout(() => this.#server.closeAllConnections(), this.#settings.stopMs);
-    const limit = new Promise<void>((resolve) => {
-      setTimeout(resolve, this.#settings.stopMs).unref();
-    });
     const sockets = Promise.allSettled([...this.#sockets].map((socket) => socket.stop()));
     const jobs = this.#admin?.then((admin) => admin.stop());
-    await Promise.race([Promise.all([sockets, jobs]), limit]);
-    // Those that do not answer the closing.
-    for (const socket of this.#webSockets.clients) socket.terminate();
-    await Promise.race([closed, limit]);
-    clearTimeout(timer);
+    let isInTime = await endsWithin(stopMs, async (limit) => {
+      await Promise.race([Promise.all([sockets, jobs]), limit]);
+      // Those that do not answer the closing.
+      for (const socket of this.#webSockets.clients) socket.terminate();
+      await closed;
+    });
     this.#server.closeAllConnections();
-    await this.#context.streams.close();
-    await this.#context.store.close();
+    isInTime &&= await endsWithin(stopMs, async () => {
+      await streams.close();
+      await store.close();
+    });
+    this.#log[isInTime ? "info" : "warn"]("server.stopped", { isInTime });
   }
 
-  async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  async #take(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { now, store, counters } = this.#context;
+    const startedAt = now();
+    let kind: RequestKind = "failed";
+    try {
+      const probe = probeOf(request);
+      if (probe === null) kind = await this.#answer(request, response);
+      else {
+        kind = "probe";
+        await answerProbe(probe, response, { store, isStopping: this.#stopping !== null });
+      }
+    } catch (error) {
+      this.#fail(response, error);
+    }
+    const durationMs = now() - startedAt;
+    counters.requestEnded(kind, durationMs);
+    if (this.#stopping !== null) setImmediate(() => this.#server.closeIdleConnections());
+    if (!this.#log.isDebug) return;
+    const { method = "", url = "" } = request;
+    const [path = ""] = url.split("?", 1);
+    this.#log.debug("request", { method, path, status: response.statusCode, durationMs });
+  }
+
+  async #answer(request: IncomingMessage, response: ServerResponse): Promise<RequestKind> {
     if (this.#stopping !== null) {
       response.shouldKeepAlive = false;
       throw new StoreError("SERVER_STOPPING", "Cannot answer: the server is being stopped", {
@@ -167,13 +226,12 @@ export class HttpServer {
       response.setHeader("vary", "origin");
       if (request.method === "OPTIONS") {
         allowPreflight(request, response);
-        return;
+        return "question";
       }
     }
     const principal = await this.#access.authenticate(credentialsOf(request));
     const route = this.#router.route(placeOf(request));
-    await this.#dispatch(request, response, { route, principal });
-    if (this.#stopping !== null) setImmediate(() => this.#server.closeIdleConnections());
+    return await this.#dispatch(request, response, { route, principal });
   }
 
   #checkOrigin({ headers: { host, origin } }: IncomingMessage): void {
@@ -186,24 +244,27 @@ export class HttpServer {
     request: IncomingMessage,
     response: ServerResponse,
     { route, principal }: { readonly route: Route; readonly principal: Principal },
-  ): Promise<void> {
+  ): Promise<RequestKind> {
     switch (route.kind) {
       case "hrana": {
         if (request.method === "GET" || request.method === "HEAD") {
           answerQuestion(route.call, response);
-          return;
+          return "question";
         }
         if (request.method !== "POST") throw notFound(request);
         const endpoint = new Endpoint(this.#context, route.revision, principal);
         const body = await readBody(request, this.#settings.requestBytesMax);
         await answerHrana(endpoint, { call: route.call, body, response, request });
-        return;
+        return KIND_OF_CALL[route.call];
       }
       case "api": {
         const admin = await (this.#admin ??= this.#loadAdmin());
         await admin.answer(request, response, principal);
-        return;
+        return "api";
       }
+      case "metrics":
+        await this.#metrics.answer(request, response, principal);
+        return "metrics";
       case "none":
         throw notFound(request);
     }
@@ -272,11 +333,28 @@ export class HttpServer {
   #fail(response: ServerResponse, error: unknown): void {
     if (response.destroyed) return; // Nobody is there to be told.
     const failure = describeFailure(error);
+    this.#context.counters.requestFailed(failure.code);
     if (failure.isInternal) this.#context.onBug(error);
     // What was not read of the request would be taken for the next one.
     if (failure.code === "REQUEST_TOO_LARGE") response.shouldKeepAlive = false;
     if (/^\/+api(?:\/|$)/.test(response.req.url ?? "")) sendProblem(response, failure);
     else sendJson(response, failure.status, encodeFailure(failure));
+  }
+}
+
+/** False: the time was over first, and what `body` does goes on. It gets what resolves then. */
+async function endsWithin(
+  ms: number,
+  body: (limit: Promise<void>) => Promise<void>,
+): Promise<boolean> {
+  let timer: NodeJS.Timeout | null = null;
+  const limit = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, ms);
+  });
+  try {
+    return await Promise.race([body(limit).then(() => true), limit.then(() => false)]);
+  } finally {
+    if (timer !== null) clearTimeout(timer);
   }
 }
 

@@ -19,6 +19,8 @@ import type {
 import type { CallLimits } from "../sqlite/async-calls.ts";
 import { readFetching } from "../storage/not-local.ts";
 import { findRevision, type ResolvedRevision } from "../store/resolve-revision.ts";
+import type { DiskStatistics } from "../store/statistics.ts";
+import type { StoreCounters } from "../store/store-counters.ts";
 import type { Store } from "../store/store.ts";
 import type { FoundRevision, ServedConnection, ServedStore } from "./served-store.ts";
 
@@ -72,6 +74,16 @@ export class LocalStore implements ServedStore {
     } catch (error) {
       if (!(error instanceof StoreError && error.code === "DATABASE_EXISTS")) throw error;
     }
+  }
+
+  async counters(): Promise<StoreCounters> {
+    await Promise.resolve();
+    return this.#store.counters();
+  }
+
+  async diskUse(): Promise<DiskStatistics> {
+    await Promise.resolve();
+    return this.#store.diskUse();
   }
 
   async close(): Promise<void> {

@@ -22,6 +22,7 @@ export type HranaCall =
 export type Route =
   | { readonly kind: "hrana"; readonly call: HranaCall; readonly revision: string }
   | { readonly kind: "api" }
+  | { readonly kind: "metrics" }
   /** Reserved, and nothing is there. */
   | { readonly kind: "none" };
 
@@ -90,6 +91,7 @@ export class Router {
     const named = place.replace(/\/+$/, "");
     const [first = ""] = named.split("/", 1);
     if (first === "api") return { kind: "api" };
+    if (named === "metrics") return { kind: "metrics" };
     if (RESERVED.has(first)) return { kind: "none" };
     const revision = [named, namespace ?? "", this.#fromHost(host ?? "")].find(
       (text) => text !== "",

@@ -4,6 +4,7 @@ import { type Access, OPEN_ACCESS } from "./access.ts";
 import { LocalAdminStore } from "./admin/local-admin-store.ts";
 import { HttpServer } from "./http-server.ts";
 import { LocalStore } from "./local-store.ts";
+import { makeServerLog, NO_LOG } from "./operations/server-log.ts";
 import { parseSettings } from "./settings.ts";
 
 export interface ServeOptions {
@@ -17,16 +18,19 @@ export interface ServeOptions {
   readonly startHeartbeat?: (beat: () => void) => () => void;
   /** Told of errors that are bugs. */
   readonly onBug?: (error: unknown) => void;
+  /** Gets the log, line by line. Without it nothing is logged. */
+  readonly writeLog?: (line: string) => void;
 }
 
 /** Resolves when it listens. The store stays open when the server has stopped. */
 export async function serveStore(
   store: Store,
-  { settings: given = {}, access = OPEN_ACCESS, ...rest }: ServeOptions = {},
+  { settings: given = {}, access = OPEN_ACCESS, writeLog, ...rest }: ServeOptions = {},
 ): Promise<HttpServer> {
   const settings = parseSettings(given);
   const { busyTimeoutMs, statementMs } = settings;
   const served = new LocalStore(store, { busyTimeoutMs, statementTimeoutMs: statementMs });
   const admin = new LocalAdminStore(store);
-  return await HttpServer.start({ store: served, admin, settings, access, ...rest });
+  const log = writeLog === undefined ? NO_LOG : await makeServerLog(settings.logLevel, writeLog);
+  return await HttpServer.start({ store: served, admin, settings, access, log, ...rest });
 }

@@ -11,6 +11,8 @@ import type {
   StatementDescription,
 } from "../sqlite/async-executor.ts";
 import type { CallLimits } from "../sqlite/async-calls.ts";
+import type { DiskStatistics } from "../store/statistics.ts";
+import type { StoreCounters } from "../store/store-counters.ts";
 
 export interface ServedStore {
   /** Throws DATABASE_NOT_FOUND and what else keeps a revision from being found. */
@@ -19,6 +21,10 @@ export interface ServedStore {
   lookUp(revision: string): Promise<FoundRevision>;
   /** Does nothing when there is one of that name already. */
   ensureDatabase(name: string): Promise<void>;
+  /** See Store.counters. */
+  counters(): Promise<StoreCounters>;
+  /** See Store.diskUse. */
+  diskUse(): Promise<DiskStatistics>;
   /** Closes idle connections; the store itself belongs to whoever opened it. */
   close(): Promise<void>;
 }

@@ -19,10 +19,21 @@ export interface ServerSettings {
   readonly responseBytesMax: number;
   readonly uploadBytesMax: number;
   readonly stopMs: number;
+  readonly logLevel: LogLevel;
+  readonly slowQueryMs: number;
+  readonly metricsDatabasesMax: number;
 }
+
+/** What is logged: all that is as bad, or worse. */
+export type LogLevel = "debug" | "info" | "warn" | "error" | "off";
 
 export type SettingFacts = { readonly description: string } & (
   | { readonly type: "text"; readonly defaultValue: string }
+  | {
+      readonly type: "choice";
+      readonly defaultValue: string;
+      readonly choices: readonly [string, ...string[]];
+    }
   | { readonly type: "flag"; readonly defaultValue: false }
   | { readonly type: "texts"; readonly defaultValue: readonly [] }
   | {
@@ -59,6 +70,21 @@ export const SERVER_SETTINGS: Readonly<Record<keyof ServerSettings, SettingFacts
     max: Number.MAX_SAFE_INTEGER,
   }),
   stopMs: milliseconds(10_000, "how long requests have to end when the server is stopped"),
+  logLevel: {
+    type: "choice",
+    description: "what is logged on the error output, a line of JSON each; debug: every request",
+    defaultValue: "info",
+    choices: ["debug", "info", "warn", "error", "off"],
+  },
+  slowQueryMs: milliseconds(
+    1000,
+    "how long a statement runs that is logged as slow; 0: none is",
+    0,
+  ),
+  metricsDatabasesMax: integer(100, "how many databases have metrics of their own", {
+    min: 0,
+    max: 10_000,
+  }),
 };
 
 function text(defaultValue: string, description: string): SettingFacts {

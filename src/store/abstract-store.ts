@@ -20,6 +20,7 @@ import type { Outcome, OutcomeRequest } from "./outcome.ts";
 import type { ConnectOptions, Session } from "./session.ts";
 import type { DiskStatistics, StoreStatistics } from "./statistics.ts";
 import type { StoreConnection } from "./store-connection.ts";
+import type { StoreCounters } from "./store-counters.ts";
 import type { StoreInfo } from "./store-info.ts";
 import type { TransactOptions } from "./transact.ts";
 import type { Transaction } from "./transaction.ts";
@@ -111,6 +112,9 @@ export abstract class Store {
 
   /** What one database, or all, hold and what they cost; see statistics.ts for the words. */
   abstract stat(database?: string): StoreStatistics;
+
+  /** What has been counted since the store was opened, and how far it is; nothing is read or walked for it. */
+  abstract counters(): StoreCounters;
 
   /** The sizes of the store's files, in bytes. */
   abstract diskUse(): DiskStatistics;

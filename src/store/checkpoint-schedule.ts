@@ -42,7 +42,17 @@ export interface CheckpointScheduleOptions {
   readonly background: BackgroundWork;
 }
 
+/** Since the store was opened. */
+export interface CheckpointCounters {
+  checkpoints: number;
+  /** Pages that they put into chunks. */
+  pagesWritten: number;
+  /** Pages that were in chunks already. */
+  pagesShared: number;
+}
+
 export class CheckpointSchedule {
+  readonly counters: CheckpointCounters = { checkpoints: 0, pagesWritten: 0, pagesShared: 0 };
   readonly #options: CheckpointScheduleOptions;
   readonly #progress: { nextHistorySegment: number };
   #running: Generator<void, CheckpointReport> | null = null;
@@ -61,6 +71,11 @@ export class CheckpointSchedule {
 
   get nextHistorySegment(): number {
     return this.#progress.nextHistorySegment;
+  }
+
+  /** When the oldest commit was made that waits for a checkpoint to begin; null: none does. */
+  get oldestMs(): number | null {
+    return this.#oldestMs;
   }
 
   /** The number of a segment that somebody else than a checkpoint writes. */
@@ -176,6 +191,12 @@ export class CheckpointSchedule {
     if (background.needsTime()) background.run(sliceMs);
   }
 
+  #count({ pagesWritten, pagesShared }: CheckpointReport): void {
+    this.counters.checkpoints++;
+    this.counters.pagesWritten += pagesWritten;
+    this.counters.pagesShared += pagesShared;
+  }
+
   /** False: it failed, and with it the store. */
   #try(sliceMs: number): boolean {
     try {
@@ -194,8 +215,10 @@ export class CheckpointSchedule {
     this.#isStepping = true;
     try {
       do {
-        if (waiting(() => running.next()).done === true) {
+        const { done, value } = waiting(() => running.next());
+        if (done === true) {
           this.#running = null;
+          this.#count(value);
           this.#options.background.checkpointed();
           return;
         }

@@ -135,6 +135,15 @@ export class Engine implements PageStager {
     return this.#phase.name !== "closed";
   }
 
+  /** A write has failed: what is committed can be read, nothing is committed any more. */
+  get hasFailed(): boolean {
+    return this.#phase.name === "failed" || this.state.log.failure !== null;
+  }
+
+  get checkpoints(): Pick<CheckpointSchedule, "counters" | "oldestMs"> {
+    return this.#checkpoints;
+  }
+
   get header(): StoreHeader {
     return this.#header;
   }

@@ -43,6 +43,7 @@ import type { ConnectOptions, Session } from "./session.ts";
 import type { SingleStore } from "./single-store.ts";
 import type { DiskStatistics, StoreStatistics } from "./statistics.ts";
 import type { StoreConnection } from "./store-connection.ts";
+import { type StoreCounters, wholeCounters } from "./store-counters.ts";
 import type { StoreInfo } from "./store-info.ts";
 import type { TransactOptions } from "./transact.ts";
 import type { Transaction } from "./transaction.ts";
@@ -193,6 +194,10 @@ export class PartitionedStore extends Store {
     const stores = database === undefined ? this.#stores : [this.#of(database)];
     const reports = stores.map((store) => store.stat(database));
     return wholeStatistics(reports, this.diskUse());
+  }
+
+  counters(): StoreCounters {
+    return wholeCounters(this.#stores.map((store) => store.counters()));
   }
 
   diskUse(): DiskStatistics {

@@ -44,6 +44,11 @@ export class RuntimePool implements RuntimeSource {
     return this.#sizes.size;
   }
 
+  /** Instances that no connection has. */
+  get spareCount(): number {
+    return this.#spare.length;
+  }
+
   /** Of all instances together (I3). */
   get bytes(): number {
     return this.#bytes;

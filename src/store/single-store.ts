@@ -60,6 +60,7 @@ import {
   type StoreStatistics,
 } from "./statistics.ts";
 import { StoreConnection } from "./store-connection.ts";
+import { type StoreCounters, storeCounters } from "./store-counters.ts";
 import { storeInfo, type StoreInfo } from "./store-info.ts";
 import { StoreVfs } from "./store-vfs.ts";
 
@@ -245,6 +246,11 @@ export class SingleStore extends Store {
 
   stat(database?: string): StoreStatistics {
     return waiting(() => storeStatistics(this.#engine, database));
+  }
+
+  counters(): StoreCounters {
+    this.#engine.assertOpen();
+    return storeCounters(this.#engine, { sessions: this.#sessions, runtimes: this.#runtimes });
   }
 
   diskUse(): DiskStatistics {

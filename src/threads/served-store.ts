@@ -22,6 +22,7 @@ import type { RetentionStatus } from "../store/retention-status.ts";
 import type { DiskStatistics, StoreStatistics } from "../store/statistics.ts";
 import type { CreateDatabaseOptions } from "../store/abstract-store.ts";
 import type { SingleStore } from "../store/single-store.ts";
+import type { StoreCounters } from "../store/store-counters.ts";
 import type { StoreInfo } from "../store/store-info.ts";
 import type { CallContext } from "./served.ts";
 import { ServedHandOver } from "./served-hand-over.ts";
@@ -128,6 +129,10 @@ export class ServedStore {
 
   stat(_: CallContext, database: string | undefined): StoreStatistics {
     return this.store.stat(database);
+  }
+
+  counters(): StoreCounters {
+    return this.store.counters();
   }
 
   diskUse(): DiskStatistics {

@@ -7,6 +7,7 @@ import type { GarbageAsyncOptions } from "../store/garbage.ts";
 import type { HeldSpace } from "../store/garbage-holders.ts";
 import { sumOf, wholeCheck, wholeHeldSpace, wholeStatistics } from "../store/partition-reports.ts";
 import type { DiskStatistics, StoreStatistics } from "../store/statistics.ts";
+import { type StoreCounters, wholeCounters } from "../store/store-counters.ts";
 import type { StoreInfo } from "../store/store-info.ts";
 import type { CallRequest } from "./owner-thread.ts";
 import type { Asked, Rest } from "./owner.ts";
@@ -34,6 +35,11 @@ export abstract class StoreService {
         ? await this.everywhere("stat", [undefined])
         : [await this.askOf(database, "stat", [database])];
     return wholeStatistics(reports, await this.diskUse());
+  }
+
+  /** What has been counted since the threads were started, and how far they are; nothing is read or walked for it. */
+  async counters(): Promise<StoreCounters> {
+    return wholeCounters(await this.everywhere("counters", []));
   }
 
   /** The sizes of the store's files, in bytes. */

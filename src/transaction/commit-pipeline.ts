@@ -71,6 +71,8 @@ export interface CommitPipelineOptions {
 }
 
 export class CommitPipeline {
+  /** Transactions that were published since the store was opened. */
+  commits = 0;
   readonly #options: CommitPipelineOptions;
   readonly #writer: CommitRecordWriter = new CommitRecordWriter();
   readonly #deltas: ByteArena = new ByteArena();
@@ -127,12 +129,14 @@ export class CommitPipeline {
   }
 
   publish(prepared: PreparedCommit): void {
+    this.commits++;
     let retained = 0;
     const databaseIds: number[] = [];
     for (const { timeline, commit, pages, frames, staged } of prepared.parts) {
       const buffers = this.buffers(timeline.database.refs.row.pageSize);
       retained += timeline.publish(commit, pages, frames, buffers, staged);
       timeline.headLsn = prepared.lsn;
+      timeline.database.commits++;
       databaseIds.push(timeline.row.databaseId);
     }
     this.#options.onPublished(databaseIds, retained);

@@ -20,6 +20,8 @@ export interface OpenDatabase {
   readonly refs: DatabaseRefs;
   readonly context: ViewContext;
   readonly timelines: Map<number, Timeline>;
+  /** On all timelines, since the store was opened. */
+  commits: number;
   /** The partition that it is being handed over to; missing: none. Then it takes no commit and no change of names. */
   movingTo?: number;
 }

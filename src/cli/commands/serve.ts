@@ -5,6 +5,7 @@ import {
   type ServerSettings,
   type SettingFacts,
 } from "../../server/setting-list.ts";
+import { kebabName } from "../../server/setting-name.ts";
 import type { CommandContext } from "../command-context.ts";
 import { UsageError } from "../errors.ts";
 import { examples } from "../examples.ts";
@@ -16,26 +17,50 @@ export function addServeCommand(program: Command, context: CommandContext): void
     .addHelpText(
       "after",
       `
+Every option of the server is a variable of the environment too, BOUGH_STREAM_IDLE_MS=5000, and a line of the file, stream-idle-ms = 5000,
+where "store" is the directory. An option is stronger than a variable, a variable stronger than the file. Lists: BOUGH_DOMAIN=a.example,b.example.
 A branch has a URL: http://127.0.0.1:8080/shop/feature-auth/ and a version http://127.0.0.1:8080/shop@120/ - with the slash at the end.
 The store is made when there is none. SIGTERM and SIGINT end the server: what was asked is answered first.
 ${examples([
   ["bough serve --store ./data"],
+  ["bough serve --config /etc/bough.toml"],
   ["bough serve --store ./data --port 9000 --host 0.0.0.0 --no-auth"],
 ])}`,
     );
+  command.option(
+    "--config <file>",
+    "file with settings (default: $BOUGH_CONFIG, then bough.toml here or in the store, where there is one)",
+  );
   for (const [name, facts] of Object.entries(SERVER_SETTINGS))
     command.addOption(option(name, facts));
-  command.action((given: Record<string, unknown>) => serve(context, settingsOf(given)));
+  command.action(({ config, ...given }: Record<string, unknown>) =>
+    serve(context, typeof config === "string" ? config : null, settingsOf(given)),
+  );
 }
 
-async function serve(context: CommandContext, settings: Partial<ServerSettings>): Promise<void> {
+async function serve(
+  context: CommandContext,
+  config: string | null,
+  options: Partial<ServerSettings>,
+): Promise<void> {
   const { serveStore } = await import("../../server/serve.ts");
+  const { findServerSettings } = await import("../server-settings.ts");
+  const { settings, passedOver } = await startServer(() =>
+    findServerSettings(context, config, options),
+  );
   await context.withStore(
     async (store) => {
       const server = await startServer(() =>
-        serveStore(store, { settings, onBug: (error) => void reportBug(context, error) }),
+        serveStore(store, {
+          settings,
+          writeLog: (line) => {
+            void context.errors.write(line);
+            void context.errors.flush();
+          },
+        }),
       );
       const { url } = server;
+      for (const name of passedOver) server.log.warn("setting.unknown", { variable: name });
       const stopped = untilStopped();
       await context.printDone(`Serving store "${store.path}" at ${url}`, {
         store: store.path,
@@ -72,19 +97,15 @@ function untilStopped(): Promise<void> {
   });
 }
 
-async function reportBug(context: CommandContext, error: unknown): Promise<void> {
-  const what = error instanceof Error ? (error.stack ?? error.message) : String(error);
-  await context.warn({ code: "INTERNAL" }, what);
-  await context.errors.flush();
-}
-
 function option(name: string, facts: SettingFacts): Option {
-  const flag = `--${kebab(name)}`;
+  const flag = `--${kebabName(name)}`;
   switch (facts.type) {
     case "flag":
       return new Option(flag, facts.description);
     case "text":
       return new Option(`${flag} <text>`, withDefault(facts));
+    case "choice":
+      return new Option(`${flag} <what>`, withDefault(facts)).choices(facts.choices);
     case "integer":
       return new Option(`${flag} <number>`, withDefault(facts)).argParser(readInteger);
     case "texts":
@@ -104,8 +125,4 @@ function readInteger(text: string): number {
 /** Commander takes "--no-auth" for the negation of "--auth". */
 function settingsOf({ auth, ...given }: Record<string, unknown>): Partial<ServerSettings> {
   return auth === false ? { ...given, noAuth: true } : given;
-}
-
-function kebab(name: string): string {
-  return name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 }

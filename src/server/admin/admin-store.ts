@@ -24,7 +24,7 @@ import type { Outcome, OutcomeRequest } from "../../store/outcome.ts";
 import type { RetentionStatus } from "../../store/retention-status.ts";
 import type { SnapshotBlocks } from "../../store/snapshot-blocks.ts";
 import type { DiskStatistics, StoreStatistics } from "../../store/statistics.ts";
-import type { CreateDatabaseOptions } from "../../store/store.ts";
+import type { CreateDatabaseOptions } from "../../store/abstract-store.ts";
 import type { StoreInfo } from "../../store/store-info.ts";
 import type { UploadStatus } from "../../store/upload-service.ts";
 import type { UploadDirectory } from "./upload-directory.ts";

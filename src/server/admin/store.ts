@@ -27,6 +27,7 @@ const StoreSchema = answerSchema(
     catalogBytes: count,
     compression: z.string(),
     isEncrypted: z.boolean(),
+    partitions: z.int().min(1),
     upload: UploadStatusSchema.nullable().describe("null: it is not uploaded"),
     follower: Follower.nullable().describe("null: it does not follow another store"),
   }),

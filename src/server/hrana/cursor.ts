@@ -12,9 +12,10 @@
  *     known: if the stream then has nothing to keep, the baton goes on being good for a new one.
  */
 import type { ServerResponse } from "node:http";
-import type { Executed, ResultColumn, RowSink } from "../../sqlite/async-executor.ts";
+import type { Executed, ResultColumn } from "../../sqlite/async-executor.ts";
 import type { SqliteValue } from "../../sqlite/row-reader.ts";
 import { drained } from "../http-exchange.ts";
+import type { CountingSink } from "./counting-sink.ts";
 import { decodeCursor, parseBody } from "./decode.ts";
 import { encodeColumns, encodeRow } from "./encode.ts";
 import type { Endpoint } from "./endpoint.ts";
@@ -113,8 +114,9 @@ class CursorLines {
   }
 }
 
-class StepLines implements RowSink {
+class StepLines implements CountingSink {
   readonly wantsRows: boolean;
+  rowCount = 0;
   readonly #lines: CursorLines;
   readonly #step: number;
 
@@ -131,6 +133,7 @@ class StepLines implements RowSink {
   }
 
   row(values: readonly SqliteValue[]): boolean {
+    this.rowCount++;
     this.#lines.push(`{"type":"row","row":${encodeRow(values)}}\n`);
     return this.#lines.isFull;
   }

@@ -1,7 +1,8 @@
 /** Collects what statements answer as JSON, up to a limit that all of one request share. */
 import { StoreError } from "../../errors.ts";
-import type { Executed, ResultColumn, RowSink } from "../../sqlite/async-executor.ts";
+import type { Executed, ResultColumn } from "../../sqlite/async-executor.ts";
 import type { SqliteValue } from "../../sqlite/row-reader.ts";
+import type { CountingSink } from "./counting-sink.ts";
 import { encodeColumns, encodeRow, type StatementAnswer } from "./encode.ts";
 
 /** Counts characters, which is close enough to bytes for a limit that protects memory. */
@@ -32,7 +33,7 @@ export class ResponseBudget {
 
 const NOT_LATER: Promise<void> = Promise.resolve();
 
-export class ResultText implements RowSink {
+export class ResultText implements CountingSink {
   readonly wantsRows: boolean;
   readonly #budget: ResponseBudget;
   readonly #startedAt: number = performance.now();
@@ -61,6 +62,10 @@ export class ResultText implements RowSink {
 
   drained(): Promise<void> {
     return NOT_LATER;
+  }
+
+  get rowCount(): number {
+    return this.#rowCount;
   }
 
   answer({ changes, lastInsertRowid }: Executed): StatementAnswer {

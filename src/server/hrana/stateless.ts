@@ -6,12 +6,13 @@
  *   POST /             {"statements":[...]}    [{"results":{"columns":[...],"rows":[[...]]}} | {"error":{...}}, ...]
  */
 import type { ServerResponse } from "node:http";
-import type { ArgumentValue, ResultColumn, RowSink } from "../../sqlite/async-executor.ts";
+import type { ArgumentValue, ResultColumn } from "../../sqlite/async-executor.ts";
 import type { SqliteValue } from "../../sqlite/row-reader.ts";
 import { sendJson } from "../http-exchange.ts";
 import { decodeBatch, decodeStatement, invalid, list, object, parseBody, text } from "./decode.ts";
 import { encodeResult } from "./encode.ts";
 import type { Endpoint } from "./endpoint.ts";
+import type { CountingSink } from "./counting-sink.ts";
 import { closeStream, closeWhenGone, takeStream } from "./pipeline.ts";
 import type { BatchStep, HranaStatement } from "./protocol.ts";
 import { ResponseBudget } from "./result-text.ts";
@@ -115,7 +116,7 @@ async function runPlain(
 }
 
 /** Rows with values as JSON has them; integers beyond 2^53 are rounded by whoever reads them. */
-class PlainRows implements RowSink {
+class PlainRows implements CountingSink {
   readonly wantsRows = true;
   readonly #budget: ResponseBudget;
   #columns = "[]";
@@ -138,6 +139,10 @@ class PlainRows implements RowSink {
   }
 
   async drained(): Promise<void> {}
+
+  get rowCount(): number {
+    return this.#rows.length;
+  }
 
   answer(): string {
     return `{"results":{"columns":${this.#columns},"rows":[${this.#rows.join(",")}]}}`;

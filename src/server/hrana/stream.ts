@@ -12,16 +12,26 @@
  */
 import { StoreError } from "../../errors.ts";
 import type { CallLimits } from "../../sqlite/async-calls.ts";
-import type { RowSink, Executed } from "../../sqlite/async-executor.ts";
+import type { Executed } from "../../sqlite/async-executor.ts";
 import { describeFailure, encodeFailure } from "../failure.ts";
+import type { EndedStatement } from "../operations/server-counters.ts";
 import type { ServedConnection } from "../served-store.ts";
 import { isMet, type StepOutcome } from "./batch-condition.ts";
+import type { CountingSink } from "./counting-sink.ts";
 import { encodeDescription, encodeResult, type StatementAnswer } from "./encode.ts";
 import type { BatchStep, HranaStatement, HranaVersion, StreamRequest } from "./protocol.ts";
 import { type ResponseBudget, ResultText } from "./result-text.ts";
 import { StoredSql } from "./stored-sql.ts";
 
+/** Told of what a stream does, for whoever counts. */
+export interface StreamObserver {
+  statementEnded(ended: EndedStatement): void;
+  /** An answer has waited until what it tells was durable. */
+  waited(durationMs: number): void;
+}
+
 export interface StreamOptions {
+  readonly observer: StreamObserver;
   readonly connect: () => Promise<ServedConnection>;
   readonly transactionMs: number;
   /** Milliseconds; only differences count. */
@@ -79,7 +89,18 @@ export class HranaStream {
   }
 
   settled(): Promise<void> | null {
-    return this.#connection?.settled() ?? null;
+    const promise = this.#connection?.settled() ?? null;
+    if (promise !== null) this.#noteWait(promise);
+    return promise;
+  }
+
+  #noteWait(promise: Promise<void>): void {
+    const { now, observer } = this.#options;
+    const startedAt = now();
+    promise.then(
+      () => observer.waited(now() - startedAt),
+      () => {}, // Told to who waits for it.
+    );
   }
 
   /** The response, as JSON, without what goes around it. Throws what the client is to be told as an error. */
@@ -97,7 +118,9 @@ export class HranaStream {
         return `{"type":"batch","result":${await this.batch(request.steps, version, budget)}}`;
       case "sequence": {
         const sql = this.stored.resolve(request.sql);
-        await this.#run((connection, limits) => connection.script(sql, limits));
+        await this.#observe(sql, null, () =>
+          this.#run((connection, limits) => connection.script(sql, limits)),
+        );
         return '{"type":"sequence"}';
       }
       case "describe": {
@@ -149,7 +172,7 @@ export class HranaStream {
   }
 
   /** What a statement fails with goes to its sink; it rejects for what else goes wrong, the sinks included. */
-  async runBatch<Sink extends RowSink>(
+  async runBatch<Sink extends CountingSink>(
     steps: readonly BatchStep[],
     sinks: {
       readonly sinkFor: (step: number, statement: HranaStatement) => Sink;
@@ -221,9 +244,38 @@ export class HranaStream {
     throw new StoreError("STREAM_EXPIRED", "Cannot use the stream: it is closed");
   }
 
-  #execute({ sql, values, namedValues }: HranaStatement, sink: RowSink): Promise<Executed> {
-    const request = { sql: this.stored.resolve(sql), values, namedValues };
-    return this.#run((connection, limits) => connection.execute(request, sink, limits));
+  #execute(
+    { sql: text, values, namedValues }: HranaStatement,
+    sink: CountingSink,
+  ): Promise<Executed> {
+    const sql = this.stored.resolve(text);
+    const request = { sql, values, namedValues };
+    return this.#observe(sql, sink, () =>
+      this.#run((connection, limits) => connection.execute(request, sink, limits)),
+    );
+  }
+
+  async #observe<T extends Executed | void>(
+    sql: string,
+    sink: CountingSink | null,
+    run: () => Promise<T>,
+  ): Promise<T> {
+    const { now, observer } = this.#options;
+    const startedAt = now();
+    let changes = 0;
+    let failure: unknown = null;
+    try {
+      const executed = await run();
+      changes = executed?.changes ?? 0;
+      return executed;
+    } catch (error) {
+      failure = error;
+      throw error;
+    } finally {
+      const durationMs = now() - startedAt;
+      const rowCount = sink?.rowCount ?? 0;
+      observer.statementEnded({ sql, durationMs, rowCount, changes, error: failure });
+    }
   }
 
   async #run<T>(

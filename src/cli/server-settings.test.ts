@@ -1,0 +1,143 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { PassThrough } from "node:stream";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { CommandContext } from "./command-context.ts";
+import { findServerSettings } from "./server-settings.ts";
+
+let directory: string;
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), "bough-settings-"));
+});
+afterEach(() => rmSync(directory, { recursive: true, force: true }));
+
+function contextOf(
+  env: Readonly<Record<string, string>> = {},
+  store: string | null = null,
+): CommandContext {
+  const context = new CommandContext({
+    stdin: new PassThrough(),
+    stdout: new PassThrough(),
+    stderr: new PassThrough(),
+    env,
+  });
+  context.configure({ output: "table", ...(store === null ? {} : { store }) });
+  return context;
+}
+
+function file(text: string, name = "my.toml"): string {
+  const path = join(directory, name);
+  writeFileSync(path, text);
+  return path;
+}
+
+describe("settings of bough serve", () => {
+  test("an option is stronger than a variable, a variable stronger than the file", async () => {
+    const path = file('port = 1\nstop-ms = 2\nhost = "::1"\ndomain = ["a.example"]\n');
+    const context = contextOf({ BOUGH_PORT: "3", BOUGH_STOP_MS: "4", BOUGH_NO_AUTH: "false" });
+    const { settings, passedOver } = await findServerSettings(context, path, { port: 5 });
+    expect(settings).toEqual({
+      port: 5,
+      stopMs: 4,
+      host: "::1",
+      domain: ["a.example"],
+      noAuth: false,
+    });
+    expect(passedOver).toEqual([]);
+  });
+
+  test("lists and yes-or-no come from the environment, too; an empty variable is none", async () => {
+    const context = contextOf({
+      BOUGH_DOMAIN: "a.example, b.example",
+      BOUGH_NO_AUTH: "1",
+      BOUGH_LOG_LEVEL: "debug",
+      BOUGH_PORT: "",
+    });
+    const { settings } = await findServerSettings(context, null, {});
+    expect(settings).toEqual({
+      domain: ["a.example", "b.example"],
+      noAuth: true,
+      logLevel: "debug",
+    });
+  });
+
+  test("the file names the store from its own directory on, unless it is named already", async () => {
+    const path = file('store = "data"\n');
+    const context = contextOf();
+    await findServerSettings(context, path, {});
+    expect(context.storePath).toBe(join(directory, "data"));
+    const told = contextOf({ BOUGH_STORE: "elsewhere" });
+    await findServerSettings(told, path, {});
+    expect(told.storePath).toBe("elsewhere");
+    const remote = contextOf();
+    await findServerSettings(remote, file('store = "s3://bucket/shop"\n'), {});
+    expect(remote.storePath).toBe("s3://bucket/shop");
+  });
+
+  test("BOUGH_CONFIG names the file; without one, bough.toml in the store is read", async () => {
+    const store = join(directory, "store");
+    mkdirSync(store);
+    writeFileSync(join(store, "bough.toml"), "port = 7\n");
+    expect((await findServerSettings(contextOf({}, store), null, {})).settings).toEqual({
+      port: 7,
+    });
+    const context = contextOf({ BOUGH_CONFIG: file("port = 8\n") }, store);
+    expect((await findServerSettings(context, null, {})).settings).toEqual({ port: 8 });
+    writeFileSync(join(store, "bough.toml"), 'store = "other"\n');
+    await expect(findServerSettings(contextOf({}, store), null, {})).rejects.toThrow(
+      /"store": the file is in a store/,
+    );
+  });
+
+  test("a file that was named must be there, and be TOML", async () => {
+    await expect(
+      findServerSettings(contextOf(), join(directory, "none.toml"), {}),
+    ).rejects.toMatchObject({ code: "FILE_NOT_FOUND" });
+    await expect(findServerSettings(contextOf(), file("port = \n"), {})).rejects.toThrow(
+      /^Cannot read ".*my\.toml": /,
+    );
+    await expect(findServerSettings(contextOf(), file("store = 3\n"), {})).rejects.toThrow(
+      /"store": it is not a path/,
+    );
+  });
+
+  test.each([
+    ["prot = 1", /settings of ".*my\.toml": there is no "prot"; did you mean "port"\?$/],
+    ["stores = 1", /there is no "stores"; did you mean "store"\?$/],
+    ["streamIdleMs = 5", /there is no "streamIdleMs"; did you mean "stream-idle-ms"\?$/],
+    ["completely-different = 5", /there is no "completely-different"$/],
+    ["port = 70000\nstop-ms = 0", /"port": .*65535; "stop-ms": /],
+    ['port = "80"', /"port": /],
+    ['log-level = "loud"', /"log-level": .*"debug"/],
+  ])("refuses %j in a file", async (text, message) => {
+    const found = findServerSettings(contextOf(), file(text), {});
+    await expect(found).rejects.toThrow(message);
+    await expect(found).rejects.toBeInstanceOf(RangeError);
+  });
+
+  test.each([
+    [
+      { BOUGH_PORTS: "1" },
+      /of the environment: there is no "BOUGH_PORTS"; did you mean "BOUGH_PORT"\?/,
+    ],
+    [{ BOUGH_STREAM_IDLE: "1" }, /did you mean "BOUGH_STREAM_IDLE_MS"\?/],
+    [{ BOUGH_PORT: "tcp://10.0.0.1:8080" }, /"BOUGH_PORT": /],
+    [{ BOUGH_NO_AUTH: "yes" }, /"BOUGH_NO_AUTH": /],
+  ])("refuses %j in the environment", async (env, message) => {
+    await expect(findServerSettings(contextOf(env), null, {})).rejects.toThrow(message);
+  });
+
+  test("passes over what others put into the environment, and tells of it", async () => {
+    const env = {
+      BOUGH_SERVICE_HOST: "10.0.0.1",
+      BOUGH_PORT_8080_TCP_ADDR: "10.0.0.1",
+      BOUGH_STORE: directory,
+      BOUGH_TEST_LONG: "1",
+    };
+    const { settings, passedOver } = await findServerSettings(contextOf(env), null, {});
+    expect(settings).toEqual({});
+    expect(passedOver).toEqual(["BOUGH_SERVICE_HOST", "BOUGH_PORT_8080_TCP_ADDR"]);
+  });
+});
