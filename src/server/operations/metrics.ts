@@ -2,7 +2,8 @@
  * GET /metrics: what is counted, as Prometheus reads it. Loaded with its library when it is first asked for.
  *
  * Z1. Nothing is measured for it: numbers that are there are read. What has to be looked up on disk is as old as DISK_MS at most.
- * Z2. A database keeps its series for as long as the server runs (Y1 in server-counters.ts), so that no counter ever goes down.
+ * Z2. A database keeps its series for as long as the server runs (Y1 in server-counters.ts), so that its counters never go down;
+ *     commits are the store's count, and begin anew with the database, or with the thread that has it.
  */
 import { collectDefaultMetrics, Counter, Gauge, type Metric, Registry } from "prom-client";
 import type { DiskStatistics } from "../../store/statistics.ts";
