@@ -49,14 +49,14 @@ export const Table = {
 } as const;
 
 /** The tables whose keys begin with a database. */
-const TABLES_BY_DATABASE = [
+export const TABLES_BY_DATABASE: readonly number[] = [
   Table.database,
   Table.branch,
   Table.timeline,
   Table.tag,
   Table.commit,
   Table.root,
-] as const;
+];
 
 export interface CatalogState {
   readonly formatVersion: number;

@@ -96,6 +96,7 @@ export function* runCheckpoint(
     ...(completeSinceMs > 0 ? { outcomesSinceMs: completeSinceMs } : {}),
   });
   batch.commit(state.catalog.store);
+  state.changedRefs.leaving.clear();
   state.pending.clear();
   for (const work of works) swap(state, work);
   yield;
@@ -138,8 +139,10 @@ function putChangedRefs(state: StoreState, batch: CatalogBatch): void {
   const { store } = state.catalog;
   for (const id of changedRefs.databases) {
     const database = refs.databases.get(id);
-    if (database === undefined) batch.deleteDatabase(store, id);
-    else batch.putDatabase(database.row);
+    if (database === undefined) {
+      batch.deleteDatabase(store, id);
+      changedRefs.leaving.add(id);
+    } else batch.putDatabase(database.row);
   }
   for (const key of changedRefs.branches) {
     const [databaseId, id] = splitKey(key);

@@ -33,6 +33,8 @@ export interface StoreParts {
   readonly barrier: WriteBarrier;
   /** Who needs more than the names of the store lead to. */
   readonly holders: Set<PageHolder>;
+  /** Databases that come from another partition: they have rows, and do not exist yet. */
+  readonly arriving: Set<number>;
   readonly history: HistoryFiles;
   readonly refs: RefState;
   readonly databases: Map<number, OpenDatabase>;
@@ -52,7 +54,10 @@ export class ChangedRefs {
   readonly branches: Set<string> = new Set();
   readonly timelines: Set<string> = new Set();
   readonly tags: Set<string> = new Set();
+  /** Databases that are gone, and whose rows go with the checkpoint that is under way. */
+  readonly leaving: Set<number> = new Set();
 
+  /** What changed is in a batch of the catalog. */
   clear(): void {
     this.databases.clear();
     this.branches.clear();

@@ -4,7 +4,7 @@
  *   begin --put, put, ...--> all but names is stored --install--> here          begin, stored --abort--> as before
  *
  * W1. Until `install` nothing names what was put: rows are those of a database that does not exist, under a number that no other
- *     gets. `install` makes all of it visible in one transaction of the catalog.
+ *     gets: the first of them is durable together with the next number. `install` makes all of it visible in one transaction of the catalog.
  * W2. Chunks are durable before the catalog has them, history before its row.
  * W3. Garbage collection waits meanwhile, and expiry leaves the files of the history alone: they have rows, or a holder.
  * W4. A chunk that is here already stays, and gets the pages that it lacks.
@@ -49,12 +49,15 @@ export class HandOverTarget implements PageHolder {
   readonly #stored: Map<string, ChunkLocation> = new Map();
   #storedBytes = 0;
   #names: Names | null = null;
+  /** W1. The catalog has a greater number for the next database. */
+  #isNumberKept = false;
 
   private constructor(engine: Engine) {
     this.#engine = engine;
     this.databaseId = engine.state.refs.nextDatabaseId++;
     this.#hold = engine.collector.dropping();
     engine.state.holders.add(this);
+    engine.state.arriving.add(this.databaseId);
   }
 
   /** Nothing is written yet. */
@@ -130,6 +133,7 @@ export class HandOverTarget implements PageHolder {
 
   #end(): void {
     this.#engine.state.holders.delete(this);
+    this.#engine.state.arriving.delete(this.databaseId);
     this.#hold[Symbol.dispose]();
   }
 
@@ -274,7 +278,9 @@ export class HandOverTarget implements PageHolder {
   #flush(): void {
     const { catalog, chunks, handles } = this.#engine.state;
     if (this.#stored.size > 0) chunks.syncSync();
+    if (!this.#isNumberKept) this.#batch.setState(this.#engine.catalogState());
     this.#batch.commit(catalog.store);
+    this.#isNumberKept = true;
     this.#batch = new CatalogBatch();
     for (const [key, location] of this.#stored) {
       const handle = handles.find(key);

@@ -10,6 +10,8 @@ import { Random } from "../testing/random.ts";
 import type { OperationKind } from "../testing/simulated-faults.ts";
 import { SimulatedStorage } from "../testing/simulated-storage.ts";
 import { checkStore } from "./check-store.ts";
+import { HandOverSource } from "./hand-over-source.ts";
+import { HandOverTarget } from "./hand-over-target.ts";
 import type { Store } from "./store.ts";
 
 const IS_LONG = process.env["BOUGH_TEST_LONG"] === "1";
@@ -186,6 +188,37 @@ describe.each([
       expect([...seen].sort((left, right) => left - right)).toEqual([0, 1]);
     },
   );
+});
+
+test("rows of a database that did not come are under a number that no other gets, and check names them", async () => {
+  const fixture = await prepare(null);
+  const store = openPartitioned(fixture);
+  const source = await HandOverSource.begin(store.engines[0]!, "shop", 1);
+  const target = HandOverTarget.begin(store.engines[1]!);
+  for (let piece = source.next(); piece !== null; piece = source.next()) target.put(piece);
+  await expectWhole(store, "under way");
+  // Without an intent, by which opening would settle it.
+  const after = { ...fixture, storage: fixture.storage.copyAfterCrash(new Random(1)) };
+  const again = openPartitioned(after);
+  const next = again.createDatabase("next", { partition: 1 });
+  expect(next.id).toBeGreaterThan(target.databaseId);
+  const { problems } = await again.check();
+  expect(problems).toMatchObject([
+    {
+      code: "CORRUPT_CATALOG",
+      message: `Partition 1: The catalog has rows of database ${target.databaseId}, which does not exist`,
+    },
+  ]);
+  again.close();
+});
+
+test("a database that has gone is no damage before the checkpoint that takes its rows", async () => {
+  const store = openPartitioned(await prepare(null));
+  await store.handOver("shop", { partition: 2 });
+  await expectWhole(store, "before");
+  store.checkpoint();
+  await expectWhole(store, "after");
+  store.close();
 });
 
 describe("while a database is handed over", () => {

@@ -32,7 +32,8 @@ export interface SourceEnd {
   readonly databaseId: number;
   next(): Promise<HandOverPiece | null> | HandOverPiece | null;
   finish(): Promise<void> | void;
-  abort(): Promise<void> | void;
+  /** Null: the caller settles what fails, as a crash. */
+  readonly abort: (() => void) | null;
 }
 
 /** The end that it comes to: HandOverTarget, here or in another thread. */
@@ -40,7 +41,8 @@ export interface TargetEnd {
   readonly databaseId: number;
   put(piece: HandOverPiece): Promise<void> | void;
   install(): Promise<void> | void;
-  abort(): Promise<void> | void;
+  /** As the source's. */
+  readonly abort: (() => void) | null;
 }
 
 export interface HandOverRequest {
@@ -76,7 +78,7 @@ export async function handOver(request: HandOverRequest): Promise<void> {
       await new Promise((resolve) => setImmediate(resolve)); // Others have their turn.
     }
   } catch (error) {
-    await takeBack(root, source, target);
+    takeBack(root, source, target);
     throw error;
   }
   await target.install(); // M2.
@@ -85,26 +87,30 @@ export async function handOver(request: HandOverRequest): Promise<void> {
 }
 
 /** What cannot be taken back now is settled when the store is opened; the source goes on either way. */
-async function takeBack(root: Storage, source: SourceEnd, target: TargetEnd | null): Promise<void> {
-  const steps = [
-    async (): Promise<void> => {
-      await target?.abort();
-      if (readIntent(root) !== null) removeIntent(root);
-    },
-    async (): Promise<void> => await source.abort(),
-  ];
-  // The error that led here is the one to be told.
-  for (const step of steps) await step().catch(() => {});
+function takeBack(root: Storage, source: SourceEnd, target: TargetEnd | null): void {
+  if (source.abort === null) return;
+  try {
+    target?.abort?.();
+    if (readIntent(root) !== null) removeIntent(root);
+  } catch {
+    // The error that led here is the one to be told.
+  }
+  try {
+    source.abort();
+  } catch {
+    // As above.
+  }
 }
 
-/** M1, after a crash. `open` opens a partition; none is open. */
-export function settleHandOver(root: Storage, open: (index: number) => SingleStore): void {
+/** M1, after a crash. `open` opens a partition; neither of the two is open. True: the target has the database. */
+export function settleHandOver(root: Storage, open: (index: number) => SingleStore): boolean {
   const intent = readIntent(root);
-  if (intent === null) return;
+  if (intent === null) return false;
   const { from, to, sourceId, targetId } = intent;
   using target = open(to);
   using source = open(from);
-  if (target.engine.state.databases.has(targetId)) {
+  const hasCome = target.engine.state.databases.has(targetId);
+  if (hasCome) {
     const database = source.engine.state.databases.get(sourceId);
     if (database !== undefined) {
       database.movingTo = to;
@@ -112,4 +118,5 @@ export function settleHandOver(root: Storage, open: (index: number) => SingleSto
     }
   } else forgetRows(target.engine, targetId);
   removeIntent(root);
+  return hasCome;
 }

@@ -107,6 +107,7 @@ export function makeParts(given: {
     pending: new PendingPages(),
     barrier: new WriteBarrier(),
     holders: new Set(),
+    arriving: new Set(),
     history: new HistoryFiles({ storage, storeId, cipher }),
     refs: emptyRefState(),
     databases: new Map(),

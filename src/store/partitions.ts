@@ -128,8 +128,7 @@ export function openPartitions(
 export function partitionsOf(path: string, root: OpenedRoot, count: number): Partitions {
   const header = withPartitions(root, count);
   const partitions = new Partitions(path, { ...root, header });
-  const { storage, surroundings } = partitions;
-  settleHandOver(storage, (index) => openPartition(partitions.partition(index), surroundings));
+  partitions.settleHandOver();
   return partitions;
 }
 
@@ -240,6 +239,13 @@ export class Partitions {
     requireCompression("Compression", compression);
     this.#replaceHeader({ ...this.#header, compression });
     return { header: headerText(this.#header), key: null };
+  }
+
+  /** Of a hand-over that a failure left. Neither of its partitions is open anywhere. True: the target has the database. */
+  settleHandOver(): boolean {
+    return settleHandOver(this.#storage, (index) =>
+      openPartition(this.partition(index), this.surroundings),
+    );
   }
 
   /** P1. */

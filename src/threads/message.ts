@@ -10,7 +10,6 @@
  * M2. An urgent message may overtake the call that it is about.
  */
 import type { MessagePort } from "node:worker_threads";
-import type { HandOverIntent } from "../store/hand-over-intent.ts";
 import type { PartitionOptions } from "../store/partitions.ts";
 
 export const Operation = {
@@ -34,7 +33,7 @@ export const Operation = {
   /** A method of ServedStore. */
   store: 17,
   closeStores: 18,
-  /** Names of databases with their partitions, which is null for one that has gone. */
+  /** ToldNames. */
   names: 19,
 } as const;
 export type Operation = (typeof Operation)[keyof typeof Operation];
@@ -84,9 +83,13 @@ export interface OwnerSetup {
   readonly urgent: MessagePort;
   readonly signals: Int32Array<SharedArrayBuffer>;
   readonly partitions: readonly PartitionOptions[];
-  /** A database that was on its way between partitions when a thread ended. */
-  readonly moving: HandOverIntent | null;
 }
+
+/** Names of living databases with their partitions. */
+export type ToldNames =
+  | { readonly all: readonly (readonly [name: string, partition: number])[] }
+  /** Null: it has gone. */
+  | { readonly changed: readonly (readonly [name: string, partition: number | null])[] };
 
 /** How a statement gives its rows, as one number: a RowMode, and 4 for integers as bigint. */
 export const SAFE_INTEGERS = 4;

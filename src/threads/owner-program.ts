@@ -18,6 +18,7 @@ import {
   Operation,
   type OwnerSetup,
   Status,
+  type ToldNames,
   Urgent,
   type UrgentMessage,
 } from "./message.ts";
@@ -72,7 +73,6 @@ class OwnerProgram {
         opened.push(store);
         this.#stores.set(index, new ServedStore(store));
       }
-      this.#holdMoving();
       const facts = [...this.#stores].map(([index, store]) => ({
         index,
         databases: store.databases(),
@@ -83,12 +83,6 @@ class OwnerProgram {
       this.#failure = carryError(error);
       this.#post([0, Status.failed, this.#failure]);
     }
-  }
-
-  /** N1 in threaded-hand-over.ts. */
-  #holdMoving(): void {
-    const { moving } = this.#setup;
-    if (moving !== null) this.#stores.get(moving.from)?.holdMoving(moving);
   }
 
   #otherPartitionOf(name: string, index: number): number | null {
@@ -185,8 +179,11 @@ class OwnerProgram {
     };
   }
 
-  async #name(names: Call[5]): Promise<void> {
-    for (const [name, partition] of names as [string, number | null][])
+  async #name([names]: Call[5]): Promise<void> {
+    const told = names as ToldNames;
+    const isAll = "all" in told;
+    if (isAll) this.#names.clear();
+    for (const [name, partition] of isAll ? told.all : told.changed)
       if (partition === null) this.#names.delete(name);
       else this.#names.set(name, partition);
   }

@@ -84,7 +84,7 @@ export class OwnerThread {
   #markEnded: () => void = () => {};
 
   constructor(
-    { partitions, moving }: Pick<OwnerSetup, "partitions" | "moving">,
+    partitions: OwnerSetup["partitions"],
     {
       description,
       choice,
@@ -103,7 +103,7 @@ export class OwnerThread {
     this.#port = calls.port1;
     this.#urgent = urgent.port1;
     const signals = this.#signals;
-    const setup = { port: calls.port2, urgent: urgent.port2, signals, partitions, moving };
+    const setup = { port: calls.port2, urgent: urgent.port2, signals, partitions };
     this.#worker = startWorker(setup, choice);
     this.#worker.unref();
     this.#worker.on("error", (error) => (this.#cause = error));

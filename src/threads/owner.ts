@@ -6,10 +6,12 @@
  *
  * W1. The next worker starts when the one before is gone (T3 in owner-thread.ts). It recovers the partitions from their logs.
  * W2. Calls made while it opens them wait for that.
+ * W3. Between `hold` and `release` no next worker starts: somebody may open the partitions elsewhere. Calls made after the end of
+ *     the worker wait for the release.
  */
-import { StoreError } from "../errors.ts";
+import { invariant, StoreError } from "../errors.ts";
 import type { CheckProblem } from "../integrity/report.ts";
-import { type Operation, Operation as Operations, type OwnerSetup } from "./message.ts";
+import { Operation, type OwnerSetup, type ToldNames } from "./message.ts";
 import { type CallRequest, OwnerThread, type WorkerChoice } from "./owner-thread.ts";
 import type { DatabaseFacts, ServedStore, StoreMethod } from "./served-store.ts";
 
@@ -20,8 +22,9 @@ export interface OwnerOptions {
   /** For messages: "thread 1 of store ...". */
   readonly description: string;
   /** As of now: keys may have changed. */
-  readonly setup: () => Pick<OwnerSetup, "partitions" | "moving">;
+  readonly setup: () => OwnerSetup["partitions"];
   readonly choice: WorkerChoice;
+  /** Does not throw. */
   readonly onOpened: (partitions: readonly OpenedPartition[]) => void;
   readonly onDamage: (problem: CheckProblem) => void;
 }
@@ -47,6 +50,8 @@ export class Owner {
   #failure: StoreError | null = null;
   #deaths = 0;
   #isClosing = false;
+  /** W3. */
+  #hold: { readonly released: Promise<void>; readonly markReleased: () => void } | null = null;
   /** Resolves once a worker has opened the partitions; rejects when none will. */
   readonly opened: Promise<void>;
   #settleOpened: { readonly resolve: () => void; readonly reject: (error: unknown) => void };
@@ -73,8 +78,9 @@ export class Owner {
     parameters: Rest<M>,
     more: Pick<CallRequest, "signal" | "onEvent"> = {},
   ): Promise<Asked<M>> {
-    const answer = await this.thread.call({
-      operation: Operations.store,
+    const thread = this.#isAwaited ? await this.current() : this.thread;
+    const answer = await thread.call({
+      operation: Operation.store,
       target: partition,
       parameters: [method, ...parameters],
       ...more,
@@ -82,9 +88,59 @@ export class Owner {
     return answer as Asked<M>;
   }
 
-  /** A call on something of the thread's own. */
-  call(operation: Operation, request: Omit<CallRequest, "operation">): Promise<unknown> {
-    return this.thread.call({ operation, ...request });
+  /** The thread of now, or the next one when it is held and has ended (W3). Rejects when there will be none any more. */
+  async current(): Promise<OwnerThread> {
+    while (this.#isAwaited) await this.#hold?.released;
+    return this.thread;
+  }
+
+  /** Resolves when no worker is about to open the partitions: one has, or none will. */
+  async settled(): Promise<void> {
+    while (this.#failure === null && !this.#isClosing) {
+      const thread = this.#thread;
+      await thread.opened.catch(() => {});
+      if (thread === this.#thread && !thread.hasEnded) return;
+      await thread.ended;
+    }
+  }
+
+  /** All names of databases. What gets lost on the way the next worker is told when it has opened the partitions. */
+  tell(names: ToldNames): void {
+    if (this.#failure !== null || this.#thread.hasEnded) return;
+    const request = { operation: Operation.names, target: 0, parameters: [names] };
+    this.#thread.call(request).catch(() => {});
+  }
+
+  /** W3. */
+  hold(): void {
+    invariant(this.#hold === null, `${this.#options.description} is held once`);
+    const hold = { markReleased: (): void => {} };
+    const released = new Promise<void>((resolve) => (hold.markReleased = resolve));
+    this.#hold = Object.assign(hold, { released });
+  }
+
+  /** The next worker starts, when the present one has ended. */
+  release(): void {
+    const hold = this.#hold;
+    this.#hold = null;
+    if (this.#thread.hasEnded) this.#onEnded(this.#thread);
+    hold?.markReleased();
+  }
+
+  /** Ends the worker wherever it is; resolves when it is gone. */
+  async terminate(): Promise<void> {
+    await this.#thread.terminate();
+  }
+
+  /** None will open the partitions any more. */
+  fail(reason: string, cause: unknown): void {
+    if (this.#failure !== null) return;
+    this.#failure = new StoreError(
+      "STORE_FAILED",
+      `Cannot use ${this.#options.description}: ${reason}; open the store again once the cause is gone`,
+      { cause },
+    );
+    this.#settleOpened.reject(this.#failure);
   }
 
   /** Closes the partitions after all calls that were made. */
@@ -93,13 +149,18 @@ export class Owner {
     const thread = this.#thread;
     try {
       if (this.#failure === null)
-        await thread.call({ operation: Operations.closeStores, target: 0, parameters: [] });
+        await thread.call({ operation: Operation.closeStores, target: 0, parameters: [] });
     } catch (error) {
       // What its log holds is there when the store is opened again.
       if (!(error instanceof StoreError && error.code === "OWNER_LOST")) throw error;
     } finally {
       await thread.disconnect();
     }
+  }
+
+  /** Calls wait for the next worker. */
+  get #isAwaited(): boolean {
+    return this.#hold !== null && this.#failure === null && this.#thread.hasEnded;
   }
 
   #start(): OwnerThread {
@@ -111,36 +172,28 @@ export class Owner {
   }
 
   async #awaitOpening(thread: OwnerThread): Promise<void> {
+    let opened: readonly OpenedPartition[];
     try {
-      this.#options.onOpened((await thread.opened) as OpenedPartition[]);
-      this.#settleOpened.resolve();
+      opened = (await thread.opened) as OpenedPartition[];
     } catch (error) {
       if (thread.hasEnded) return; // The next one tries.
       this.#settleOpened.reject(error);
-      this.#fail(error);
+      this.fail("its partitions cannot be opened again", error);
+      return;
     }
+    this.#options.onOpened(opened);
+    this.#settleOpened.resolve();
   }
 
   /** W1. */
   #onEnded(thread: OwnerThread): void {
-    if (this.#isClosing || this.#failure !== null) return;
+    if (this.#isClosing || this.#failure !== null || this.#hold !== null) return;
+    if (thread !== this.#thread) return;
     this.#deaths = thread.answeredCount > 0 ? 1 : this.#deaths + 1;
-    if (this.#deaths > DEATHS_MAX) this.#fail(thread.cause);
-    else this.#thread = this.#start();
-  }
-
-  #fail(cause: unknown): void {
-    if (this.#failure !== null) return;
-    const { description } = this.#options;
-    const reason =
-      this.#deaths > DEATHS_MAX
-        ? `the thread has ended ${this.#deaths} times without answering a call`
-        : "its partitions cannot be opened again";
-    this.#failure = new StoreError(
-      "STORE_FAILED",
-      `Cannot use ${description}: ${reason}; open the store again once the cause is gone`,
-      { cause },
-    );
-    this.#settleOpened.reject(this.#failure);
+    if (this.#deaths <= DEATHS_MAX) this.#thread = this.#start();
+    else {
+      const reason = `the thread has ended ${this.#deaths} times without answering a call`;
+      this.fail(reason, thread.cause);
+    }
   }
 }

@@ -12,7 +12,6 @@ import { Branch, type CreateBranchOptions, type RestoreOptions } from "../store/
 import type { Commit, LogOptions } from "../store/commit-log.ts";
 import { Database, type Tag } from "../store/database.ts";
 import type { ExportResult } from "../store/export-file.ts";
-import type { HandOverIntent } from "../store/hand-over-intent.ts";
 import type { HeldSpace } from "../store/garbage-holders.ts";
 import type { ImportResult } from "../store/import-file.ts";
 import type { Outcome, OutcomeRequest } from "../store/outcome.ts";
@@ -65,7 +64,7 @@ export interface BranchInfo {
 /** A branch by the numbers of its database and its own. */
 export type BranchPlace = readonly [databaseId: number, branchId: number];
 
-export type StoreMethod = Exclude<keyof ServedStore, "store" | "answer" | "holdMoving">;
+export type StoreMethod = Exclude<keyof ServedStore, "store" | "answer">;
 
 export class ServedStore {
   readonly store: SingleStore;
@@ -173,10 +172,6 @@ export class ServedStore {
 
   adoptHeader(_: CallContext, change: HeaderChange): void {
     adoptHeader(this.store, change);
-  }
-
-  holdMoving({ sourceId, to }: HandOverIntent): void {
-    this.#handOver.hold(sourceId, to);
   }
 
   /** A step of a hand-over. */

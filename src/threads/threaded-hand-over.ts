@@ -1,90 +1,136 @@
 /**
- * Hands a database over between partitions in different threads (hand-over.ts), also when one of them ends on the way:
+ * Hands a database over between partitions in different threads (hand-over.ts). What fails on the way is a crash:
  *
- *   a thread ended --the next has opened its partitions--> settled: the target has it, or it is as before
+ *   begun --all steps--> done
+ *     +----a step fails, or a thread ends--> both threads ended --settled as when the store is opened--> done, or as before
  *
- * N1. From the start of a thread on, a database that the intent names takes no commits in the source until it is settled.
+ * N1. No thread opens one of the two partitions while the hand-over is not settled: their owners are held (W3 in owner.ts), and steps
+ *     are asked of the threads that it began with.
+ * N2. When it cannot be settled, no thread opens them before the store is opened again.
+ * N3. Places are as it was settled before other calls go on.
  */
-import { StoreError } from "../errors.ts";
 import { handOver } from "../store/hand-over.ts";
-import { readIntent, removeIntent } from "../store/hand-over-intent.ts";
 import type { HandOverPiece } from "../store/hand-over-piece.ts";
-import type { Storage } from "../storage/storage.ts";
+import type { Partitions } from "../store/partitions.ts";
+import { Operation } from "./message.ts";
 import type { Owner } from "./owner.ts";
+import type { OwnerThread } from "./owner-thread.ts";
 import type { Place } from "./places.ts";
+import type { ServedHandOver } from "./served-hand-over.ts";
 
 export interface HandOverPlaces {
-  /** The store's own. */
-  readonly root: Storage;
+  readonly partitions: Partitions;
   readonly ownerOf: (partition: number) => Owner;
+  /** N3. With the number of the database in its new partition. */
+  readonly onMoved: (databaseId: number) => void;
 }
 
-/** Resolves with the number of the database in its new partition. */
+/** Rejects when the database is as before; or when that is not known (N2). */
 export async function handOverThreaded(
   places: HandOverPlaces,
   { name, partition: from }: Place,
   to: number,
-): Promise<number> {
-  const { root, ownerOf } = places;
-  const [source, target] = [ownerOf(from), ownerOf(to)];
-  let sourceId: number | null = null;
-  let targetId = 0;
+): Promise<void> {
+  const { partitions, ownerOf, onMoved } = places;
+  const owners = new Set([ownerOf(from), ownerOf(to)]);
+  const moving = new Moving(ownerOf(from).thread, ownerOf(to).thread, { from, to });
+  for (const owner of owners) owner.hold();
   try {
+    await moving.run(name, partitions);
+    onMoved(moving.targetId);
+  } catch (error) {
+    if (!moving.hasBegun) throw error; // It was refused, or the thread has ended: nothing is written.
+    for (const owner of owners) await owner.terminate();
+    if (!settle(partitions, owners) && !moving.hasFinished) throw error;
+    onMoved(moving.targetId);
+  } finally {
+    for (const owner of owners) owner.release();
+  }
+}
+
+/** N2. True: the target has the database. */
+function settle(partitions: Partitions, owners: Iterable<Owner>): boolean {
+  try {
+    return partitions.settleHandOver();
+  } catch (error) {
+    for (const owner of owners)
+      owner.fail("a hand-over that has failed cannot be settled now", error);
+    throw error;
+  }
+}
+
+/** A hand-over by the threads that it began with. */
+class Moving {
+  readonly #source: OwnerThread;
+  readonly #target: OwnerThread;
+  readonly #from: number;
+  readonly #to: number;
+  /** The source takes no commits. */
+  hasBegun = false;
+  /** The source has forgotten the database. */
+  hasFinished = false;
+  targetId = 0;
+
+  constructor(
+    source: OwnerThread,
+    target: OwnerThread,
+    { from, to }: { readonly from: number; readonly to: number },
+  ) {
+    this.#source = source;
+    this.#target = target;
+    this.#from = from;
+    this.#to = to;
+  }
+
+  async run(name: string, { storage: root }: Partitions): Promise<void> {
+    const [from, to] = [this.#from, this.#to];
     await handOver({
       root,
       database: name,
       from,
       to,
       beginSource: async () => {
-        sourceId = (await source.ask(from, "handOver", ["beginSource", name, to])) as number;
+        const databaseId = (await this.#leaving("beginSource", name, to)) as number;
+        this.hasBegun = true;
         return {
-          databaseId: sourceId,
-          next: () => source.ask(from, "handOver", ["next"]) as Promise<HandOverPiece | null>,
-          finish: async () => void (await source.ask(from, "handOver", ["finish"])),
-          abort: async () => void (await source.ask(from, "handOver", ["abortSource"])),
+          databaseId,
+          next: async () => (await this.#leaving("next")) as HandOverPiece | null,
+          finish: async () => {
+            await this.#leaving("finish");
+            this.hasFinished = true;
+          },
+          abort: null,
         };
       },
       beginTarget: async () => {
-        targetId = (await target.ask(to, "handOver", ["beginTarget"])) as number;
+        this.targetId = (await this.#coming("beginTarget")) as number;
         return {
-          databaseId: targetId,
-          put: async (piece) => void (await target.ask(to, "handOver", ["put", piece])),
-          install: async () => void (await target.ask(to, "handOver", ["install"])),
-          abort: async () => void (await target.ask(to, "handOver", ["abortTarget"])),
+          databaseId: this.targetId,
+          put: async (piece) => void (await this.#coming("put", piece)),
+          install: async () => void (await this.#coming("install")),
+          abort: null,
         };
       },
     });
-  } catch (error) {
-    if (!isOwnerLost(error)) throw error;
-    if (await settle(places)) return targetId;
-    // The next thread may have begun with an intent that was taken back since (N1).
-    if (sourceId !== null) await source.ask(from, "handOver", ["keep", sourceId]);
-    throw error;
   }
-  return targetId;
-}
 
-/** After a thread has ended on the way. True: the target has the database. */
-async function settle({ root, ownerOf }: HandOverPlaces): Promise<boolean> {
-  for (;;) {
-    const intent = readIntent(root);
-    if (intent === null) return false;
-    const { from, to, sourceId, targetId } = intent;
-    try {
-      const isThere = await ownerOf(to).ask(to, "handOver", ["has", targetId]);
-      if (isThere === true) await ownerOf(from).ask(from, "handOver", ["forget", sourceId, to]);
-      else {
-        await ownerOf(to).ask(to, "handOver", ["forgetRows", targetId]);
-        await ownerOf(from).ask(from, "handOver", ["keep", sourceId]);
-      }
-      removeIntent(root);
-      return isThere === true;
-    } catch (error) {
-      if (!isOwnerLost(error)) throw error; // Settled when the store is opened.
-    }
+  #leaving(step: keyof ServedHandOver, ...parameters: unknown[]): Promise<unknown> {
+    return stepOf(this.#source, this.#from, [step, ...parameters]);
+  }
+
+  #coming(step: keyof ServedHandOver, ...parameters: unknown[]): Promise<unknown> {
+    return stepOf(this.#target, this.#to, [step, ...parameters]);
   }
 }
 
-function isOwnerLost(error: unknown): boolean {
-  return error instanceof StoreError && error.code === "OWNER_LOST";
+function stepOf(
+  thread: OwnerThread,
+  partition: number,
+  parameters: readonly unknown[],
+): Promise<unknown> {
+  return thread.call({
+    operation: Operation.store,
+    target: partition,
+    parameters: ["handOver", ...parameters],
+  });
 }

@@ -15,7 +15,6 @@ import { StoreError } from "../errors.ts";
 import { CallQueue } from "../sqlite/call-queue.ts";
 import type { Compression } from "../store/compression-option.ts";
 import { type ExportOptions, type ExportResult, refuseInsideStore } from "../store/export-file.ts";
-import { readIntent } from "../store/hand-over-intent.ts";
 import type { ImportOptions, ImportResult } from "../store/import-file.ts";
 import type { Outcome, OutcomeRequest } from "../store/outcome.ts";
 import { wholeOutcome } from "../store/partition-reports.ts";
@@ -26,9 +25,9 @@ import type { ByteProgress } from "../store/progress.ts";
 import { type StoreOptions, warnOfDamage } from "../store/store-options.ts";
 import type { TransactOptions } from "../store/transact.ts";
 import { nextNumber } from "./call-target.ts";
-import { Operation } from "./message.ts";
+import { Operation, type ToldNames } from "./message.ts";
 import { type Asked, Owner, type Rest } from "./owner.ts";
-import type { CallRequest, WorkerChoice } from "./owner-thread.ts";
+import type { CallRequest, OwnerThread, WorkerChoice } from "./owner-thread.ts";
 import { type Place, Places } from "./places.ts";
 import type { DatabaseFacts, StoreMethod } from "./served-store.ts";
 import { StoreService } from "./store-service.ts";
@@ -72,10 +71,7 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
     this.#owners = Array.from({ length: threads }, (_, thread) => {
       return new Owner({
         description: `thread ${thread} of store "${this.path}"`,
-        setup: () => ({
-          partitions: this.#owned(thread).map((index) => partitions.partition(index)),
-          moving: readIntent(partitions.storage),
-        }),
+        setup: () => this.#owned(thread).map((index) => partitions.partition(index)),
         choice,
         onOpened: (opened) => {
           for (const { index, databases } of opened) this.#places.replace(index, databases);
@@ -152,7 +148,7 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
   /** Brings back the database of that name that was deleted last. */
   async undeleteDatabase(name: string): Promise<ThreadedDatabase> {
     return await this.#changeNames(async () => {
-      const times = await this.everywhere("deletedAt", [name]);
+      const times = await this.#askAll("deletedAt", [name]);
       const latest = times.reduce<number>((best, time, partition) => {
         return time !== null && time >= (times[best] ?? 0) ? partition : best;
       }, 0);
@@ -175,11 +171,15 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
         ("thread" in to && place.partition % this.threads === to.thread)
       )
         return;
-      const ownerOf = (index: number): Owner => this.#ownerOf(index);
-      const places = { root: this.#partitions.storage, ownerOf };
-      const id = await handOverThreaded(places, place, partition);
-      this.#places.move(place, partition, id);
-      this.#tell([[name, partition]]);
+      const places = {
+        partitions: this.#partitions,
+        ownerOf: (index: number): Owner => this.#ownerOf(index),
+        onMoved: (id: number): void => {
+          this.#places.move(place, partition, id);
+          this.#tell({ changed: [[name, partition]] });
+        },
+      };
+      await handOverThreaded(places, place, partition);
     });
   }
 
@@ -191,8 +191,8 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
     const { signal, verbose, ...rest } = options;
     if (verbose != null)
       throw new TypeError('Option "verbose" is not for a store with "threads": it is a function');
-    const { partition, owner } = await this.#find(revision);
-    const { thread } = owner;
+    await this.#ready();
+    const { partition, thread } = await this.#findThread(revision);
     const number = nextNumber();
     await thread.call({
       operation: Operation.open,
@@ -214,14 +214,21 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
     body: (transaction: ThreadedTransaction) => Promise<T> | T,
     options: TransactOptions = {},
   ): Promise<T> {
-    const { partition, owner } = await this.#find(revision);
+    await this.#ready();
     const place = {
       store: this,
-      partition,
-      thread: () => owner.thread,
-      outcome: (id: string) => owner.ask(partition, "outcome", [id, {}]),
+      find: () => this.#findThread(revision),
+      outcome: (id: string, partition: number) => this.#outcomeOf(revision, id, partition),
     };
     return await transactThreaded(place, revision, body, options);
+  }
+
+  /** Of a transaction on a database that was in that partition. */
+  async #outcomeOf(revision: string, id: string, partition: number): Promise<Outcome> {
+    const before = await this.#ownerOf(partition).ask(partition, "outcome", [id, {}]);
+    const now = this.#places.find(parseRevision(revision).database)?.partition ?? partition;
+    if (now === partition) return before;
+    return wholeOutcome([before, await this.#ownerOf(now).ask(now, "outcome", [id, {}])]);
   }
 
   /** Whether the transaction of `transact` with this id has committed: for a client that lost the answer. */
@@ -324,9 +331,7 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
     more: Pick<CallRequest, "signal" | "onEvent"> = {},
   ): Promise<Asked<M>[]> {
     await this.#ready();
-    return await Promise.all(
-      this.#all().map((index) => this.#ownerOf(index).ask(index, method, parameters, more)),
-    );
+    return await this.#askAll(method, parameters, more);
   }
 
   protected async askOf<M extends StoreMethod>(
@@ -340,6 +345,9 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
 
   async #close(): Promise<void> {
     try {
+      await this.#opened.catch(() => {}); // Told to every call.
+      await this.#names.run(async () => {});
+      await new Promise((resolve) => setImmediate(resolve)); // Calls made before are with their threads then.
       const ends = await Promise.allSettled(this.#owners.map((owner) => owner.close()));
       for (const end of ends) if (end.status === "rejected") throw end.reason;
     } finally {
@@ -352,9 +360,13 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
   }
 
   async #ready(): Promise<void> {
+    this.#requireOpen();
+    await this.#opened;
+  }
+
+  #requireOpen(): void {
     if (this.#closing !== null)
       throw new StoreError("STORE_CLOSED", `Cannot use store "${this.path}": it is closed`);
-    await this.#opened;
   }
 
   /** Where the database of a revision is. */
@@ -365,6 +377,22 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
     if (place === undefined) throw this.#notFound(database);
     const { partition } = place;
     return { partition, owner: this.#ownerOf(partition) };
+  }
+
+  /** As `#find`, with the thread of now. Also while the store is being closed: for what began before. */
+  async #findThread(
+    revision: string,
+  ): Promise<{ readonly partition: number; readonly thread: OwnerThread }> {
+    const { database } = parseRevision(revision);
+    await this.#opened;
+    for (;;) {
+      const place = this.#places.find(database);
+      if (place === undefined) throw this.#notFound(database);
+      const { partition } = place;
+      const thread = await this.#ownerOf(partition).current();
+      // It may have waited for the end of a hand-over of that database.
+      if (place.partition === partition) return { partition, thread };
+    }
   }
 
   #ownerOf(partition: number): Owner {
@@ -400,30 +428,43 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
       throw new RangeError(`Partition ${partition} is not from 0 to ${this.#partitions.count - 1}`);
   }
 
-  /** H1. */
+  /** H1. Of databases whose thread is being replaced it is known again where they are. */
   async #changeNames<T>(change: () => Promise<T>): Promise<T> {
-    await this.#ready();
-    return await this.#names.run(change);
+    this.#requireOpen();
+    return await this.#names.run(async () => {
+      await this.#opened;
+      await Promise.all(this.#owners.map((owner) => owner.settled()));
+      return await change();
+    });
+  }
+
+  async #askAll<M extends StoreMethod>(
+    method: M,
+    parameters: Rest<M>,
+    more: Pick<CallRequest, "signal" | "onEvent"> = {},
+  ): Promise<Asked<M>[]> {
+    return await Promise.all(
+      this.#all().map((index) => this.#ownerOf(index).ask(index, method, parameters, more)),
+    );
   }
 
   #settle(partition: number, facts: DatabaseFacts): Place {
     const place = this.#places.set(partition, facts);
-    this.#tell([[facts.name, partition]]);
+    this.#tell({ changed: [[facts.name, partition]] });
     return place;
   }
 
   #forget(place: Place): void {
     this.#places.remove(place);
-    this.#tell([[place.name, null]]);
+    this.#tell({ changed: [[place.name, null]] });
   }
 
-  /** After a thread has begun, which knows its own names only. */
+  /** After a thread has begun, which knows its own names only; others know some whose change lost its answer. */
   #tellAll(): void {
-    this.#tell(this.#places.living().map(({ name, partition }) => [name, partition]));
+    this.#tell({ all: this.#places.living().map(({ name, partition }) => [name, partition]) });
   }
 
-  #tell(names: readonly (readonly [name: string, partition: number | null])[]): void {
-    for (const owner of this.#owners)
-      owner.call(Operation.names, { target: 0, parameters: names }).catch(() => {}); // The next one is told.
+  #tell(names: ToldNames): void {
+    for (const owner of this.#owners) owner.tell(names);
   }
 }

@@ -8,6 +8,7 @@
  *
  * D1. When the thread ends, the outcome of the transaction's id is asked of the next one. Committed is what was asked to commit
  *     here and is in the log: that resolves with the value of the function. Nothing is run again that has committed.
+ *     A database that was handed over meanwhile has taken its outcomes with it: the partition of now is asked as well.
  * D2. Runs after the end of a thread count as retries.
  */
 import { AsyncLocalStorage } from "node:async_hooks";
@@ -23,6 +24,8 @@ import { BodyError, type OwnerThread } from "./owner-thread.ts";
 import { ThreadedTransaction } from "./threaded-transaction.ts";
 
 const RETRIES = 10;
+/** Of the question for the outcome, when the thread that is asked ends as well. */
+const QUESTIONS_MAX = 10;
 
 /** A transaction whose function runs: what is called from there finds it. */
 interface Running {
@@ -36,10 +39,10 @@ const running = new AsyncLocalStorage<Running>();
 export interface TransactPlace {
   /** The store, for the refusal of a transaction within another one's function. */
   readonly store: object;
-  readonly partition: number;
-  /** The thread of now; throws when there will be none. */
-  readonly thread: () => OwnerThread;
-  readonly outcome: (id: string) => Promise<Outcome>;
+  /** Where the database is now; rejects when there will be no thread. */
+  readonly find: () => Promise<{ readonly partition: number; readonly thread: OwnerThread }>;
+  /** D1. Of a transaction that was run in a partition. */
+  readonly outcome: (id: string, partition: number) => Promise<Outcome>;
 }
 
 type Body<T> = (transaction: ThreadedTransaction) => Promise<T> | T;
@@ -51,6 +54,8 @@ interface Progress<T> {
   value: { readonly value: T } | null;
   /** What the function threw last. */
   error: unknown;
+  /** Where it was run last. */
+  partition: number | null;
 }
 
 export async function transactThreaded<T>(
@@ -66,7 +71,7 @@ export async function transactThreaded<T>(
   refuseNested(place.store);
   const id =
     options.id === undefined ? randomBytes(16).toString("hex") : parseTransactionId(options.id);
-  const progress: Progress<T> = { attempts: 0, value: null, error: null };
+  const progress: Progress<T> = { attempts: 0, value: null, error: null, partition: null };
   for (;;) {
     const left = Math.max(0, retries - progress.attempts);
     try {
@@ -74,18 +79,28 @@ export async function transactThreaded<T>(
       return progress.value!.value;
     } catch (error) {
       if (error instanceof BodyError) throw progress.error;
-      if (!isOwnerLost(error)) throw error;
+      if (!isOwnerLost(error) || progress.partition === null) throw error;
       options.signal?.throwIfAborted();
-      const { committed } = await place.outcome(id);
+      const { committed } = await outcomeOf(place, id, progress.partition);
       if (committed === true && progress.value !== null) return progress.value.value; // D1
       if (committed === null || progress.attempts > retries) throw error;
     }
   }
 }
 
+async function outcomeOf(place: TransactPlace, id: string, partition: number): Promise<Outcome> {
+  for (let questions = 1; ; questions++) {
+    try {
+      return await place.outcome(id, partition);
+    } catch (error) {
+      if (!isOwnerLost(error) || questions >= QUESTIONS_MAX) throw error;
+    }
+  }
+}
+
 /** One `store.transact` of the owner; resolves when it has committed. */
 async function runOn<T>(
-  { store, partition, thread: threadOf }: TransactPlace,
+  { store, find }: TransactPlace,
   run: {
     readonly revision: string;
     readonly body: Body<T>;
@@ -95,7 +110,8 @@ async function runOn<T>(
 ): Promise<void> {
   const { body, progress } = run;
   const { signal, timeoutMs, mode, id, retries, readonly, durability } = run.options;
-  const thread = threadOf();
+  const { partition, thread } = await find();
+  progress.partition = partition;
   const number = nextNumber();
   let current: ThreadedTransaction | null = null;
   // The function runs where `transact` was called, not where its answers come.
