@@ -105,6 +105,23 @@ test("more calls than a thread takes are refused, and those before them are answ
   expect(refused[0]).toMatchObject({ reason: { code: "LIMIT", retryable: true } });
 });
 
+test("calls with more bytes than may wait for a thread are refused, and those before them are answered", async () => {
+  const connection = await store.open(hot);
+  const statement = await connection.prepare("SELECT length(?)");
+  const blob = new Uint8Array(24 * 1024 * 1024);
+  const calls = Array.from({ length: 3 }, () => statement.pluck().get(blob));
+  const answers = await Promise.allSettled([...calls, statement.pluck().get("small")]);
+  expect(answers.map(({ status }) => status)).toEqual([
+    "fulfilled",
+    "fulfilled",
+    "fulfilled",
+    "rejected",
+  ]);
+  expect(answers[3]).toMatchObject({ reason: { code: "LIMIT", retryable: true } });
+  const large = new Uint8Array(65 * 1024 * 1024);
+  expect(await statement.pluck().get(large)).toBe(large.length);
+});
+
 test("SQL functions, and options that cannot be sent, are refused", async () => {
   const connection = await store.open(hot);
   for (const define of ["function", "aggregate", "table"] as const)

@@ -92,10 +92,15 @@ class OwnerProgram {
 
   #take(calls: readonly Call[]): void {
     for (const call of calls) {
-      const [id, operation, target, , limits] = call;
+      const [id, operation, target, , limits, parameters] = call;
       this.#newestId = id;
       if (this.#failure !== null) {
         this.#post([id, Status.failed, this.#failure]);
+        continue;
+      }
+      if (operation === Operation.names) {
+        this.#name(parameters); // No turn: whatever was sent later knows them.
+        this.#post([id, 0, null]);
         continue;
       }
       if (limits?.hasSignal === true) this.#expectCancel(id);
@@ -148,7 +153,6 @@ class OwnerProgram {
   #run(call: Call, served: Served | undefined, context: CallContext): Promise<unknown> {
     const [, operation, target, , , parameters] = call;
     if (operation === Operation.closeStores) return this.#close();
-    if (operation === Operation.names) return this.#name(parameters);
     if (operation === Operation.store) {
       const store = this.#stores.get(target);
       invariant(store !== undefined, `Partition ${target} is of this thread`);
@@ -179,7 +183,7 @@ class OwnerProgram {
     };
   }
 
-  async #name([names]: Call[5]): Promise<void> {
+  #name([names]: Call[5]): void {
     const told = names as ToldNames;
     const isAll = "all" in told;
     if (isAll) this.#names.clear();

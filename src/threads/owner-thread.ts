@@ -25,6 +25,8 @@ import {
 
 /** Calls of one thread that are not answered: more are refused with LIMIT. */
 export const CALLS_MAX = 65_536;
+/** Of the parameters of those calls, about: with as many no more are taken. */
+export const CALL_BYTES_MAX: number = 64 * 1024 * 1024;
 const BATCH_CALLS_MAX = 256;
 
 const IS_SOURCE = import.meta.url.endsWith(".ts");
@@ -43,6 +45,8 @@ export interface CallRequest {
   /** Is told with each answer whether its transaction is open. */
   readonly teller?: { inTransaction: boolean };
   readonly onEvent?: (value: unknown) => void;
+  /** Of the store itself, which makes few at a time. */
+  readonly isUnbounded?: boolean;
 }
 
 /** For tests: a program of their own, and bounds of its memory. */
@@ -55,6 +59,8 @@ interface Pending {
   readonly resolve: (value: unknown) => void;
   readonly reject: (error: unknown) => void;
   readonly request: CallRequest;
+  /** About, of the parameters. */
+  readonly bytes: number;
   unlink: (() => void) | null;
 }
 
@@ -72,6 +78,7 @@ export class OwnerThread {
   readonly #urgent: MessagePort;
   readonly #signals: Int32Array<SharedArrayBuffer> = new Int32Array(new SharedArrayBuffer(4));
   readonly #pending: Map<number, Pending> = new Map();
+  #pendingBytes = 0;
   #nextId = 0;
   #batch: Call[] = [];
   #transfer: ArrayBuffer[] = [];
@@ -120,7 +127,7 @@ export class OwnerThread {
     this.#urgent.unref();
     this.opened = new Promise((resolve, reject) => {
       const request = { operation: 0, target: 0, parameters: [] } as const;
-      this.#await(this.#nextId++, { resolve, reject, request, unlink: null });
+      this.#await(this.#nextId++, { resolve, reject, request, bytes: 0, unlink: null });
     });
     this.opened.catch(() => {}); // Told to every call as well.
   }
@@ -152,12 +159,13 @@ export class OwnerThread {
     reject: (error: unknown) => void,
   ): number {
     if (this.#hasEnded) throw this.#lost();
-    if (this.#pending.size >= CALLS_MAX) throw this.#full();
     const { operation, target, scope = 0, parameters, signal, timeoutMs, transfer } = request;
+    if (request.isUnbounded !== true) this.#refuseMore();
+    const bytes = bytesOf(parameters);
     const id = this.#nextId++;
     const hasSignal = signal !== undefined;
     const limits = hasSignal || timeoutMs !== undefined ? { hasSignal, timeoutMs } : null;
-    this.#await(id, { resolve, reject, request, unlink: null });
+    this.#await(id, { resolve, reject, request, bytes, unlink: null });
     this.#batch.push([id, operation, target, scope, limits, parameters]);
     if (transfer !== undefined) for (const buffer of transfer) this.#transfer.push(buffer);
     if (this.#batch.length >= BATCH_CALLS_MAX) this.#flush();
@@ -193,6 +201,7 @@ export class OwnerThread {
   #await(id: number, pending: Pending): void {
     if (this.#pending.size === 0) this.#worker.ref();
     this.#pending.set(id, pending);
+    this.#pendingBytes += pending.bytes;
   }
 
   /** After the microtasks of this turn, in which one answer leads to the next call. */
@@ -258,6 +267,7 @@ export class OwnerThread {
     const pending = this.#pending.get(id);
     if (pending === undefined) return null;
     this.#pending.delete(id);
+    this.#pendingBytes -= pending.bytes;
     pending.unlink?.();
     if (this.#pending.size === 0) this.#worker.unref();
     return pending;
@@ -280,13 +290,30 @@ export class OwnerThread {
     );
   }
 
-  #full(): StoreError {
-    return new StoreError(
-      "LIMIT",
-      `Cannot make the call: ${CALLS_MAX} calls to ${this.description} wait for their answers; await some of them first`,
-      { retryable: true, details: { limit: CALLS_MAX } },
-    );
+  /** Throws LIMIT. */
+  #refuseMore(): void {
+    const calls = this.#pending.size;
+    const isFull = calls >= CALLS_MAX;
+    if (!isFull && this.#pendingBytes < CALL_BYTES_MAX) return;
+    const what = isFull
+      ? `${CALLS_MAX} calls to ${this.description} wait for their answers`
+      : `${calls} calls to ${this.description} wait for their answers with ${this.#pendingBytes} bytes of parameters`;
+    throw new StoreError("LIMIT", `Cannot make the call: ${what}; await some of them first`, {
+      retryable: true,
+      details: { limit: isFull ? CALLS_MAX : CALL_BYTES_MAX },
+    });
   }
+}
+
+/** About what a value takes in a message. */
+function bytesOf(value: unknown): number {
+  if (typeof value === "string") return 2 * value.length;
+  if (typeof value !== "object" || value === null) return 8;
+  if (ArrayBuffer.isView(value)) return value.byteLength;
+  let bytes = 8;
+  if (Array.isArray(value)) for (const item of value) bytes += bytesOf(item);
+  else for (const name in value) bytes += bytesOf((value as Record<string, unknown>)[name]);
+  return bytes;
 }
 
 /** Carried like any other answer, so that the caller of the function can tell its own error from the owner's. */

@@ -107,7 +107,12 @@ export class Owner {
   /** All names of databases. What gets lost on the way the next worker is told when it has opened the partitions. */
   tell(names: ToldNames): void {
     if (this.#failure !== null || this.#thread.hasEnded) return;
-    const request = { operation: Operation.names, target: 0, parameters: [names] };
+    const request = {
+      operation: Operation.names,
+      target: 0,
+      parameters: [names],
+      isUnbounded: true,
+    };
     this.#thread.call(request).catch(() => {});
   }
 
@@ -149,7 +154,12 @@ export class Owner {
     const thread = this.#thread;
     try {
       if (this.#failure === null)
-        await thread.call({ operation: Operation.closeStores, target: 0, parameters: [] });
+        await thread.call({
+          operation: Operation.closeStores,
+          target: 0,
+          parameters: [],
+          isUnbounded: true,
+        });
     } catch (error) {
       // What its log holds is there when the store is opened again.
       if (!(error instanceof StoreError && error.code === "OWNER_LOST")) throw error;

@@ -117,8 +117,7 @@ export class ThreadedBranch {
   }
 
   async #found(): Promise<{ owner: Owner; partition: number; place: BranchPlace }> {
-    const owner = await this.#home.ownerOf(this.#database);
-    const { partition, id } = this.#database;
+    const { owner, partition, id } = await this.#home.locate(this.#database);
     return { owner, partition, place: [id, this.#id] };
   }
 }

@@ -8,9 +8,17 @@ import type { Place } from "./places.ts";
 import type { BranchFacts, DatabaseInfo } from "./served-store.ts";
 import { ThreadedBranch } from "./threaded-branch.ts";
 
+/** The owner of a partition, and the number of a database in that one. */
+export interface Located {
+  readonly owner: Owner;
+  readonly partition: number;
+  readonly id: number;
+}
+
 /** What databases need of their store. */
 export interface DatabaseHome {
-  ownerOf(place: Place): Promise<Owner>;
+  /** Where a database is now. */
+  locate(place: Place): Promise<Located>;
   rename(place: Place, to: string): Promise<void>;
   deleteDatabase(place: Place): Promise<void>;
 }
@@ -113,9 +121,7 @@ export class ThreadedDatabase {
     return new ThreadedBranch(this.#home, this.#place, facts);
   }
 
-  async #found(): Promise<{ readonly owner: Owner; readonly partition: number; id: number }> {
-    const owner = await this.#home.ownerOf(this.#place);
-    const { partition, id } = this.#place;
-    return { owner, partition, id };
+  #found(): Promise<Located> {
+    return this.#home.locate(this.#place);
   }
 }

@@ -132,5 +132,6 @@ function stepOf(
     operation: Operation.store,
     target: partition,
     parameters: ["handOver", ...parameters],
+    isUnbounded: true,
   });
 }

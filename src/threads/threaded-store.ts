@@ -32,7 +32,7 @@ import { type Place, Places } from "./places.ts";
 import type { DatabaseFacts, StoreMethod } from "./served-store.ts";
 import { StoreService } from "./store-service.ts";
 import { ThreadedConnection } from "./threaded-connection.ts";
-import { type DatabaseHome, ThreadedDatabase } from "./threaded-database.ts";
+import { type DatabaseHome, type Located, ThreadedDatabase } from "./threaded-database.ts";
 import { handOverThreaded } from "./threaded-hand-over.ts";
 import { transactThreaded } from "./threaded-transact.ts";
 import type { ThreadedTransaction } from "./threaded-transaction.ts";
@@ -293,9 +293,15 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
   }
 
   /** @internal */
-  async ownerOf(place: Place): Promise<Owner> {
+  async locate(place: Place): Promise<Located> {
     await this.#ready();
-    return this.#ownerOf(place.partition);
+    for (;;) {
+      const { partition, id } = place;
+      const owner = this.#ownerOf(partition);
+      await owner.current();
+      // It may have waited for the end of a hand-over of that database.
+      if (place.partition === partition) return { owner, partition, id };
+    }
   }
 
   /** @internal */
