@@ -7,6 +7,7 @@ import type { HttpServer } from "../src/server/http-server.ts";
 import type { ServerSettings } from "../src/server/setting-list.ts";
 import { serveStore } from "../src/server/serve.ts";
 import { openStore, type Store } from "../src/store/store.ts";
+import type { StoreOptions } from "../src/store/store-options.ts";
 
 export class ServedDirectory implements AsyncDisposable {
   readonly directory: string = mkdtempSync(join(tmpdir(), "bough-server-"));
@@ -17,12 +18,15 @@ export class ServedDirectory implements AsyncDisposable {
   nowMs = 0;
   #server: HttpServer | null = null;
 
-  private constructor() {
-    this.store = openStore(join(this.directory, "store"));
+  private constructor(options: StoreOptions) {
+    this.store = openStore(join(this.directory, "store"), options);
   }
 
-  static async start(settings: Partial<ServerSettings> = {}): Promise<ServedDirectory> {
-    const served = new ServedDirectory();
+  static async start(
+    settings: Partial<ServerSettings> = {},
+    options: StoreOptions = {},
+  ): Promise<ServedDirectory> {
+    const served = new ServedDirectory(options);
     served.#server = await serveStore(served.store, {
       settings: { port: 0, ...settings },
       now: () => served.nowMs,

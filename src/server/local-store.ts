@@ -163,8 +163,8 @@ class LocalConnection implements ServedConnection {
     return this.#executor.rollBack();
   }
 
-  settled(): Promise<void> | null {
-    return this.#executor.settled();
+  settled(isLast?: boolean): Promise<void> | null {
+    return this.#executor.settled(isLast);
   }
 
   interrupt(): void {

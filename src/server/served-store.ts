@@ -39,8 +39,11 @@ export interface ServedConnection {
   script(sql: string, limits?: CallLimits): Promise<void>;
   describe(sql: string, limits?: CallLimits): Promise<StatementDescription>;
   rollBack(): Promise<void>;
-  /** Resolves when what it has committed so far is durable; null: there is nothing to wait for. */
-  settled(): Promise<void> | null;
+  /**
+   * Resolves when what it has told of so far is durable; null: there is nothing to wait for. Within a transaction that is what it has
+   * committed before, with `isLast` also what the transaction has read: it ends now.
+   */
+  settled(isLast?: boolean): Promise<void> | null;
   /** Ends the statement that is running, if it can be reached. */
   interrupt(): void;
   /** Rolls back what is open. What is committed and not settled yet stays to be awaited. */

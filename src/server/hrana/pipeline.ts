@@ -94,7 +94,7 @@ async function answerRequests(
   const budget = new ResponseBudget(context.settings.responseBytesMax);
   let results = "";
   for (const request of requests) {
-    if (request.type === "close") noteSettled(stream, settled);
+    if (request.type === "close") noteSettled(stream, settled, true);
     let result: string;
     try {
       result = `{"type":"ok","response":${await stream.answer(request, version, budget)}}`;
@@ -108,8 +108,8 @@ async function answerRequests(
 }
 
 /** Adds what must be durable before anybody is told; to be called before the connection is given back. */
-export function noteSettled(stream: HranaStream, settled: Promise<void>[]): void {
-  const promise = stream.settled();
+export function noteSettled(stream: HranaStream, settled: Promise<void>[], isLast = false): void {
+  const promise = stream.settled(isLast);
   if (promise === null) return;
   promise.catch(() => {}); // Awaited by whoever has the list.
   settled.push(promise);

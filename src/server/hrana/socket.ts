@@ -181,8 +181,11 @@ export class HranaSocket {
     this.#streams.delete(streamId);
     if (open !== undefined) {
       await open.tail;
+      const settled: Promise<void>[] = [];
+      noteSettled(open.stream, settled, true);
       await context.streams.remove(open.stream);
       await open.answered;
+      await Promise.all(settled);
     }
     return '{"type":"close_stream"}';
   }

@@ -78,8 +78,9 @@ export class HranaStream {
     return connection;
   }
 
-  settled(): Promise<void> | null {
-    return this.#connection?.settled() ?? null;
+  /** See ServedConnection. */
+  settled(isLast = false): Promise<void> | null {
+    return this.#connection?.settled(isLast) ?? null;
   }
 
   /** The response, as JSON, without what goes around it. Throws what the client is to be told as an error. */
