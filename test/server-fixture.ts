@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Access } from "../src/server/access.ts";
 import type { HttpServer } from "../src/server/http-server.ts";
 import type { ServerSettings } from "../src/server/setting-list.ts";
 import { serveStore } from "../src/server/serve.ts";
@@ -25,9 +26,11 @@ export class ServedDirectory implements AsyncDisposable {
   static async start(
     settings: Partial<ServerSettings> = {},
     options: StoreOptions = {},
+    access?: Access,
   ): Promise<ServedDirectory> {
     const served = new ServedDirectory(options);
     served.#server = await serveStore(served.store, {
+      ...(access === undefined ? {} : { access }),
       settings: { port: 0, ...settings },
       now: () => served.nowMs,
       onBug: (error) => served.bugs.push(error),

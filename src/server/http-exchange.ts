@@ -1,6 +1,7 @@
 /** The bodies of requests and answers over node:http. */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { StoreError } from "../errors.ts";
+import type { SendLimit } from "./send-limit.ts";
 
 /** Clients compare the type exactly: nothing about a charset. */
 const JSON_TYPE = "application/json";
@@ -37,7 +38,12 @@ export function readBody(request: IncomingMessage, bytesMax: number): Promise<st
   });
 }
 
-export function sendJson(response: ServerResponse, status: number, body: string): void {
+export function sendJson(
+  response: ServerResponse,
+  status: number,
+  body: string,
+  limit: SendLimit | null = null,
+): void {
   if (response.headersSent || response.destroyed) {
     response.destroy();
     return;
@@ -45,20 +51,12 @@ export function sendJson(response: ServerResponse, status: number, body: string)
   const length = Buffer.byteLength(body);
   response.writeHead(status, { "content-type": JSON_TYPE, "content-length": length });
   // A short text goes out together with the header, in one write; a long one would be copied for that.
-  response.end(length <= ONE_WRITE_MAX ? body : Buffer.from(body));
-}
-
-/** Resolves when more may be written, or when nobody reads any more. */
-export function drained(response: ServerResponse): Promise<void> {
-  return new Promise((resolve) => {
-    const done = (): void => {
-      response.off("drain", done);
-      response.off("close", done);
-      resolve();
-    };
-    response.on("drain", done);
-    response.on("close", done);
-  });
+  if (length <= ONE_WRITE_MAX) {
+    response.end(body);
+    return;
+  }
+  response.end(Buffer.from(body));
+  limit?.watch(response, length);
 }
 
 function tooLarge(bytesMax: number): StoreError {

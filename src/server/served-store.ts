@@ -10,11 +10,15 @@ import type {
   RowSink,
   StatementDescription,
 } from "../sqlite/async-executor.ts";
+import type { Principal } from "./access.ts";
 import type { CallLimits } from "../sqlite/async-calls.ts";
 
 export interface ServedStore {
-  /** Throws DATABASE_NOT_FOUND and what else keeps a revision from being found. */
-  open(revision: string, options: { readonly readonly: boolean }): Promise<ServedConnection>;
+  /**
+   * Throws FORBIDDEN, else DATABASE_NOT_FOUND and what else keeps a revision from being found. The connection writes and attaches
+   * what the principal may.
+   */
+  open(revision: string, principal: Principal): Promise<ServedConnection>;
   /** What a revision leads to now. Throws as `open`. */
   lookUp(revision: string): Promise<FoundRevision>;
   /** Does nothing when there is one of that name already. */

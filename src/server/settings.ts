@@ -25,7 +25,9 @@ function settingSchema(facts: SettingFacts): z.ZodType {
   const { description } = facts;
   switch (facts.type) {
     case "text":
-      return z.string().min(1).default(facts.defaultValue).describe(description);
+      return facts.defaultValue === null
+        ? z.string().min(1).nullable().default(null).describe(description)
+        : z.string().min(1).default(facts.defaultValue).describe(description);
     case "flag":
       return z.boolean().default(facts.defaultValue).describe(description);
     case "texts":

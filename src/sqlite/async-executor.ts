@@ -92,6 +92,11 @@ export class AsyncExecutor {
     this.#calls = calls;
   }
 
+  /** What the connection was opened with. */
+  get owner(): object {
+    return this.#calls.state.owner;
+  }
+
   /** No transaction is open. */
   get isAutocommit(): boolean {
     return this.#calls.isAutocommit;

@@ -1,10 +1,12 @@
 /** serve: the store over HTTP and WebSocket, for clients of libSQL. */
 import { type Command, InvalidArgumentError, Option } from "commander";
 import {
+  CONNECTION_BYTES_MAX,
   SERVER_SETTINGS,
   type ServerSettings,
   type SettingFacts,
 } from "../../server/setting-list.ts";
+import { StoreError } from "../../errors.ts";
 import type { CommandContext } from "../command-context.ts";
 import { UsageError } from "../errors.ts";
 import { examples } from "../examples.ts";
@@ -20,7 +22,9 @@ A branch has a URL: http://127.0.0.1:8080/shop/feature-auth/ and a version http:
 The store is made when there is none. SIGTERM and SIGINT end the server: what was asked is answered first.
 ${examples([
   ["bough serve --store ./data"],
-  ["bough serve --store ./data --port 9000 --host 0.0.0.0 --no-auth"],
+  [
+    "bough serve --store ./data --host 0.0.0.0 --auth-key-file token-key.pub.pem --tls-cert cert.pem --tls-key key.pem",
+  ],
 ])}`,
     );
   for (const [name, facts] of Object.entries(SERVER_SETTINGS))
@@ -30,10 +34,15 @@ ${examples([
 
 async function serve(context: CommandContext, settings: Partial<ServerSettings>): Promise<void> {
   const { serveStore } = await import("../../server/serve.ts");
+  const { connectionBytesMax = CONNECTION_BYTES_MAX } = settings;
   await context.withStore(
     async (store) => {
       const server = await startServer(() =>
-        serveStore(store, { settings, onBug: (error) => void reportBug(context, error) }),
+        serveStore(store, {
+          settings,
+          onBug: (error) => void reportBug(context, error),
+          onProblem: (error) => void reportProblem(context, error),
+        }),
       );
       const { url } = server;
       const stopped = untilStopped();
@@ -45,7 +54,7 @@ async function serve(context: CommandContext, settings: Partial<ServerSettings>)
       await stopped;
       await server.stop();
     },
-    { create: true },
+    { create: true, connectionBytesMax },
   );
 }
 
@@ -72,6 +81,13 @@ function untilStopped(): Promise<void> {
   });
 }
 
+/** Keys that cannot be read now: those of before are used. */
+async function reportProblem(context: CommandContext, error: unknown): Promise<void> {
+  const code = error instanceof StoreError ? error.code : "AUTH_UNAVAILABLE";
+  await context.warn({ code }, error instanceof Error ? error.message : String(error));
+  await context.errors.flush();
+}
+
 async function reportBug(context: CommandContext, error: unknown): Promise<void> {
   const what = error instanceof Error ? (error.stack ?? error.message) : String(error);
   await context.warn({ code: "INTERNAL" }, what);
@@ -93,7 +109,7 @@ function option(name: string, facts: SettingFacts): Option {
 }
 
 function withDefault({ description, defaultValue }: SettingFacts): string {
-  return `${description} (default: ${String(defaultValue)})`;
+  return defaultValue === null ? description : `${description} (default: ${String(defaultValue)})`;
 }
 
 function readInteger(text: string): number {

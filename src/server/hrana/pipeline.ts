@@ -33,7 +33,7 @@ export async function answerPipeline(
     await closeStream(endpoint, stream);
     throw error;
   }
-  sendJson(response, 200, text);
+  sendJson(response, 200, text, endpoint.context.sending);
 }
 
 /** A new stream, or the one that has the baton. The revision of a new one is there. */
@@ -91,7 +91,7 @@ async function answerRequests(
     readonly settled: Promise<void>[];
   },
 ): Promise<string> {
-  const budget = new ResponseBudget(context.settings.responseBytesMax);
+  const budget = new ResponseBudget(context.settings);
   let results = "";
   for (const request of requests) {
     if (request.type === "close") noteSettled(stream, settled, true);

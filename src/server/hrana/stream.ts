@@ -13,7 +13,6 @@
 import { StoreError } from "../../errors.ts";
 import type { CallLimits } from "../../sqlite/async-calls.ts";
 import type { RowSink, Executed } from "../../sqlite/async-executor.ts";
-import { describeFailure, encodeFailure } from "../failure.ts";
 import type { ServedConnection } from "../served-store.ts";
 import { isMet, type StepOutcome } from "./batch-condition.ts";
 import { encodeDescription, encodeResult, type StatementAnswer } from "./encode.ts";
@@ -26,8 +25,10 @@ export interface StreamOptions {
   readonly transactionMs: number;
   /** Milliseconds; only differences count. */
   readonly now: () => number;
-  /** Told of errors that are bugs. */
-  readonly onBug: (error: unknown) => void;
+  /** What the client is told of an error. */
+  readonly encodeFailure: (error: unknown) => string;
+  /** Whether whoever has opened it may still use it. */
+  readonly isAllowed: () => boolean;
   /** Over WebSocket those of the whole connection. */
   readonly stored?: StoredSql;
 }
@@ -50,6 +51,10 @@ export class HranaStream {
 
   get isClosed(): boolean {
     return this.#isClosed;
+  }
+
+  get isAllowed(): boolean {
+    return this.#options.isAllowed();
   }
 
   /** Nothing would be lost if a new stream went on in its place. */
@@ -184,9 +189,7 @@ export class HranaStream {
   }
 
   encodeFailure(error: unknown): string {
-    const failure = describeFailure(error);
-    if (failure.isInternal) this.#options.onBug(error);
-    return encodeFailure(failure);
+    return this.#options.encodeFailure(error);
   }
 
   /** Rolls its transaction back for good (G3); also while a statement runs. */
