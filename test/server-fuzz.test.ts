@@ -349,6 +349,14 @@ test("HTTP: what is no HTTP is refused, and ends with its connection", async () 
   await served[Symbol.asyncDispose]();
 });
 
+test("regression: a value whose type is an object without a text is a bad request", async () => {
+  await using served = await ServedDirectory.start();
+  const stmt = { sql: "SELECT ?", args: [{ type: { toString: 0, valueOf: 0 } }] };
+  const { status, body } = await served.post("/v1/execute", { stmt });
+  expect([status, body.code]).toEqual([400, "REQUEST_INVALID"]);
+  expect(served.bugs).toEqual([]);
+});
+
 function goodMessage(random: Random, token: string): Json {
   if (random.chance(0.1)) return { type: "hello", jwt: random.chance(0.8) ? token : leaf(random) };
   const request = random.chance(0.3)

@@ -5,7 +5,7 @@
  *   (none) --open, none idle--> in use --close, clean--> idle --open--> in use
  *   in use --close, not clean--> closed      idle --too many, IDLE_MS over, the server stops--> closed
  *
- * K1. One is used again only for the same branch by its id, or the same version: a branch that was deleted and made anew is another one.
+ * K1. One is used again only for the same branch by its id (in its partition), or the same version: a branch that was deleted and made anew is another one.
  * K2. One that writes is never used again for who may only read. What it may attach is what who has it now may.
  */
 import { parseRevision } from "../branch/revision.ts";
@@ -59,7 +59,8 @@ export class LocalStore implements ServedStore {
     const admit = admission(engine, principal, database);
     const access = await readFetching(() => admit(revision, true), {});
     const found = await readFetching(() => findRevision(engine, revision), {});
-    const key = `${keyOf(found)} ${access}`;
+    // Ids are of one partition.
+    const key = `${engine.partition?.index ?? 0}/${keyOf(found)} ${access}`;
     const idle = this.#takeIdle(key);
     if (idle !== null) {
       idle.takeAgain(admit);
