@@ -97,8 +97,8 @@ export type StoreErrorCode =
   /** A page of another site asks a server without authentication, or asks it by a name that is not its own. */
   | "ORIGIN_REFUSED"
   | "HOST_REFUSED"
-  /** It would listen where others reach it, without authentication. */
-  | "ADDRESS_REFUSED"
+  /** The certificate of the server cannot be used. */
+  | "TLS_INVALID"
   | "SERVER_STOPPING"
   | "STREAM_EXPIRED"
   | "STREAM_LIMIT"

@@ -5,7 +5,9 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { HttpServer } from "../src/server/http-server.ts";
-import type { Access, PermissionRequest, Principal } from "../src/server/access.ts";
+import type { Access, Principal } from "../src/server/access.ts";
+import { compilePattern } from "../src/server/access/name-pattern.ts";
+import type { Action } from "../src/server/access/principal.ts";
 import { serveStore } from "../src/server/serve.ts";
 import type { ServerSettings } from "../src/server/setting-list.ts";
 import { openStore, type Store } from "../src/store/store.ts";
@@ -223,49 +225,42 @@ export class DocumentCheck {
 }
 
 export interface TestScope {
-  readonly action: PermissionRequest["action"];
-  /** "*": every one, and the whole. */
+  readonly action: Action;
+  /** A pattern, as in tokens. */
   readonly database: string;
   readonly branch: string;
 }
 
-const LEVELS = { read: 1, write: 2, admin: 3 } as const;
+const ACCESS_OF_ACTION = { read: "ro", write: "rw", admin: "admin" } as const;
 
 /** Tokens with names; "all" may do anything. */
-export function tokenAccess(tokens: Readonly<Record<string, readonly TestScope[]>>): Access {
-  const all: TestScope = { action: "admin", database: "*", branch: "*" };
+export function namedTokens(tokens: Readonly<Record<string, readonly TestScope[]>>): Access {
+  const all: TestScope = { action: "admin", database: "*", branch: "**" };
   return {
     isOpen: false,
-    authenticate: ({ authorization }) => {
+    authenticate: ({ request: { authorization } }) => {
       const token = authorization?.replace(/^Bearer /, "") ?? "";
       const scopes = token === "all" ? [all] : tokens[token];
       if (scopes === undefined)
         throw new StoreError("FORBIDDEN", "Cannot let you in: the token is not known");
       return principalOf(token, scopes);
     },
+    isCurrent: () => true,
+    requireCurrent: () => Promise.resolve(),
   };
 }
 
-function principalOf(id: string, scopes: readonly TestScope[]): Principal {
+export function principalOf(id: string, scopes: readonly TestScope[]): Principal {
   return {
     id,
-    levelFor: () => "none",
-    permits: ({ action, database, branch }) =>
-      scopes.some(
-        (scope) =>
-          LEVELS[scope.action] >= LEVELS[action] &&
-          covers(scope.database, database) &&
-          (database === null ? scope.branch === "*" : covers(scope.branch, branch)),
-      ),
-    redact: (error) =>
-      error instanceof StoreError && error.code === "BRANCH_NOT_FOUND"
-        ? new StoreError(error.code, "Cannot do this: there is none of that name")
-        : error,
+    subject: null,
+    issuer: null,
+    expiresAtMs: null,
+    scopes: scopes.map(({ action, database, branch }) => ({
+      database: compilePattern("database", database),
+      branch: compilePattern("branch", branch),
+      access: ACCESS_OF_ACTION[action],
+      isAttachable: true,
+    })),
   };
-}
-
-function covers(pattern: string, name: string | null): boolean {
-  if (pattern === "*") return true;
-  if (name === null) return false;
-  return pattern.endsWith("*") ? name.startsWith(pattern.slice(0, -1)) : pattern === name;
 }

@@ -1,6 +1,6 @@
 import { request as httpRequest, type IncomingMessage } from "node:http";
 import { expect, test } from "vitest";
-import { AdminServer, tokenAccess } from "./admin-fixture.ts";
+import { AdminServer, namedTokens } from "./admin-fixture.ts";
 
 interface ServerEvent {
   readonly id: string;
@@ -154,7 +154,7 @@ test("a job is shown to who began it and to who could have", async () => {
   const write = { action: "write", database: "shop", branch: "dev" } as const;
   const other = { action: "admin", database: "shop", branch: "x*" } as const;
   await using admin = await AdminServer.start({
-    access: tokenAccess({ writer: [write], second: [write], other: [other] }),
+    access: namedTokens({ writer: [write], second: [write], other: [other] }),
   });
   admin.store.createDatabase("shop").createBranch("dev");
   const file = new Uint8Array(0);

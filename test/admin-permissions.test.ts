@@ -1,19 +1,19 @@
 import { expect, test } from "vitest";
 import type { Permission } from "../src/server/admin/admin-route.ts";
 import { ADMIN_ROUTES } from "../src/server/admin/routes.ts";
-import { AdminServer, type TestScope, tokenAccess } from "./admin-fixture.ts";
+import { AdminServer, type TestScope, namedTokens } from "./admin-fixture.ts";
 
 const TOKENS: Readonly<Record<string, readonly TestScope[]>> = {
   nothing: [],
-  "server-reader": [{ action: "read", database: "*", branch: "*" }],
-  "server-writer": [{ action: "write", database: "*", branch: "*" }],
-  "server-admin": [{ action: "admin", database: "*", branch: "*" }],
-  "shop-reader": [{ action: "read", database: "shop", branch: "*" }],
-  "shop-admin": [{ action: "admin", database: "shop", branch: "*" }],
+  "server-reader": [{ action: "read", database: "*", branch: "**" }],
+  "server-writer": [{ action: "write", database: "*", branch: "**" }],
+  "server-admin": [{ action: "admin", database: "*", branch: "**" }],
+  "shop-reader": [{ action: "read", database: "shop", branch: "**" }],
+  "shop-admin": [{ action: "admin", database: "shop", branch: "**" }],
   "dev-reader": [{ action: "read", database: "shop", branch: "dev" }],
   "dev-writer": [{ action: "write", database: "shop", branch: "dev" }],
   "dev-admin": [{ action: "admin", database: "shop", branch: "dev" }],
-  "other-admin": [{ action: "admin", database: "other", branch: "*" }],
+  "other-admin": [{ action: "admin", database: "other", branch: "**" }],
 };
 
 const LEVELS = { read: 1, write: 2, admin: 3 } as const;
@@ -29,20 +29,26 @@ function isAllowed(scopes: readonly TestScope[], permission: Permission): boolea
     case "job":
       return false; // There is none, which looks the same.
     case "server":
-      return allows(permission.action, ({ database, branch }) => database + branch === "**");
+      return allows(
+        permission.action,
+        ({ database, branch }) => database === "*" && branch === "**",
+      );
     case "visible database":
       return allows("read", ofShop);
     case "database":
-      return allows(permission.action, (scope) => ofShop(scope) && scope.branch === "*");
+      return allows(permission.action, (scope) => ofShop(scope) && scope.branch === "**");
     case "branch":
-      return allows(permission.action, (scope) => ofShop(scope) && "*dev".includes(scope.branch));
+      return allows(
+        permission.action,
+        (scope) => ofShop(scope) && ["**", "dev"].includes(scope.branch),
+      );
     case "named":
       throw new TypeError("Tried by another test");
   }
 }
 
 async function withShop(): Promise<AdminServer> {
-  const admin = await AdminServer.start({ access: tokenAccess(TOKENS) });
+  const admin = await AdminServer.start({ access: namedTokens(TOKENS) });
   const shop = admin.store.createDatabase("shop");
   admin.store.createDatabase("other");
   admin.store.connect("shop").exec("CREATE TABLE t (a); INSERT INTO t VALUES (1)").close();
@@ -161,7 +167,7 @@ test("names that may not be read are not shown", async () => {
   const missing = await admin.call("POST", "/databases/shop/branches/dev/undelete", {
     token: "dev-admin",
   });
-  expect(missing.body.detail).toBe("Cannot do this: there is none of that name");
+  expect(missing.body.detail).toBe('Cannot undelete branch "shop/dev": there is none of that name');
 });
 
 test("a file is read and written with the permission of its branch and revision", async () => {

@@ -3,10 +3,12 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Access } from "../src/server/access.ts";
 import type { HttpServer } from "../src/server/http-server.ts";
 import type { ServerSettings } from "../src/server/setting-list.ts";
 import { serveStore } from "../src/server/serve.ts";
 import { openStore, type Store } from "../src/store/store.ts";
+import type { StoreOptions } from "../src/store/store-options.ts";
 
 export class ServedDirectory implements AsyncDisposable {
   readonly directory: string = mkdtempSync(join(tmpdir(), "bough-server-"));
@@ -17,13 +19,18 @@ export class ServedDirectory implements AsyncDisposable {
   nowMs = 0;
   #server: HttpServer | null = null;
 
-  private constructor() {
-    this.store = openStore(join(this.directory, "store"));
+  private constructor(options: StoreOptions) {
+    this.store = openStore(join(this.directory, "store"), options);
   }
 
-  static async start(settings: Partial<ServerSettings> = {}): Promise<ServedDirectory> {
-    const served = new ServedDirectory();
+  static async start(
+    settings: Partial<ServerSettings> = {},
+    options: StoreOptions = {},
+    access?: Access,
+  ): Promise<ServedDirectory> {
+    const served = new ServedDirectory(options);
     served.#server = await serveStore(served.store, {
+      ...(access === undefined ? {} : { access }),
       settings: { port: 0, ...settings },
       now: () => served.nowMs,
       onBug: (error) => served.bugs.push(error),

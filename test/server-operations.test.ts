@@ -14,6 +14,7 @@ import type { ServerSettings } from "../src/server/setting-list.ts";
 import { parseSettings } from "../src/server/settings.ts";
 import { openStore, type Store } from "../src/store/store.ts";
 import { SimulatedStorage } from "../src/testing/simulated-storage.ts";
+import { principalOf } from "./admin-fixture.ts";
 import { execute, rawPost, sqls } from "./server-fixture.ts";
 
 let directory: string;
@@ -51,16 +52,14 @@ async function start(
 /** Who says "admin" may do anything, all others may write to databases. */
 const TOKENS: Access = {
   isOpen: false,
-  authenticate: ({ authorization }) => {
-    if (authorization === null)
+  authenticate: ({ request: { authorization } }) => {
+    if (authorization === undefined)
       throw new StoreError("FORBIDDEN", "Cannot let anybody in without a token");
-    return {
-      id: authorization,
-      levelFor: () => "write",
-      permits: ({ database }) => database !== null || authorization === "Bearer admin",
-      redact: (error) => error,
-    };
+    const action = authorization === "Bearer admin" ? "admin" : "write";
+    return principalOf(authorization, [{ action, database: "*", branch: "**" }]);
   },
+  isCurrent: () => true,
+  requireCurrent: () => Promise.resolve(),
 };
 
 async function run(url: string, path: string, ...statements: string[]): Promise<void> {
@@ -110,9 +109,9 @@ describe("/health and /ready", () => {
       expect([response.status, await response.text()]).toEqual([200, body]);
       expect(response.headers.get("cache-control")).toBe("no-store");
     }
-    expect((await fetch(`${url}/shop/v2`)).status).toBe(403);
+    expect((await fetch(`${url}/shop/v2/pipeline`)).status).toBe(403);
     expect((await fetch(`${url}/health`, { method: "POST" })).status).toBe(403);
-    expect((await fetch(`${url}/healthy/v2`)).status).toBe(403);
+    expect((await fetch(`${url}/healthy/v2/pipeline`)).status).toBe(403);
     expect(await rawPost(url, "/health", "", { host: "evil.example" })).toContain("FORBIDDEN");
   });
 
@@ -327,9 +326,11 @@ describe("the log", () => {
       authenticate: () => {
         throw new TypeError("A hole in the floor");
       },
+      isCurrent: () => true,
+      requireCurrent: () => Promise.resolve(),
     };
     const url = await start({ logLevel: "error" }, { access });
-    const response = await fetch(`${url}/shop/v2`);
+    const response = await fetch(`${url}/shop/v2/pipeline`, { method: "POST", body: "{}" });
     expect(response.status).toBe(500);
     expect(await response.text()).not.toContain("hole");
     expect(events()).toEqual([

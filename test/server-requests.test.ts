@@ -55,6 +55,20 @@ describe("URLs", () => {
     expect(await served.row("SELECT count(*) FROM t")).toEqual(["0"]);
   });
 
+  test("regression: databases of all partitions of a store are served", async () => {
+    await using parts = await ServedDirectory.start({}, { partitions: 2 });
+    for (const [partition, name] of ["one", "two"].entries()) {
+      parts.store.createDatabase(name, { partition });
+      const sql = "SELECT bough_database()";
+      expect(await parts.row(sql, `/${name}/`)).toEqual([name]);
+    }
+    expect(await parts.row("SELECT bough_database()", "/")).toEqual(["default"]);
+    expect((await parts.post("/none/v2/pipeline", sqls("SELECT 1"))).body.code).toBe(
+      "DATABASE_NOT_FOUND",
+    );
+    expect(parts.bugs).toEqual([]);
+  });
+
   test("what is not there is 404 with a code", async () => {
     const codes = async (path: string): Promise<unknown[]> => {
       const { status, body } = await served.post(path, sqls("SELECT 1"));

@@ -66,7 +66,7 @@ describe("bough serve", () => {
 
   test("refuses an address that others reach, and settings out of range", async () => {
     for (const [words, code, message] of [
-      [["--host", "0.0.0.0"], 1, "--no-auth"],
+      [["--host", "0.0.0.0"], 1, "without authentication"],
       [["--stream-idle-ms", "0"], 2, '"streamIdleMs"'],
     ] as const) {
       const child = spawnServe(...words);
@@ -116,6 +116,6 @@ describe("a server that stops", () => {
     );
     await expect(
       serveStore(served.store, { settings: { host: "0.0.0.0", port: 0 } }),
-    ).rejects.toMatchObject({ code: "ADDRESS_REFUSED" });
+    ).rejects.toMatchObject({ code: "LISTEN_UNPROTECTED" });
   });
 });

@@ -1,11 +1,12 @@
 /**
  * One server of the comparison, in a process of its own: `bough`, a bare node:http server that answers everything alike, or
- * better-sqlite3 behind that same server. Prints its port; ends with its standard input.
+ * better-sqlite3 behind that same server. Prints its port, and its memory when asked; ends with its standard input.
  */
 import { createServer, type IncomingMessage } from "node:http";
 import path from "node:path";
 import type BetterSqlite3 from "better-sqlite3";
 import { serveStore } from "../../src/server/serve.ts";
+import { CONNECTION_BYTES_MAX } from "../../src/server/setting-list.ts";
 import { openStore } from "../../src/store/store.ts";
 import { fillCustomers } from "./reads.ts";
 import { ANSWER_READ, ANSWER_WRITE, type ServerSide, TABLE_ROWS } from "./server-requests.ts";
@@ -35,7 +36,7 @@ async function start(side: ServerSide, root: string, directory: string): Promise
 }
 
 async function startBough(directory: string): Promise<number> {
-  const store = openStore(directory);
+  const store = openStore(directory, { connectionBytesMax: CONNECTION_BYTES_MAX }); // As bough serve.
   store.createDatabase("data");
   fillCustomers(store.connect("data"), TABLE_ROWS);
   const server = await serveStore(store, { settings: { port: 0 } });
@@ -99,5 +100,9 @@ function readAll(request: IncomingMessage): Promise<string> {
 const [side = "", root = "", directory = ""] = process.argv.slice(2);
 // oxlint-disable-next-line typescript/no-unsafe-type-assertion
 process.stdout.write(`${await start(side as ServerSide, root, directory)}\n`);
-process.stdin.resume();
+// Each line is answered with the memory of the process.
+process.stdin.on("data", () => {
+  globalThis.gc?.();
+  process.stdout.write(`${process.memoryUsage.rss()}\n`);
+});
 process.stdin.on("end", () => process.exit(0));

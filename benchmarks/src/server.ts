@@ -41,6 +41,10 @@ function items(isQuick: boolean): Item[] {
   ];
 }
 
+const IDLE = "server-idle-streams";
+const IDLE_STREAMS = 1000;
+const MIB = 1024 * 1024;
+
 const TITLES: Record<ServerWork, string> = {
   read: "Server: single-row reads",
   write: "Server: single-row durable writes",
@@ -49,17 +53,24 @@ const TITLES: Record<ServerWork, string> = {
 
 export async function benchServer(sides: Sides, settings: Settings): Promise<ResultRow[]> {
   const chosen = items(settings.isQuick).filter((item) => settings.includes(nameOf(item)));
-  if (chosen.length === 0) return [];
-  const servers = new Map<ServerSide, RunningServer>();
+  const wantsIdle = settings.includes(IDLE);
+  if (chosen.length === 0 && !wantsIdle) return [];
+  const servers = new Map<ServerSide | "idle", RunningServer>();
   const rows: ResultRow[] = [];
   try {
-    for (const side of ["bough", "bare", "better-sqlite3"] as const)
-      servers.set(side, await startServer(sides, side));
+    if (chosen.length > 0)
+      for (const side of ["bough", "bare", "better-sqlite3"] as const)
+        servers.set(side, await startServer(sides, side));
     for (const item of chosen)
       for (const row of await measure(item, servers, settings)) {
         rows.push(row);
         settings.show(row);
       }
+    if (wantsIdle) {
+      const row = await measureIdle(await startServer(sides, "bough", "idle"), servers);
+      rows.push(row);
+      settings.show(row);
+    }
   } finally {
     for (const { process } of servers.values()) process.kill();
   }
@@ -72,7 +83,7 @@ function nameOf({ work, clients }: Item): string {
 
 async function measure(
   item: Item,
-  servers: ReadonlyMap<ServerSide, RunningServer>,
+  servers: ReadonlyMap<ServerSide | "idle", RunningServer>,
   settings: Settings,
 ): Promise<ResultRow[]> {
   const latencies = { p50: [] as number[], p99: [] as number[] };
@@ -113,11 +124,47 @@ interface RunningServer {
   readonly port: number;
 }
 
-function startServer({ workspace }: Sides, side: ServerSide): Promise<RunningServer> {
+/** What streams cost that a client has opened, used once and keeps: memory that the process has more. */
+async function measureIdle(
+  server: RunningServer,
+  servers: Map<ServerSide | "idle", RunningServer>,
+): Promise<ResultRow> {
+  servers.set("idle", server);
+  const url = `http://127.0.0.1:${server.port}/data/v2/pipeline`;
+  const open = async (id: number): Promise<void> => {
+    const sql = `SELECT * FROM customer WHERE id = ${id}`;
+    const body = JSON.stringify({ requests: [{ type: "execute", stmt: { sql } }] });
+    const response = await fetch(url, { method: "POST", body });
+    const { baton } = (await response.json()) as { baton: string | null };
+    if (baton === null) throw new Error("The server has ended the stream");
+  };
+  await open(1);
+  const before = await memoryOf(server);
+  for (let id = 0; id < IDLE_STREAMS; id++) await open(id + 1);
+  const after = await memoryOf(server);
+  return fact(
+    { item: IDLE, title: `Server: memory for ${IDLE_STREAMS} idle streams`, unit: "MiB" },
+    Math.max(0, after - before) / MIB,
+    { max: 200 },
+  );
+}
+
+function memoryOf({ process: child }: RunningServer): Promise<number> {
+  return new Promise((resolve) => {
+    child.stdout?.once("data", (line: Buffer) => resolve(Number(line.toString())));
+    child.stdin?.write("memory\n");
+  });
+}
+
+function startServer(
+  { workspace }: Sides,
+  side: ServerSide,
+  name = "served",
+): Promise<RunningServer> {
   const script = fileURLToPath(new URL("server-side-process.js", import.meta.url));
   const child = spawn(
     process.execPath,
-    [...process.execArgv, script, side, workspace.root, workspace.path("served")],
+    [...process.execArgv, script, side, workspace.root, workspace.path(name)],
     { stdio: ["pipe", "pipe", "inherit"] },
   );
   return new Promise((resolve, reject) => {

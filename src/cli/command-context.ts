@@ -197,7 +197,10 @@ export class CommandContext {
   }
 }
 
-type OpenWith = Pick<StoreOptions, "create" | "backend" | "compression" | "remote" | "partitions">;
+type OpenWith = Pick<
+  StoreOptions,
+  "create" | "backend" | "compression" | "remote" | "partitions" | "connectionBytesMax"
+>;
 
 /** Throws UsageError when durability "remote" would wait for nothing. */
 function isObjectStorageUrl(path: string): boolean {

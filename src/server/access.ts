@@ -1,41 +1,21 @@
 /**
- * Who asks, and what they may do: the one place where a request gets its permissions. Everything that a client can reach asks the
- * Principal of its request.
+ * Who asks: the one place where a request gets its principal. What that may do is asked of the principal (access/principal.ts) wherever
+ * something is opened.
+ *
+ * A1. A request without a principal reaches nothing but the answers that say which protocols there are.
+ * A2. A principal is asked about again before each piece of work: tokens expire, are revoked, and lose their keys.
  */
-import type { Revision } from "../branch/revision.ts";
+import type { Authenticator } from "./access/authenticator.ts";
+import { type Principal, UNAUTHENTICATED } from "./access/principal.ts";
+import { type RequestWithToken, tokenOfHello, tokenOfRequest } from "./access/request-token.ts";
 
-/** What somebody may do with the data of a revision. */
-export type AccessLevel = "none" | "read" | "write";
-
-/** "admin" includes "write", which includes "read". */
-export type Action = "read" | "write" | "admin";
-
-export interface PermissionTarget {
-  /** Null: the server. */
-  readonly database: string | null;
-  /** Null: the database as a whole. */
-  readonly branch: string | null;
-}
-
-export interface PermissionRequest extends PermissionTarget {
-  readonly action: Action;
-}
-
-export interface Principal {
-  /** Two requests are of the same principal when these are equal: streams belong to one. */
-  readonly id: string;
-  levelFor(revision: Revision): AccessLevel;
-  permits(request: PermissionRequest): boolean;
-  /** An error as the principal may see it: without names of what it may not know of. */
-  redact(error: unknown): unknown;
-}
+export type { Principal } from "./access/principal.ts";
 
 /** What came with the request. */
 export interface Credentials {
-  /** The header Authorization; null: there is none. */
-  readonly authorization: string | null;
-  /** The token of a WebSocket's hello; null: there is none. */
-  readonly token: string | null;
+  readonly request: RequestWithToken;
+  /** Of a WebSocket, whose upgrade is the request: "jwt" of its hello. */
+  readonly hello?: { readonly jwt: string | null };
 }
 
 export interface Access {
@@ -43,14 +23,32 @@ export interface Access {
   readonly isOpen: boolean;
   /** Throws what the client is to be told when the credentials are not good. */
   authenticate(credentials: Credentials): Principal | Promise<Principal>;
+  /** Whether it is as good as when it was authenticated. Never throws. */
+  isCurrent(principal: Principal): boolean;
+  /** The same after looking for newer keys; rejects with what the client is to be told. */
+  requireCurrent(principal: Principal): Promise<void>;
 }
 
-const ANYBODY: Principal = {
-  id: "",
-  levelFor: () => "write",
-  permits: () => true,
-  redact: (error) => error,
+/** No access control. */
+export const OPEN_ACCESS: Access = {
+  isOpen: true,
+  authenticate: () => UNAUTHENTICATED,
+  isCurrent: () => true,
+  requireCurrent: () => Promise.resolve(),
 };
 
-/** No access control. */
-export const OPEN_ACCESS: Access = { isOpen: true, authenticate: () => ANYBODY };
+export function tokenAccess(authenticator: Authenticator): Access {
+  return {
+    isOpen: false,
+    authenticate: ({ request, hello }) => {
+      const token =
+        hello === undefined
+          ? tokenOfRequest(request)
+          : tokenOfHello({ jwt: hello.jwt, upgrade: request });
+      const known = token === null ? null : authenticator.remembered(token);
+      return known ?? authenticator.authenticate(token);
+    },
+    isCurrent: (principal) => authenticator.isCurrent(principal),
+    requireCurrent: (principal) => authenticator.requireCurrent(principal),
+  };
+}

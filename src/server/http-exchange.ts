@@ -1,10 +1,13 @@
 /** The bodies of requests and answers over node:http. */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { StoreError } from "../errors.ts";
+import type { SendLimit } from "./send-limit.ts";
 
 /** Clients compare the type exactly: nothing about a charset. */
 const JSON_TYPE = "application/json";
 const ONE_WRITE_MAX = 64 * 1024;
+/** How long a body may take that is read as a whole. */
+const BODY_MS = 300_000;
 
 /** The body as text, at most so many bytes. Throws REQUEST_TOO_LARGE, or what ended the connection. */
 export function readBody(request: IncomingMessage, bytesMax: number): Promise<string> {
@@ -12,12 +15,14 @@ export function readBody(request: IncomingMessage, bytesMax: number): Promise<st
     let first: Buffer | null = null;
     let more: Buffer[] | null = null;
     let size = 0;
+    const timer = setTimeout(() => request.destroy(), BODY_MS);
     const fail = (error: Error): void => {
+      clearTimeout(timer);
       request.removeAllListeners("data");
       reject(error);
     };
     if (Number(request.headers["content-length"] ?? 0) > bytesMax) {
-      reject(tooLarge(bytesMax));
+      fail(tooLarge(bytesMax));
       return;
     }
     request.on("data", (chunk: Buffer) => {
@@ -27,6 +32,7 @@ export function readBody(request: IncomingMessage, bytesMax: number): Promise<st
       else (more ??= [first]).push(chunk);
     });
     request.on("end", () => {
+      clearTimeout(timer);
       if (more !== null) resolve(Buffer.concat(more, size).toString("utf8"));
       else resolve(first === null ? "" : first.toString("utf8"));
     });
@@ -37,7 +43,12 @@ export function readBody(request: IncomingMessage, bytesMax: number): Promise<st
   });
 }
 
-export function sendJson(response: ServerResponse, status: number, body: string): void {
+export function sendJson(
+  response: ServerResponse,
+  status: number,
+  body: string,
+  limit: SendLimit | null = null,
+): void {
   if (response.headersSent || response.destroyed) {
     response.destroy();
     return;
@@ -45,20 +56,12 @@ export function sendJson(response: ServerResponse, status: number, body: string)
   const length = Buffer.byteLength(body);
   response.writeHead(status, { "content-type": JSON_TYPE, "content-length": length });
   // A short text goes out together with the header, in one write; a long one would be copied for that.
-  response.end(length <= ONE_WRITE_MAX ? body : Buffer.from(body));
-}
-
-/** Resolves when more may be written, or when nobody reads any more. */
-export function drained(response: ServerResponse): Promise<void> {
-  return new Promise((resolve) => {
-    const done = (): void => {
-      response.off("drain", done);
-      response.off("close", done);
-      resolve();
-    };
-    response.on("drain", done);
-    response.on("close", done);
-  });
+  if (length <= ONE_WRITE_MAX) {
+    response.end(body);
+    return;
+  }
+  response.end(Buffer.from(body));
+  limit?.watch(response, length);
 }
 
 function tooLarge(bytesMax: number): StoreError {

@@ -7,13 +7,19 @@
  * costs more than the statement. What is asked seldom (/api) has one, loaded when it is first asked.
  *
  * Q1. Nothing is done for a request before its origin and its principal are known, but for telling that the server is there (probes.ts).
- * Q2. A failed request is told its code; a bug is told to the log and not to the client.
+ * Q2. What has no principal is answered by nothing but that, and which protocols there are, and no (default deny). Connections that go on are
+ *     asked about again each second, and before each request: they end with their token.
+ * Q3. A failed request is told its code; a bug is told to the log and not to the client.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { createServer as createTlsServer, type Server as TlsServer } from "node:https";
 import type { Duplex } from "node:stream";
 import { WebSocketServer } from "ws";
 import { StoreError } from "../errors.ts";
 import type { Access, Credentials, Principal } from "./access.ts";
+import { requireListenAllowed } from "./access/listen-address.ts";
+import { withoutOtherNames } from "./access/principal.ts";
+import { httpRefusal } from "./access/refusal.ts";
 import type { AdminStore } from "./admin/admin-store.ts";
 import type { AdminApi } from "./admin/api.ts";
 import { describeFailure, encodeFailure } from "./failure.ts";
@@ -25,14 +31,16 @@ import { HranaSocket } from "./hrana/socket.ts";
 import { answerStateless } from "./hrana/stateless.ts";
 import { StreamTable } from "./hrana/stream-table.ts";
 import { readBody, sendJson } from "./http-exchange.ts";
-import { checkOrigin, isAllowedOrigin, isLoopback } from "./origin.ts";
+import { checkOrigin, isAllowedOrigin } from "./origin.ts";
 import { answerProbe, MetricsEndpoint, probeOf } from "./operations/probes.ts";
 import { type RequestKind, ServerCounters } from "./operations/server-counters.ts";
 import { describeError, NO_LOG, type ServerLog } from "./operations/server-log.ts";
 import { sendProblem } from "./problem.ts";
 import { type HranaCall, type Route, Router } from "./route.ts";
 import type { ServedStore } from "./served-store.ts";
+import { SendLimit } from "./send-limit.ts";
 import type { ServerSettings } from "./setting-list.ts";
+import { TlsFiles } from "./tls-files.ts";
 
 export interface HttpServerOptions {
   readonly store: ServedStore;
@@ -47,11 +55,14 @@ export interface HttpServerOptions {
   readonly startHeartbeat?: (beat: () => void) => () => void;
   /** Told of errors that are bugs. */
   readonly onBug?: (error: unknown) => void;
+  /** Told what went wrong with a certificate while the one of before is used. */
+  readonly onProblem?: (error: unknown) => void;
 }
 
 /** How long a connection that nobody uses is kept: longer than clients keep theirs. */
 const KEEP_ALIVE_MS = 75_000;
 const PING_MS = 30_000;
+const LOOK_MS = 1000;
 const KIND_OF_CALL: Readonly<Record<HranaCall, RequestKind>> = {
   "v1/batch": "stateless",
   "v1/execute": "stateless",
@@ -63,8 +74,12 @@ const KIND_OF_CALL: Readonly<Record<HranaCall, RequestKind>> = {
   v3: "question",
 };
 const OWN_HOSTS_MAX = 1000;
-/** An upload may take as long as it likes; one that stands still is ended (admin/files.ts). */
-const SERVER_OPTIONS = { keepAliveTimeout: KEEP_ALIVE_MS, requestTimeout: 0 };
+/** A body has limits of its own: an upload may take as long as it likes, and is ended when it stands still (admin/files.ts). */
+const SERVER_OPTIONS = {
+  keepAliveTimeout: KEEP_ALIVE_MS,
+  requestTimeout: 0,
+  headersTimeout: 60_000,
+};
 /** Best first. */
 const SUBPROTOCOLS: readonly (readonly [string, HranaVersion])[] = [
   ["hrana2", 2],
@@ -78,7 +93,9 @@ export class HttpServer {
   readonly #metrics: MetricsEndpoint;
   readonly #context: HranaContext;
   readonly #router: Router;
-  readonly #server: Server;
+  readonly #server: Server | TlsServer;
+  readonly #tls: TlsFiles | null;
+  readonly #onProblem: (error: unknown) => void;
   readonly #webSockets: WebSocketServer;
   readonly #sockets: Set<HranaSocket> = new Set();
   /** Values of the header Host that were found to be this server's. */
@@ -87,7 +104,7 @@ export class HttpServer {
   readonly #startHeartbeat: HttpServerOptions["startHeartbeat"];
   #admin: Promise<AdminApi> | null = null;
   #stopping: Promise<void> | null = null;
-  readonly #pings: NodeJS.Timeout;
+  readonly #timers: readonly NodeJS.Timeout[];
 
   private constructor(options: HttpServerOptions) {
     const { store, settings, access, log = NO_LOG, now = () => performance.now() } = options;
@@ -103,16 +120,24 @@ export class HttpServer {
       options.onBug?.(error);
     };
     const streams = new StreamTable({ ...settings, now, onBug });
-    this.#context = { store, settings, streams, now, counters, onBug };
+    const sending = new SendLimit(settings);
+    this.#context = { store, settings, streams, access, sending, now, counters, onBug };
     const open = (): { readonly streams: number; readonly webSockets: number } => ({
       streams: streams.size,
       webSockets: this.#sockets.size,
     });
     this.#metrics = new MetricsEndpoint({ counters, store, open, now });
+    this.#onProblem = options.onProblem ?? ((): void => {});
     this.#router = new Router(settings);
-    this.#server = createServer(SERVER_OPTIONS, (request, response) => {
+    this.#tls = tlsOf(settings, now);
+    const take = (request: IncomingMessage, response: ServerResponse): void => {
       void this.#take(request, response);
-    });
+    };
+    this.#server =
+      this.#tls === null
+        ? createServer(SERVER_OPTIONS, take)
+        : createTlsServer({ ...SERVER_OPTIONS, ...this.#tls.used }, take);
+    this.#server.maxConnections = settings.connectionsMax;
     this.#webSockets = new WebSocketServer({
       noServer: true,
       maxPayload: settings.requestBytesMax,
@@ -120,17 +145,17 @@ export class HttpServer {
       handleProtocols: (offered) => subprotocol(offered)?.[0] ?? false,
     });
     this.#server.on("upgrade", (request, socket, head) => this.#upgrade(request, socket, head));
-    this.#pings = setInterval(() => this.#ping(), PING_MS).unref();
+    this.#timers = [
+      setInterval(() => this.#ping(), PING_MS).unref(),
+      setInterval(() => this.look(), LOOK_MS).unref(),
+    ];
   }
 
-  /** Resolves when it listens. Throws ADDRESS_REFUSED, or what the system says. */
+  /** Resolves when it listens. Throws LISTEN_UNPROTECTED, TLS_INVALID, or what the system says. */
   static async start(options: HttpServerOptions): Promise<HttpServer> {
     const { host, port, noAuth } = options.settings;
-    if (options.access.isOpen && !noAuth && host !== "localhost" && !isLoopback(host))
-      throw new StoreError(
-        "ADDRESS_REFUSED",
-        `Cannot listen on "${host}": others could reach it, and there is no authentication; --no-auth says that this is meant`,
-      );
+    const rule = { isAuthenticated: !options.access.isOpen, isOpenWanted: noAuth };
+    requireListenAllowed({ kind: "host", host }, rule);
     const server = new HttpServer(options);
     await new Promise<void>((resolve, reject) => {
       server.#server.once("error", reject);
@@ -139,6 +164,14 @@ export class HttpServer {
         resolve();
       });
     });
+    const bound = server.#server.address();
+    try {
+      if (bound !== null && typeof bound === "object")
+        requireListenAllowed({ kind: "host", host: bound.address }, rule);
+    } catch (error) {
+      await server.stop();
+      throw error;
+    }
     server.#log.info("server.start", { url: server.url });
     return server;
   }
@@ -152,12 +185,29 @@ export class HttpServer {
     const address = this.#server.address();
     if (address === null || typeof address === "string") return "";
     const { host } = this.#settings;
-    return `http://${host.includes(":") ? `[${host}]` : host}:${address.port}`;
+    const scheme = this.#tls === null ? "http" : "https";
+    return `${scheme}://${host.includes(":") ? `[${host}]` : host}:${address.port}`;
   }
 
   /** Open streams, over HTTP and WebSocket. */
   get streams(): StreamTable {
     return this.#context.streams;
+  }
+
+  /** Bytes of answers that clients have not read yet. */
+  get unsentBytes(): number {
+    return this.#context.sending.bytes;
+  }
+
+  /** Ends what goes on with a token that is good no more, and takes a certificate that has changed. Called by itself each second. */
+  look(): void {
+    if (!this.#access.isOpen) for (const socket of this.#sockets) socket.checkAccess();
+    try {
+      const tls = this.#tls?.changed() ?? null;
+      if (tls !== null && "setSecureContext" in this.#server) this.#server.setSecureContext(tls);
+    } catch (error) {
+      this.#onProblem(error);
+    }
   }
 
   /** Resolves when everything that was asked is answered, or `stopMs` are over; and again so long at most until what is open is closed. */
@@ -169,7 +219,7 @@ export class HttpServer {
     const { streams, store } = this.#context;
     const { stopMs } = this.#settings;
     this.#log.info("server.stopping", { streams: streams.size, stopMs });
-    clearInterval(this.#pings);
+    for (const timer of this.#timers) clearInterval(timer);
     const closed = new Promise<void>((resolve) => {
       this.#server.close(() => resolve());
     });
@@ -229,9 +279,18 @@ export class HttpServer {
         return "question";
       }
     }
-    const principal = await this.#access.authenticate(credentialsOf(request));
     const route = this.#router.route(placeOf(request));
-    return await this.#dispatch(request, response, { route, principal });
+    const isAsking = request.method === "GET" || request.method === "HEAD";
+    if (isAsking && route.kind === "hrana" && isQuestion(route.call)) {
+      answerQuestion(route.call, response); // Q2
+      return "question";
+    }
+    const principal = await this.#access.authenticate(credentialsOf(request));
+    try {
+      return await this.#dispatch(request, response, { route, principal });
+    } catch (error) {
+      throw withoutOtherNames(principal, error);
+    }
   }
 
   #checkOrigin({ headers: { host, origin } }: IncomingMessage): void {
@@ -247,12 +306,12 @@ export class HttpServer {
   ): Promise<RequestKind> {
     switch (route.kind) {
       case "hrana": {
-        if (request.method === "GET" || request.method === "HEAD") {
-          answerQuestion(route.call, response);
-          return "question";
-        }
         if (request.method !== "POST") throw notFound(request);
-        const endpoint = new Endpoint(this.#context, route.revision, principal);
+        const endpoint = new Endpoint(this.#context, {
+          revision: route.revision,
+          principal,
+          address: request.socket.remoteAddress,
+        });
         const body = await readBody(request, this.#settings.requestBytesMax);
         await answerHrana(endpoint, { call: route.call, body, response, request });
         return KIND_OF_CALL[route.call];
@@ -272,10 +331,18 @@ export class HttpServer {
 
   async #loadAdmin(): Promise<AdminApi> {
     const { AdminApi } = await import("./admin/api.ts");
-    const { settings, now, onBug } = this.#context;
+    const { settings, access, sending, now, onBug } = this.#context;
     const startHeartbeat = this.#startHeartbeat;
     const options = startHeartbeat === undefined ? {} : { startHeartbeat };
-    return new AdminApi({ store: this.#adminStore, settings, now, onBug, ...options });
+    return new AdminApi({
+      store: this.#adminStore,
+      settings,
+      access,
+      sending,
+      now,
+      onBug,
+      ...options,
+    });
   }
 
   #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
@@ -301,12 +368,15 @@ export class HttpServer {
     }
     const { revision } = route;
     this.#webSockets.handleUpgrade(request, socket, head, (webSocket) => {
-      const { authorization } = credentialsOf(request);
+      const credentials = credentialsOf(request);
+      const address = request.socket.remoteAddress;
       const hrana = new HranaSocket(webSocket, {
         version: versionOf(request) ?? 1,
-        greet: async (token) => {
-          const principal = await this.#access.authenticate({ authorization, token });
-          return new Endpoint(this.#context, revision, principal);
+        requestBytesMax: this.#settings.requestBytesMax,
+        greet: async (jwt) => {
+          const given = { ...credentials, hello: { jwt } };
+          const principal = await this.#access.authenticate(given);
+          return new Endpoint(this.#context, { revision, principal, address });
         },
       });
       this.#sockets.add(hrana);
@@ -329,7 +399,7 @@ export class HttpServer {
     }
   }
 
-  /** Q2. */
+  /** Q3. */
   #fail(response: ServerResponse, error: unknown): void {
     if (response.destroyed) return; // Nobody is there to be told.
     const failure = describeFailure(error);
@@ -337,6 +407,9 @@ export class HttpServer {
     if (failure.isInternal) this.#context.onBug(error);
     // What was not read of the request would be taken for the next one.
     if (failure.code === "REQUEST_TOO_LARGE") response.shouldKeepAlive = false;
+    const challenge = httpRefusal(error)?.challenge ?? null;
+    if (challenge !== null && !response.headersSent)
+      response.setHeader("www-authenticate", challenge);
     if (/^\/+api(?:\/|$)/.test(response.req.url ?? "")) sendProblem(response, failure);
     else sendJson(response, failure.status, encodeFailure(failure));
   }
@@ -356,6 +429,13 @@ async function endsWithin(
   } finally {
     if (timer !== null) clearTimeout(timer);
   }
+}
+
+function tlsOf({ tlsCert: cert, tlsKey: key }: ServerSettings, now: () => number): TlsFiles | null {
+  if (cert === null && key === null) return null;
+  if (cert === null || key === null)
+    throw new RangeError("Cannot serve over TLS: tlsCert and tlsKey belong together");
+  return new TlsFiles({ cert, key }, now);
 }
 
 async function answerHrana(
@@ -392,24 +472,18 @@ async function answerHrana(
   }
 }
 
+function isQuestion(call: HranaCall): call is "root" | "v2" | "v3" {
+  return call === "root" || call === "v2" || call === "v3";
+}
+
 /** Whether a version is there, and who is. */
-function answerQuestion(call: HranaCall, response: ServerResponse): void {
-  switch (call) {
-    case "root":
-      sendJson(response, 200, '{"server":"bough","protocols":["hrana1","hrana2","hrana3"]}');
-      return;
-    case "v2":
-    case "v3":
-      response.writeHead(200, { "content-type": "text/plain" });
-      response.end(`Hrana over HTTP, version ${call.slice(1)}\n`);
-      return;
-    case "v2/pipeline":
-    case "v3/pipeline":
-    case "v3/cursor":
-    case "v1/execute":
-    case "v1/batch":
-      throw new StoreError("ENDPOINT_NOT_FOUND", `Cannot get "${call}": it is for POST`);
+function answerQuestion(call: "root" | "v2" | "v3", response: ServerResponse): void {
+  if (call === "root") {
+    sendJson(response, 200, '{"server":"bough","protocols":["hrana1","hrana2","hrana3"]}');
+    return;
   }
+  response.writeHead(200, { "content-type": "text/plain" });
+  response.end(`Hrana over HTTP, version ${call.slice(1)}\n`);
 }
 
 function allowPreflight(request: IncomingMessage, response: ServerResponse): void {
@@ -435,8 +509,8 @@ function placeOf({ url = "/", headers }: IncomingMessage): {
   };
 }
 
-function credentialsOf({ headers }: IncomingMessage): Credentials {
-  return { authorization: headers.authorization ?? null, token: null };
+function credentialsOf({ headers, url = "" }: IncomingMessage): Credentials {
+  return { request: { authorization: headers.authorization, url } };
 }
 
 function subprotocol(offered: ReadonlySet<string>): readonly [string, HranaVersion] | undefined {

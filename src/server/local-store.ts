@@ -5,9 +5,11 @@
  *   (none) --open, none idle--> in use --close, clean--> idle --open--> in use
  *   in use --close, not clean--> closed      idle --too many, IDLE_MS over, the server stops--> closed
  *
- * K1. One is used again only for the same branch by its id, or the same version: a branch that was deleted and made anew is another one.
+ * K1. One is used again only for the same branch by its id (in its partition), or the same version: a branch that was deleted and made anew is another one.
+ * K2. One that writes is never used again for who may only read. What it may attach is what who has it now may.
  */
-import { StoreError } from "../errors.ts";
+import { parseRevision } from "../branch/revision.ts";
+import { invariant, StoreError } from "../errors.ts";
 import type { AsyncConnection } from "../sqlite/async-connection.ts";
 import type {
   AsyncExecutor,
@@ -20,8 +22,12 @@ import type { CallLimits } from "../sqlite/async-calls.ts";
 import { readFetching } from "../storage/not-local.ts";
 import { findRevision, type ResolvedRevision } from "../store/resolve-revision.ts";
 import type { DiskStatistics } from "../store/statistics.ts";
+import type { Engine } from "../store/engine.ts";
 import type { StoreCounters } from "../store/store-counters.ts";
 import type { Store } from "../store/store.ts";
+import { type Admit, ConnectionContext } from "../transaction/connection-context.ts";
+import type { Principal } from "./access.ts";
+import { admission } from "./admission.ts";
 import type { FoundRevision, ServedConnection, ServedStore } from "./served-store.ts";
 
 /** Each has an instance of SQLite with a page cache of up to 16 MB. */
@@ -31,6 +37,7 @@ const IDLE_MS = 10_000;
 export interface LocalStoreOptions {
   readonly busyTimeoutMs: number;
   readonly statementTimeoutMs: number;
+  readonly branchBytesMax?: number;
 }
 
 export class LocalStore implements ServedStore {
@@ -46,20 +53,30 @@ export class LocalStore implements ServedStore {
     this.#options = options;
   }
 
-  async open(
-    revision: string,
-    { readonly }: { readonly readonly: boolean },
-  ): Promise<ServedConnection> {
-    const found = await this.#find(revision);
-    const key = `${keyOf(found)} ${readonly}`;
+  async open(revision: string, principal: Principal): Promise<ServedConnection> {
+    const { database } = parseRevision(revision);
+    const engine = this.#engineOf(database);
+    const admit = admission(engine, principal, database);
+    const access = await readFetching(() => admit(revision, true), {});
+    const found = await readFetching(() => findRevision(engine, revision), {});
+    // Ids are of one partition.
+    const key = `${engine.partition?.index ?? 0}/${keyOf(found)} ${access}`;
     const idle = this.#takeIdle(key);
-    if (idle !== null) return idle;
-    const connection = await this.#store.open(revision, { ...this.#options, readonly });
+    if (idle !== null) {
+      idle.takeAgain(admit);
+      return idle;
+    }
+    const readonly = access === "read";
+    const connection = await this.#store.open(revision, { ...this.#options, readonly, admit });
     return new LocalConnection(connection, key, (given) => this.#give(given));
   }
 
   async lookUp(revision: string): Promise<FoundRevision> {
-    const { database, branch, snapshot } = await this.#find(revision);
+    const engine = this.#engineOf(parseRevision(revision).database);
+    const { database, branch, snapshot } = await readFetching(
+      () => findRevision(engine, revision),
+      {},
+    );
     return {
       database: database.refs.row.name,
       branch: branch.name,
@@ -92,17 +109,19 @@ export class LocalStore implements ServedStore {
     await Promise.all(this.#idle.splice(0).map((idle) => idle.end()));
   }
 
-  #find(revision: string): Promise<ResolvedRevision> {
-    return readFetching(() => findRevision(this.#store.engine, revision), {});
+  /** That of the database's partition; any, when there is no such database. */
+  #engineOf(name: string): Engine {
+    const { engines } = this.#store;
+    const engine = engines.find(({ state }) => state.refs.databaseIds.has(name)) ?? engines[0];
+    invariant(engine !== undefined, "A store has an engine");
+    return engine;
   }
 
   #takeIdle(key: string): LocalConnection | null {
     const index = this.#idle.findLastIndex((idle) => idle.key === key);
     if (index < 0) return null;
     const [idle] = this.#idle.splice(index, 1);
-    if (idle === undefined || !idle.isClean) return null;
-    idle.takeAgain();
-    return idle;
+    return idle === undefined || !idle.isClean ? null : idle;
   }
 
   async #give(connection: LocalConnection): Promise<void> {
@@ -175,15 +194,18 @@ class LocalConnection implements ServedConnection {
     return this.#executor.rollBack();
   }
 
-  settled(): Promise<void> | null {
-    return this.#executor.settled();
+  settled(isLast?: boolean): Promise<void> | null {
+    return this.#executor.settled(isLast);
   }
 
   interrupt(): void {
     this.#connection.interrupt();
   }
 
-  takeAgain(): void {
+  takeAgain(admit: Admit): void {
+    const { owner } = this.#executor;
+    invariant(owner instanceof ConnectionContext, "A connection of a store has a context");
+    owner.admit = admit;
     this.#isInUse = true;
     this.#executor.reset();
   }

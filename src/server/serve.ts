@@ -1,16 +1,18 @@
 /** Serves a store of this thread. */
 import type { Store } from "../store/store.ts";
-import { type Access, OPEN_ACCESS } from "./access.ts";
+import { type Access, OPEN_ACCESS, tokenAccess } from "./access.ts";
+import { openAuthenticator } from "./access/open-authenticator.ts";
 import { LocalAdminStore } from "./admin/local-admin-store.ts";
 import { HttpServer } from "./http-server.ts";
 import { LocalStore } from "./local-store.ts";
-import { makeServerLog, NO_LOG } from "./operations/server-log.ts";
+import { describeError, makeServerLog, NO_LOG } from "./operations/server-log.ts";
+import type { ServerSettings } from "./setting-list.ts";
 import { parseSettings } from "./settings.ts";
 
 export interface ServeOptions {
   /** Whatever is left out of SERVER_SETTINGS has its default. */
   readonly settings?: unknown;
-  /** None by default. */
+  /** By default what the settings say, and the store's own key. */
   readonly access?: Access;
   /** Milliseconds; only differences count. */
   readonly now?: () => number;
@@ -20,17 +22,69 @@ export interface ServeOptions {
   readonly onBug?: (error: unknown) => void;
   /** Gets the log, line by line. Without it nothing is logged. */
   readonly writeLog?: (line: string) => void;
+  /** Told what went wrong with keys and certificates while those of before are used. */
+  readonly onProblem?: (error: unknown) => void;
 }
 
 /** Resolves when it listens. The store stays open when the server has stopped. */
 export async function serveStore(
   store: Store,
-  { settings: given = {}, access = OPEN_ACCESS, writeLog, ...rest }: ServeOptions = {},
+  { settings: given = {}, writeLog, ...options }: ServeOptions = {},
 ): Promise<HttpServer> {
   const settings = parseSettings(given);
-  const { busyTimeoutMs, statementMs } = settings;
-  const served = new LocalStore(store, { busyTimeoutMs, statementTimeoutMs: statementMs });
-  const admin = new LocalAdminStore(store);
   const log = writeLog === undefined ? NO_LOG : await makeServerLog(settings.logLevel, writeLog);
-  return await HttpServer.start({ store: served, admin, settings, access, log, ...rest });
+  const onProblem = (error: unknown): void => {
+    log.warn("problem", { error: describeError(error) });
+    options.onProblem?.(error);
+  };
+  const access = options.access ?? accessOf(store, settings, onProblem);
+  const { busyTimeoutMs, statementMs, databaseBytesMax } = settings;
+  const served = new LocalStore(store, {
+    busyTimeoutMs,
+    statementTimeoutMs: statementMs,
+    ...(databaseBytesMax === 0 ? {} : { branchBytesMax: databaseBytesMax }),
+  });
+  const admin = new LocalAdminStore(store);
+  const { now, startHeartbeat, onBug } = options;
+  return await HttpServer.start({
+    store: served,
+    admin,
+    settings,
+    access,
+    log,
+    onProblem,
+    ...(now === undefined ? {} : { now }),
+    ...(startHeartbeat === undefined ? {} : { startHeartbeat }),
+    ...(onBug === undefined ? {} : { onBug }),
+  });
+}
+
+/** Without any key there is no access control. */
+function accessOf(
+  store: Store,
+  settings: ServerSettings,
+  onProblem: (error: unknown) => void,
+): Access {
+  const { authKeyFile, authSecretFile, authJwksUrl, noAuth } = settings;
+  if (noAuth) {
+    if (authKeyFile.length + authSecretFile.length + authJwksUrl.length > 0)
+      throw new RangeError("Cannot use noAuth together with keys for tokens");
+    return OPEN_ACCESS;
+  }
+  const { revocations, authAudience: audience, authIssuer: issuer } = settings;
+  const [root] = store.engines;
+  const authenticator = openAuthenticator(
+    {
+      storeDirectory: root?.state.storage.directory ?? null,
+      keyFiles: authKeyFile,
+      secretFiles: authSecretFile,
+      jwksUrls: authJwksUrl,
+      withoutClaims: settings.authWithoutClaims ? "rw" : "nothing",
+      ...(revocations === null ? {} : { revocationsFile: revocations }),
+      ...(audience === null ? {} : { audience }),
+      ...(issuer === null ? {} : { issuer }),
+    },
+    { onProblem },
+  );
+  return authenticator === null ? OPEN_ACCESS : tokenAccess(authenticator);
 }

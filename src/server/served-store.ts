@@ -10,13 +10,17 @@ import type {
   RowSink,
   StatementDescription,
 } from "../sqlite/async-executor.ts";
+import type { Principal } from "./access.ts";
 import type { CallLimits } from "../sqlite/async-calls.ts";
 import type { DiskStatistics } from "../store/statistics.ts";
 import type { StoreCounters } from "../store/store-counters.ts";
 
 export interface ServedStore {
-  /** Throws DATABASE_NOT_FOUND and what else keeps a revision from being found. */
-  open(revision: string, options: { readonly readonly: boolean }): Promise<ServedConnection>;
+  /**
+   * Throws FORBIDDEN, else DATABASE_NOT_FOUND and what else keeps a revision from being found. The connection writes and attaches
+   * what the principal may.
+   */
+  open(revision: string, principal: Principal): Promise<ServedConnection>;
   /** What a revision leads to now. Throws as `open`. */
   lookUp(revision: string): Promise<FoundRevision>;
   /** Does nothing when there is one of that name already. */
@@ -45,8 +49,11 @@ export interface ServedConnection {
   script(sql: string, limits?: CallLimits): Promise<void>;
   describe(sql: string, limits?: CallLimits): Promise<StatementDescription>;
   rollBack(): Promise<void>;
-  /** Resolves when what it has committed so far is durable; null: there is nothing to wait for. */
-  settled(): Promise<void> | null;
+  /**
+   * Resolves when what it has told of so far is durable; null: there is nothing to wait for. Within a transaction that is what it has
+   * committed before, with `isLast` also what the transaction has read: it ends now.
+   */
+  settled(isLast?: boolean): Promise<void> | null;
   /** Ends the statement that is running, if it can be reached. */
   interrupt(): void;
   /** Rolls back what is open. What is committed and not settled yet stays to be awaited. */

@@ -7,6 +7,15 @@ export interface ServerSettings {
   readonly host: string;
   readonly port: number;
   readonly noAuth: boolean;
+  readonly authKeyFile: readonly string[];
+  readonly authSecretFile: readonly string[];
+  readonly authJwksUrl: readonly string[];
+  readonly authAudience: string | null;
+  readonly authIssuer: string | null;
+  readonly authWithoutClaims: boolean;
+  readonly revocations: string | null;
+  readonly tlsCert: string | null;
+  readonly tlsKey: string | null;
   readonly defaultDatabase: string;
   readonly domain: readonly string[];
   readonly allowOrigin: readonly string[];
@@ -14,10 +23,17 @@ export interface ServerSettings {
   readonly transactionMs: number;
   readonly statementMs: number;
   readonly busyTimeoutMs: number;
+  readonly connectionsMax: number;
   readonly streamsMax: number;
+  readonly streamsPerClientMax: number;
   readonly requestBytesMax: number;
   readonly responseBytesMax: number;
   readonly uploadBytesMax: number;
+  readonly rowsMax: number;
+  readonly unsentBytesMax: number;
+  readonly databaseBytesMax: number;
+  readonly connectionBytesMax: number;
+  readonly sendMs: number;
   readonly stopMs: number;
   readonly logLevel: LogLevel;
   readonly slowQueryMs: number;
@@ -28,7 +44,7 @@ export interface ServerSettings {
 export type LogLevel = "debug" | "info" | "warn" | "error" | "off";
 
 export type SettingFacts = { readonly description: string } & (
-  | { readonly type: "text"; readonly defaultValue: string }
+  | { readonly type: "text"; readonly defaultValue: string | null }
   | {
       readonly type: "choice";
       readonly defaultValue: string;
@@ -50,11 +66,25 @@ const GIB = 1024 * MIB;
 const TIMER_MS_MAX = 2 ** 31 - 1;
 /** The longest string of this JavaScript engine is not much longer. */
 const BYTES_MAX = 256 * MIB;
+/** Of the store that is served. */
+export const CONNECTION_BYTES_MAX: number = 96 * MIB;
+const COUNTS = { min: 1, max: 1_000_000 };
 
 export const SERVER_SETTINGS: Readonly<Record<keyof ServerSettings, SettingFacts>> = {
   host: text("127.0.0.1", "address to listen on"),
   port: integer(8080, "port to listen on; 0: any that is free", { min: 0, max: 65_535 }),
-  noAuth: flag("listen where other machines reach the server, though anybody may do anything"),
+  noAuth: flag("ask nobody for a token, also where other machines reach the server"),
+  authKeyFile: texts("public keys that verify tokens: PEM, JWK or JWK set; see bough token"),
+  authSecretFile: texts("file whose content is the secret that tokens are signed with (HS256)"),
+  authJwksUrl: texts("address of a JWK set with public keys"),
+  authAudience: optionalText('what tokens must have in "aud"'),
+  authIssuer: optionalText('what tokens must have in "iss"'),
+  authWithoutClaims: flag("let tokens that name no database read and write all of them"),
+  revocations: optionalText("the list of revoked tokens, if not the one in the store's directory"),
+  tlsCert: optionalText(
+    "certificate chain, PEM: serve https: and wss:; read again when it changes",
+  ),
+  tlsKey: optionalText("private key of the certificate, PEM"),
   defaultDatabase: text("default", "database of URLs that name none; made at its first use"),
   domain: texts("name of this server; below it shop.NAME and dev--shop.NAME are databases"),
   allowOrigin: texts("origin of web pages that may ask, beside those on this machine; *: any"),
@@ -62,13 +92,38 @@ export const SERVER_SETTINGS: Readonly<Record<keyof ServerSettings, SettingFacts
   transactionMs: milliseconds(30_000, "how long a transaction may be open"),
   statementMs: milliseconds(60_000, "how long a statement may run"),
   busyTimeoutMs: milliseconds(10_000, "how long a statement waits for others that write", 0),
-  streamsMax: integer(10_000, "how many streams may be open", { min: 1, max: 1_000_000 }),
+  connectionsMax: integer(10_000, "how many connections clients may have", COUNTS),
+  streamsMax: integer(10_000, "how many streams may be open", COUNTS),
+  streamsPerClientMax: integer(
+    2000,
+    "how many of them may be of one token, or of one address without tokens",
+    COUNTS,
+  ),
   requestBytesMax: bytes(32 * MIB, "bytes of a request"),
   responseBytesMax: bytes(64 * MIB, "bytes of an answer; a cursor has no such limit"),
   uploadBytesMax: integer(64 * GIB, "bytes of a SQLite file that is uploaded", {
     min: 1024,
     max: Number.MAX_SAFE_INTEGER,
   }),
+  rowsMax: integer(1_000_000, "rows of an answer; a cursor has no such limit", {
+    min: 1,
+    max: 2 ** 31,
+  }),
+  unsentBytesMax: integer(
+    256 * MIB,
+    "bytes of answers that clients have not read yet, all together; the one that waits longest goes",
+    { min: MIB, max: 2 ** 40 },
+  ),
+  databaseBytesMax: integer(0, "bytes that a branch may grow to; 0: any size", {
+    min: 0,
+    max: 2 ** 48,
+  }),
+  connectionBytesMax: integer(
+    CONNECTION_BYTES_MAX,
+    "bytes of SQLite's memory, beyond which connections that are idle give theirs back",
+    { min: 0, max: 2 ** 40 },
+  ),
+  sendMs: milliseconds(60_000, "how long a client may leave an answer unread"),
   stopMs: milliseconds(10_000, "how long requests have to end when the server is stopped"),
   logLevel: {
     type: "choice",
@@ -89,6 +144,10 @@ export const SERVER_SETTINGS: Readonly<Record<keyof ServerSettings, SettingFacts
 
 function text(defaultValue: string, description: string): SettingFacts {
   return { type: "text", description, defaultValue };
+}
+
+function optionalText(description: string): SettingFacts {
+  return { type: "text", description, defaultValue: null };
 }
 
 function flag(description: string): SettingFacts {

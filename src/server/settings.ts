@@ -56,7 +56,9 @@ export function checkSettings(
 function settingSchema(facts: SettingFacts): z.ZodType {
   switch (facts.type) {
     case "text":
-      return z.string().min(facts.defaultValue === "" ? 0 : 1);
+      return facts.defaultValue === null
+        ? z.string().min(1).nullable()
+        : z.string().min(facts.defaultValue === "" ? 0 : 1);
     case "choice":
       return z.enum(facts.choices);
     case "flag":

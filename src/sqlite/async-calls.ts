@@ -230,6 +230,7 @@ export class AsyncCalls {
 
   get isAutocommit(): boolean {
     const { state } = this;
+    if (state.status === ConnectionStatus.parked) return true;
     return (
       state.status !== ConnectionStatus.failed &&
       state.pointer !== 0 &&

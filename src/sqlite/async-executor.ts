@@ -5,10 +5,10 @@
  * E1. Integers are exact: bigints, so that they can be told from floats. Parameters are bound by their index or their name,
  *     and every one of them must be given a value.
  * E2. Within BEGIN TRANSACTION READONLY, which SQLite takes for a plain BEGIN, what would write is refused as SQLITE_READONLY.
- * E3. A call resolves when it is executed. `settled` resolves when what the connection has committed is durable; it must be awaited
- *     before anybody is told, after a failed statement too.
- * E4. What may have left something on the connection beside the database (a pragma, a temporary table, an attached database)
- *     makes it unclean for good.
+ * E3. A call resolves when it is executed. `settled` resolves when what it would tell of is durable (Y4 in async-calls.ts: what was read
+ *     too); it must be awaited before anybody is told, after a failed statement too.
+ * E4. What has left something on the connection beside the database makes it unclean: see traces.ts.
+ * E5. The connection may have been parked before any call: what is of its instance is asked within the turn.
  */
 import { StoreError } from "../errors.ts";
 import type { AsyncCalls, CallLimits } from "./async-calls.ts";
@@ -76,14 +76,6 @@ interface Facts {
   readonly beginsReadOnly: boolean;
 }
 
-/** Pragmas whose argument names what they tell of. */
-const READING_PRAGMAS =
-  "(?:table|index|foreign_key|database|collation|function|module|pragma|compile)_(?:x?info|list|check|options)|index_xinfo|table_xinfo|integrity_check|quick_check";
-/** Temporary objects, attached databases, and pragmas but for those that read and those without a value. */
-const LEAVES_TRACES = new RegExp(
-  String.raw`\b(?:temp|temporary|attach|detach)\b|\bpragma\b(?!\s+(?:\w+\.)?(?:(?:${READING_PRAGMAS})\b|\w+\s*(?:;|$)))`,
-  "i",
-);
 const GAP = String.raw`(?:\s|--[^\n]*\n|/\*[\s\S]*?\*/)`;
 const BEGIN_READONLY = new RegExp(
   String.raw`^(?:;|${GAP})*begin${GAP}+(?:deferred${GAP}+)?transaction${GAP}+readonly\b`,
@@ -95,11 +87,14 @@ export class AsyncExecutor {
   readonly #calls: AsyncCalls;
   readonly #facts: WeakMap<StatementHandle, Facts> = new WeakMap();
   #isReadOnlyTransaction = false;
-  #mayHaveCommitted = false;
-  #leavesTraces = false;
 
   constructor(calls: AsyncCalls) {
     this.#calls = calls;
+  }
+
+  /** What the connection was opened with. */
+  get owner(): object {
+    return this.#calls.state.owner;
   }
 
   /** No transaction is open. */
@@ -109,37 +104,35 @@ export class AsyncExecutor {
 
   /** Whether it can be given to somebody else (E4). */
   get isClean(): boolean {
-    const { status } = this.#calls.state;
-    return status === ConnectionStatus.ready && !this.#leavesTraces && this.isAutocommit;
+    const { state, parking } = this.#calls;
+    if (state.status === ConnectionStatus.parked) return true;
+    return (
+      state.status === ConnectionStatus.ready && this.isAutocommit && parking?.isClean === true
+    );
   }
 
   /** Before it serves somebody else: what is left of the one before. */
   reset(): void {
-    const { state, runtime } = this.#calls;
-    runtime.exports.sqlite3_set_last_insert_rowid(state.pointer, 0n);
+    this.#isReadOnlyTransaction = false;
+    this.#calls.parking?.forgetUse();
   }
 
-  /** Null: there is nothing to wait for (E3). */
-  settled(): Promise<void> | null {
-    if (!this.#mayHaveCommitted) return null;
-    this.#mayHaveCommitted = false;
-    return this.#calls.hooks?.settled(this.isAutocommit) ?? null;
+  /** Null: there is nothing to wait for (E3). `isLast`: what is open ends with it. */
+  settled(isLast = false): Promise<void> | null {
+    return this.#calls.hooks?.settled(isLast || this.isAutocommit) ?? null;
   }
 
   /** One statement. */
   execute(request: ExecuteRequest, sink: RowSink, limits: CallLimits = {}): Promise<Executed> {
     const calls = this.#calls;
-    this.#note(request.sql);
     return calls.turn(limits, () => calls.untilWritable(() => this.#execute(request, sink)));
   }
 
   /** Any number of statements, without parameters; rows are dropped. Ends at the first error. */
   async script(sql: string, limits: CallLimits = {}): Promise<void> {
     const calls = this.#calls;
-    const { exports, heap } = calls.runtime;
-    this.#note(sql);
     await calls.turn(limits, async () => {
-      this.#mayHaveCommitted = true;
+      const { exports, heap } = calls.runtime;
       let beginsReadOnly = false;
       try {
         await calls.script(sql, {
@@ -162,8 +155,8 @@ export class AsyncExecutor {
 
   describe(sql: string, limits: CallLimits = {}): Promise<StatementDescription> {
     const calls = this.#calls;
-    const { exports, heap } = calls.runtime;
     return calls.turn(limits, async () => {
+      const { exports, heap } = calls.runtime;
       const handle = await this.#acquire(sql);
       try {
         const { pointer } = handle;
@@ -198,11 +191,8 @@ export class AsyncExecutor {
       const facts = this.#factsOf(handle, sql);
       this.#requireAllowed(facts.isReadOnly);
       this.#bind(handle, facts, given);
-      const wasAutocommit = this.isAutocommit;
-      if (!facts.isReadOnly) this.#mayHaveCommitted = true;
       const changesBefore = exports.sqlite3_total_changes(state.pointer);
       await this.#run(handle, facts.statement, sink);
-      if (!wasAutocommit && this.isAutocommit) this.#mayHaveCommitted = true;
       if (facts.beginsReadOnly) this.#isReadOnlyTransaction = true;
       const isUnchanged = exports.sqlite3_total_changes(state.pointer) === changesBefore;
       return {
@@ -355,11 +345,6 @@ export class AsyncExecutor {
         "Cannot write: the transaction was begun with BEGIN TRANSACTION READONLY",
         "SQLITE_READONLY",
       );
-  }
-
-  /** E4. */
-  #note(sql: string): void {
-    if (!this.#leavesTraces && LEAVES_TRACES.test(sql)) this.#leavesTraces = true;
   }
 }
 

@@ -38,7 +38,6 @@ export function setCounters(
   { runtime, pointer }: ConnectionState,
   { changes, totalChanges }: ChangeCounters,
 ): void {
-  if (changes === 0n && totalChanges === 0n) return;
   known ??= findOffsets(runtime, pointer);
   if (known === null) return;
   const { i64 } = runtime.heap;

@@ -91,6 +91,15 @@ export class Parking {
     this.#source.busy(this);
   }
 
+  /** What its counters say of those who used it is not for who uses it next. Between calls. */
+  forgetUse(): void {
+    this.#kept = null;
+    const { state } = this.#calls;
+    if (state.status === ConnectionStatus.parked) return;
+    state.runtime.exports.sqlite3_set_last_insert_rowid(state.pointer, 0n);
+    setCounters(state, { changes: 0n, totalChanges: 0n });
+  }
+
   /** Gives the instance back, unless something forbids it. */
   park(): void {
     const { state, hooks, isIdle } = this.#calls;
@@ -166,7 +175,8 @@ export class Parking {
     const kept = this.#kept;
     if (kept === null) return;
     state.runtime.exports.sqlite3_set_last_insert_rowid(state.pointer, kept.lastInsertRowid);
-    setCounters(state, kept.counters);
+    const { counters } = kept;
+    if (counters.totalChanges > 0n || counters.changes > 0n) setCounters(state, counters);
   }
 }
 

@@ -145,6 +145,14 @@ function atVersion(engine: Engine, request: PointRequest, version: number): Comm
   throw notFound(request, `version ${version}`, facts.join("; "));
 }
 
+/** Whether the branch has, or had, the commit `version`: numbers are of one database, so no other commit has it. */
+export function hasCommit(
+  engine: Engine,
+  place: { readonly database: OpenDatabase; readonly branch: BranchRow; readonly version: number },
+): boolean {
+  return place.version === 0 || typeof commitOfBranch(engine, place) === "object";
+}
+
 /**
  * The commit of that version, if the branch has it now or had it before a reset; "expired": it may have had it, and the commits
  * around it have gone; "none": it never had it.

@@ -4,7 +4,7 @@ import type { AsyncConnection } from "../sqlite/async-connection.ts";
 import type { Connection, ConnectionOptions } from "../sqlite/connection.ts";
 import type { SqliteRuntime } from "../sqlite/runtime.ts";
 import type { Durability } from "../transaction/commit-pipeline.ts";
-import { ConnectionContext } from "../transaction/connection-context.ts";
+import { type Admit, ConnectionContext } from "../transaction/connection-context.ts";
 import { ParkedRevision } from "../transaction/parked-revision.ts";
 import type { RevisionFile } from "../transaction/revision-file.ts";
 import type { Snapshot } from "../transaction/snapshot.ts";
@@ -26,6 +26,10 @@ export interface ConnectOptions {
   readonly busyTimeoutMs?: number;
   /** Called with the SQL of each statement before it runs. */
   readonly verbose?: ((...parameters: unknown[]) => unknown) | null;
+  /** @internal Of servers: to which size it may let a branch grow. */
+  readonly branchBytesMax?: number;
+  /** @internal Of servers: what of the store it may open. */
+  readonly admit?: Admit;
 }
 
 /** As PRAGMA synchronous counts. */
@@ -66,6 +70,8 @@ export class Session {
     const durability = asked === "remote" ? "full" : asked;
     this.#context = new ConnectionContext(durability);
     this.#context.awaitsUpload = this.#isRemote;
+    this.#context.admit = connect.admit ?? null;
+    this.#context.branchBytesMax = connect.branchBytesMax ?? Infinity;
     if (this.#isRemote) {
       const uploads = requireUploads(engine);
       this.#context.afterCommit = (lsn) => uploads.waitSync(lsn);

@@ -4,6 +4,7 @@ import type { Vfs, VfsFile, VfsOpenOptions } from "../sqlite/vfs.ts";
 import { ConnectionContext } from "../transaction/connection-context.ts";
 import { RevisionFile } from "../transaction/revision-file.ts";
 import type { Engine } from "./engine.ts";
+import { waiting } from "../storage/not-local.ts";
 import { openTarget } from "./revision-target.ts";
 
 /** What is a path and no revision: VACUUM INTO and ATTACH with a file. */
@@ -26,8 +27,13 @@ export class StoreVfs implements Vfs {
         `Cannot open "${name}": SQL reaches the revisions of this store, not files; backup() or "bough export" writes a file, "bough import" brings one in`,
       );
     const engine = this.#engine;
+    const parked = owner.parked?.target ?? null;
+    const isMain = owner.files.size === 0;
+    const isOnlyRead = parked === null && requireAdmitted(owner, name, isMain) === "read";
     const file: RevisionFile = new RevisionFile({
-      target: owner.parked?.target ?? openTarget(engine, name, { readOnly }),
+      target: parked ?? openTarget(engine, name, { readOnly: readOnly || isOnlyRead }),
+      // The connection itself is opened read-only then.
+      isReadOnly: isOnlyRead && !isMain,
       context: owner,
       pipeline: engine.pipeline,
       stager: engine,
@@ -46,4 +52,13 @@ export class StoreVfs implements Vfs {
   setConcurrent(owner: object, isConcurrent: boolean): void {
     if (owner instanceof ConnectionContext) owner.isConcurrent = isConcurrent;
   }
+}
+
+/** What the connection may do with it; throws when that is nothing. */
+function requireAdmitted(
+  { admit }: ConnectionContext,
+  name: string,
+  isMain: boolean,
+): "read" | "write" {
+  return admit === null ? "write" : waiting(() => admit(name, isMain));
 }

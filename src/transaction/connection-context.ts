@@ -4,6 +4,11 @@ import type { ParkedRevision } from "./parked-revision.ts";
 import type { RevisionFile } from "./revision-file.ts";
 import type { Timeline } from "./timeline.ts";
 
+/**
+ * Asked before a revision is opened, as the connection's own or attached: what may be done with it. Throws when that is nothing.
+ */
+export type Admit = (revision: string, isMain: boolean) => "read" | "write";
+
 export class ConnectionContext {
   durability: Durability;
   /** Set while an asynchronous call runs: commits are appended, and made durable by a later group flush. */
@@ -26,6 +31,10 @@ export class ConnectionContext {
   awaitsUpload = false;
   /** Called with the LSN of each commit that is visible and not deferred; what it throws is thrown by the COMMIT. */
   afterCommit: ((lsn: number) => void) | null = null;
+  /** A branch that it writes to does not grow past this. */
+  branchBytesMax: number = Infinity;
+  /** Null: everything may be opened. Not asked when a parked connection is opened again. */
+  admit: Admit | null = null;
   readonly files: Set<RevisionFile> = new Set();
 
   constructor(durability: Durability) {

@@ -24,7 +24,7 @@ import { ChildPrefetch } from "./child-prefetch.ts";
 import type { CommitPipeline, Durability, PreparedCommit, WriteSet } from "./commit-pipeline.ts";
 import { ConcurrentTransaction, type MergedWrites } from "./concurrent-transaction.ts";
 import { type ConnectionContext, parseSynchronous } from "./connection-context.ts";
-import { readOnlyError, type RevisionTarget } from "./revision-target.ts";
+import { fullError, readOnlyError, type RevisionTarget } from "./revision-target.ts";
 import type { PageBuffers } from "./page-buffers.ts";
 import { lockPageNumber, type Snapshot } from "./snapshot.ts";
 import { ShownPageOne, STAMP_OFFSET, STAMP_SIZE } from "./shown-page-one.ts";
@@ -60,6 +60,8 @@ export interface RevisionFileOptions {
   readonly dirtyBytesMax: number;
   /** The pages may be in object storage: what a scan will need is fetched ahead. */
   readonly readsAhead?: boolean;
+  /** SQLite is to know that it cannot be written. */
+  readonly isReadOnly?: boolean;
   readonly onClose: () => void;
 }
 
@@ -109,7 +111,8 @@ export class RevisionFile implements VfsFile, PageHolder {
   }
 
   get readOnlyError(): Error | null {
-    return this.target.isFixed ? readOnlyError(this.target) : null;
+    const isReadOnly = this.target.isFixed || this.#options.isReadOnly === true;
+    return isReadOnly ? readOnlyError(this.target) : null;
   }
 
   /** The snapshot being read, or the one that a read would take now. */
@@ -143,6 +146,7 @@ export class RevisionFile implements VfsFile, PageHolder {
       length === this.pageSize && Number.isInteger(page),
       `SQLite writes whole pages, not ${length} bytes at ${offset}`,
     );
+    if (page > this.#pageCount) this.#requireRoom(page);
     const known = this.#dirty.get(page);
     if (known === undefined) this.#dirty.set(page, this.#buffers.copy(heap, pointer));
     else known.set(heap.subarray(pointer, pointer + length));
@@ -150,6 +154,13 @@ export class RevisionFile implements VfsFile, PageHolder {
     if (page === 1) this.#shown.written(heap, pointer, this.#dirty.get(1)!);
     if (this.#dirty.size * this.pageSize > this.#options.dirtyBytesMax) this.#stage();
     return SQLITE_OK;
+  }
+
+  /** A branch that is larger already may still be changed. */
+  #requireRoom(page: number): void {
+    const { branchBytesMax } = this.#options.context;
+    if (page * this.pageSize <= branchBytesMax || page <= this.snapshot.pageCount) return;
+    throw fullError(this.target, branchBytesMax);
   }
 
   noteMiss(offset: number): void {

@@ -4,6 +4,7 @@ import type { Snapshot } from "./snapshot.ts";
 import type { Timeline } from "./timeline.ts";
 
 const SQLITE_READONLY = 8;
+const SQLITE_FULL = 13;
 
 /** What a revision names, while it is open: a moving branch or a fixed commit. */
 export interface RevisionTarget {
@@ -31,4 +32,14 @@ export class ReadOnlyRevisionError extends StoreError {
   constructor(message: string) {
     super("READ_ONLY", message);
   }
+}
+
+/** Makes SQLite roll back, as for a disk that is full. */
+export function fullError({ database, branch }: RevisionTarget, bytesMax: number): Error {
+  const error = new StoreError(
+    "LIMIT",
+    `Cannot write to "${database}/${branch}": it would have more than ${bytesMax} bytes, which is the limit of this connection`,
+    { details: { bytesMax } },
+  );
+  return Object.assign(error, { sqliteCode: SQLITE_FULL });
 }

@@ -1,6 +1,7 @@
 /** serve: the store over HTTP and WebSocket, for clients of libSQL. */
 import { type Command, InvalidArgumentError, Option } from "commander";
 import {
+  CONNECTION_BYTES_MAX,
   SERVER_SETTINGS,
   type ServerSettings,
   type SettingFacts,
@@ -24,7 +25,9 @@ The store is made when there is none. SIGTERM and SIGINT end the server: what wa
 ${examples([
   ["bough serve --store ./data"],
   ["bough serve --config /etc/bough.toml"],
-  ["bough serve --store ./data --port 9000 --host 0.0.0.0 --no-auth"],
+  [
+    "bough serve --store ./data --host 0.0.0.0 --auth-key-file token-key.pub.pem --tls-cert cert.pem --tls-key key.pem",
+  ],
 ])}`,
     );
   command.option(
@@ -48,6 +51,7 @@ async function serve(
   const { settings, passedOver } = await startServer(() =>
     findServerSettings(context, config, options),
   );
+  const { connectionBytesMax = CONNECTION_BYTES_MAX } = settings;
   await context.withStore(
     async (store) => {
       const server = await startServer(() =>
@@ -70,7 +74,7 @@ async function serve(
       await stopped;
       await server.stop();
     },
-    { create: true },
+    { create: true, connectionBytesMax },
   );
 }
 
@@ -114,7 +118,7 @@ function option(name: string, facts: SettingFacts): Option {
 }
 
 function withDefault({ description, defaultValue }: SettingFacts): string {
-  return `${description} (default: ${String(defaultValue)})`;
+  return defaultValue === null ? description : `${description} (default: ${String(defaultValue)})`;
 }
 
 function readInteger(text: string): number {

@@ -41,6 +41,11 @@ export interface Principal {
   readonly scopes: readonly Scope[];
 }
 
+/** Whose streams and jobs are whose: two requests are of the same owner when these are equal. An id is of its issuer only. */
+export function ownerId({ issuer, id }: Principal): string {
+  return `${issuer ?? ""} ${id ?? ""}`;
+}
+
 /** Everybody, on a server without authentication. */
 export const UNAUTHENTICATED: Principal = {
   id: null,
@@ -125,24 +130,22 @@ export function seesDatabase(
   return false;
 }
 
-/** Codes whose messages name what there is instead. */
-const MESSAGES_WITH_NAMES: ReadonlySet<string> = new Set([
-  "DATABASE_NOT_FOUND",
-  "BRANCH_NOT_FOUND",
-  "TAG_NOT_FOUND",
-  "BRANCH_HAS_CHILDREN",
+/** Codes whose messages name what there is instead, with what is said in place of that. */
+const FACTS: ReadonlyMap<string, string> = new Map([
+  ["DATABASE_NOT_FOUND", "there is none of that name"],
+  ["BRANCH_NOT_FOUND", "there is none of that name"],
+  ["TAG_NOT_FOUND", "there is none of that name"],
+  ["VERSION_NOT_FOUND", "this branch does not have it"],
+  ["BRANCH_HAS_CHILDREN", "it has branches of its own"],
 ]);
 
 /** An error as the principal may see it: without the names of others in its message. */
 export function withoutOtherNames(principal: Principal, error: unknown): unknown {
-  if (!(error instanceof StoreError) || !MESSAGES_WITH_NAMES.has(error.code)) return error;
+  const fact = error instanceof StoreError ? FACTS.get(error.code) : undefined;
+  if (!(error instanceof StoreError) || fact === undefined) return error;
   if (permits(principal, { action: "read", database: null, branch: null })) return error;
   const end = error.message.indexOf('": ');
   const what = end === -1 ? "Cannot do this" : error.message.slice(0, end + 1);
-  const fact =
-    error.code === "BRANCH_HAS_CHILDREN"
-      ? "it has branches of its own"
-      : "there is none of that name";
   return new StoreError(error.code, `${what}: ${fact}`, { retryable: error.retryable });
 }
 

@@ -21,7 +21,7 @@ import {
   createPrivateKey,
   createPublicKey,
   createSecretKey,
-  type JsonWebKey,
+  type JsonWebKeyInput,
   type KeyObject,
 } from "node:crypto";
 import { StoreError } from "../../errors.ts";
@@ -193,7 +193,7 @@ function keyObjectOfJwk(
     throw keyInvalid(source, "it is a private JWK; the server needs the public one only");
   if (purpose === "sign" && !isPrivate)
     throw keyInvalid(source, "it is a public JWK; tokens are signed with the private one");
-  const key = json as JsonWebKey;
+  const key = json as JsonWebKeyInput["key"];
   return attempt(source, "JWK", () =>
     purpose === "sign"
       ? createPrivateKey({ key, format: "jwk" })

@@ -4,7 +4,7 @@
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { z } from "zod";
-import type { Action, PermissionTarget, Principal } from "../access.ts";
+import type { Action, Principal, Target } from "../access/principal.ts";
 import type { AdminContext } from "./admin-context.ts";
 
 export type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
@@ -20,7 +20,7 @@ export type Permission<Body = never> =
   | {
       readonly on: "named";
       readonly action: Action;
-      readonly target: (place: Place, body: Body) => PermissionTarget;
+      readonly target: (place: Place, body: Body) => Target;
     }
   /** Of whoever has begun it, and of those who could have. */
   | { readonly on: "job" };

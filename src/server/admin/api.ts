@@ -10,9 +10,11 @@
 import findMyWay from "find-my-way";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { StoreError } from "../../errors.ts";
-import type { Principal } from "../access.ts";
+import type { Access, Principal } from "../access.ts";
+import { withoutOtherNames } from "../access/principal.ts";
 import { describeFailure } from "../failure.ts";
 import { sendProblem } from "../problem.ts";
+import type { SendLimit } from "../send-limit.ts";
 import type { ServerSettings } from "../setting-list.ts";
 import type { AdminContext } from "./admin-context.ts";
 import { type AdminCall, type AdminRoute, type Answer, type Method, ok } from "./admin-route.ts";
@@ -28,6 +30,8 @@ import { ADMIN_ROUTES } from "./routes.ts";
 export interface AdminApiOptions {
   readonly store: AdminStore;
   readonly settings: ServerSettings;
+  readonly access: Access;
+  readonly sending: SendLimit;
   /** Milliseconds; only differences count. */
   readonly now: () => number;
   /** Milliseconds since 1970. */
@@ -50,6 +54,8 @@ export class AdminApi {
   constructor({
     store,
     settings,
+    access,
+    sending,
     now,
     clock = Date.now,
     startHeartbeat = everyHeartbeat,
@@ -57,7 +63,7 @@ export class AdminApi {
   }: AdminApiOptions) {
     const jobs = new JobTable({ now, clock, onBug });
     const stopping = this.#stopping.signal;
-    this.#context = { store, settings, jobs, startHeartbeat, stopping };
+    this.#context = { store, settings, access, sending, jobs, startHeartbeat, stopping };
     this.#onBug = onBug;
   }
 
@@ -70,7 +76,7 @@ export class AdminApi {
     try {
       await sendAnswer(request, response, await this.#handle(request, response, principal));
     } catch (error) {
-      this.#fail(request, response, principal.redact(error));
+      this.#fail(request, response, withoutOtherNames(principal, error));
     }
   }
 

@@ -2,7 +2,7 @@
  * Databases as plain SQLite files, in and out, as streams.
  *
  * K1. A download reads one snapshot, a block at a time as the client takes it. It holds the snapshot until it is at its end, the client
- *     has gone, or has taken nothing for IDLE_MS.
+ *     has gone, or has left a block unread for `sendMs`.
  * K2. An upload is on disk as a whole before anything of it is imported. The import is a job, which goes on when the client has gone.
  * K3. Whoever may only write a branch may import into it, but not make it.
  */
@@ -11,7 +11,8 @@ import { z } from "zod";
 import { MAIN_BRANCH } from "../../branch/refs.ts";
 import { StoreError } from "../../errors.ts";
 import type { SnapshotBlocks } from "../../store/snapshot-blocks.ts";
-import { drained } from "../http-exchange.ts";
+import { permits } from "../access/principal.ts";
+import type { SendLimit } from "../send-limit.ts";
 import { type AdminCall, type AdminRoute, type Answer, defineRoute, ok } from "./admin-route.ts";
 import { matchesTag } from "./answer.ts";
 import type { Job } from "./job-table.ts";
@@ -82,7 +83,7 @@ async function download(call: AdminCall, text: string | undefined): Promise<Answ
       try {
         response.writeHead(200, headers);
         if (request.method === "HEAD") response.end();
-        else await sendFile(file, response, call.signal);
+        else await sendFile(file, response, { signal: call.signal, sending: context.sending });
       } finally {
         file.close();
       }
@@ -94,18 +95,16 @@ async function download(call: AdminCall, text: string | undefined): Promise<Answ
 async function sendFile(
   file: SnapshotBlocks,
   response: ServerResponse,
-  signal: AbortSignal,
+  { signal, sending }: { readonly signal: AbortSignal; readonly sending: SendLimit },
 ): Promise<void> {
-  response.setTimeout(IDLE_MS, () => response.destroy());
   const pages = BLOCK_SIZE / file.pageSize;
   for (let page = 1; page <= file.pageCount; page += pages) {
     // The socket keeps it until it is sent.
     const block = new Uint8Array(BLOCK_SIZE);
     const count = await file.read(page, block, signal);
     if (signal.aborted) return;
-    if (!response.write(block.subarray(0, count))) await drained(response);
+    if (!response.write(block.subarray(0, count))) await sending.drained(response);
   }
-  response.setTimeout(0);
   response.end();
 }
 
@@ -154,7 +153,7 @@ async function requireTarget({
   database,
   branch,
 }: AdminCall): Promise<void> {
-  if (principal.permits({ action: "admin", database, branch: null })) return;
+  if (permits(principal, { action: "admin", database, branch: null })) return;
   let names: string[] = [];
   try {
     names = await store.branchNames(database);

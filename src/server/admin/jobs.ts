@@ -1,6 +1,7 @@
 /** Routes of jobs, and how other routes begin one. */
 import { z } from "zod";
 import { StoreError } from "../../errors.ts";
+import { ownerId, permits, withoutOtherNames } from "../access/principal.ts";
 import {
   type AdminCall,
   type AdminRoute,
@@ -63,8 +64,8 @@ export function startJob(
   { context, principal }: AdminCall,
   request: Omit<JobRequest, "owner" | "redact">,
 ): Job {
-  const redact = (error: unknown): unknown => principal.redact(error);
-  return context.jobs.start({ ...request, owner: principal.id, redact });
+  const redact = (error: unknown): unknown => withoutOtherNames(principal, error);
+  return context.jobs.start({ ...request, owner: ownerId(principal), redact });
 }
 
 export function accepted(job: Job): Answer {
@@ -141,7 +142,7 @@ function requireJob(call: AdminCall): Job {
 }
 
 function maySee({ principal }: AdminCall, { owner, target }: Job): boolean {
-  return owner === principal.id || principal.permits({ action: "admin", ...target });
+  return owner === ownerId(principal) || permits(principal, { action: "admin", ...target });
 }
 
 /** Sorts the newest first. */

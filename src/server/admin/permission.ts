@@ -9,7 +9,7 @@
 import { MAIN_BRANCH } from "../../branch/refs.ts";
 import { parseRevision } from "../../branch/revision.ts";
 import { StoreError } from "../../errors.ts";
-import type { PermissionRequest, Principal } from "../access.ts";
+import { type PermissionRequest, permits, type Principal } from "../access/principal.ts";
 import type { Permission, Place } from "./admin-route.ts";
 import type { AdminStore } from "./admin-store.ts";
 
@@ -23,7 +23,7 @@ export function requirePermission(
   request: PermissionRequest,
   shown: Partial<Place> = {},
 ): void {
-  if (principal.permits(request)) return;
+  if (permits(principal, request)) return;
   const { action } = request;
   const database = request.database === null ? null : (shown.database ?? request.database);
   const branch = request.branch === null ? null : (shown.branch ?? request.branch);
@@ -83,7 +83,7 @@ export async function seesDatabase(
   principal: Principal,
   database: string,
 ): Promise<boolean> {
-  if (principal.permits({ action: "read", database, branch: null })) return true;
+  if (permits(principal, { action: "read", database, branch: null })) return true;
   let branches: string[];
   try {
     branches = await store.branchNames(database);
@@ -95,7 +95,7 @@ export async function seesDatabase(
 }
 
 export function seesBranch(principal: Principal, place: Place): boolean {
-  return principal.permits({ action: "read", ...place });
+  return permits(principal, { action: "read", ...place });
 }
 
 /** The whole text of a revision that the principal may read. `place` is what one that begins with "@" is of. */

@@ -14,7 +14,6 @@
 import type { ServerResponse } from "node:http";
 import type { Executed, ResultColumn } from "../../sqlite/async-executor.ts";
 import type { SqliteValue } from "../../sqlite/row-reader.ts";
-import { drained } from "../http-exchange.ts";
 import type { CountingSink } from "./counting-sink.ts";
 import { decodeCursor, parseBody } from "./decode.ts";
 import { encodeColumns, encodeRow } from "./encode.ts";
@@ -92,7 +91,9 @@ class CursorLines {
     }
     const piece = this.#piece;
     this.#piece = "";
-    if (!response.write(piece) && !response.destroyed) await drained(response);
+    if (!response.write(piece) && !response.destroyed) {
+      await this.#endpoint.context.sending.drained(response);
+    }
   }
 
   async end(): Promise<void> {
@@ -111,6 +112,7 @@ class CursorLines {
     const bytes = Buffer.from(firstLine(baton) + this.#piece + END);
     response.writeHead(200, { ...HEADERS, "content-length": bytes.length });
     response.end(bytes);
+    context.sending.watch(response, bytes.length);
   }
 }
 

@@ -170,7 +170,8 @@ function decodeNamed(value: unknown): NamedArgument {
 
 export function decodeValue(value: unknown): ArgumentValue {
   const given = object(value, "a value");
-  switch (given["type"]) {
+  const type = text(given["type"], "type");
+  switch (type) {
     case "null":
       return null;
     case "text":
@@ -183,7 +184,7 @@ export function decodeValue(value: unknown): ArgumentValue {
     case "blob":
       return decodeBase64(text(given["base64"], "base64"));
     default:
-      throw invalid(`there is no value of type "${shorten(String(given["type"]))}"`);
+      throw invalid(`there is no value of type "${shorten(type)}"`);
   }
 }
 

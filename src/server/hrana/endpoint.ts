@@ -1,12 +1,15 @@
 /** What the transports of Hrana have in common: a revision, for one client. */
-import { parseRevision, type Revision } from "../../branch/revision.ts";
+import { parseRevision } from "../../branch/revision.ts";
 import { StoreError } from "../../errors.ts";
-import type { Principal } from "../access.ts";
+import type { Access, Principal } from "../access.ts";
+import { ownerId, permits, withoutOtherNames } from "../access/principal.ts";
+import { describeFailure, encodeFailure } from "../failure.ts";
 import type {
   DatabaseCounters,
   EndedStatement,
   ServerCounters,
 } from "../operations/server-counters.ts";
+import type { SendLimit } from "../send-limit.ts";
 import type { ServedConnection, ServedStore } from "../served-store.ts";
 import type { ServerSettings } from "../setting-list.ts";
 import { HranaStream, type StreamObserver } from "./stream.ts";
@@ -17,6 +20,8 @@ export interface HranaContext {
   readonly store: ServedStore;
   readonly settings: ServerSettings;
   readonly streams: StreamTable;
+  readonly access: Access;
+  readonly sending: SendLimit;
   readonly now: () => number;
   readonly counters: ServerCounters;
   readonly onBug: (error: unknown) => void;
@@ -28,29 +33,41 @@ export class Endpoint implements StreamObserver {
   readonly principal: Principal;
   /** Once the database was found to be there. */
   #database: DatabaseCounters | null = null;
+  /** Whose streams are counted together: all of a token, or of an address. */
+  readonly #client: string;
 
-  constructor(context: HranaContext, revision: string, principal: Principal) {
+  constructor(
+    context: HranaContext,
+    given: {
+      readonly revision: string;
+      readonly principal: Principal;
+      readonly address: string | undefined;
+    },
+  ) {
+    const { revision, principal, address = "" } = given;
     this.context = context;
     this.revision = revision;
     this.principal = principal;
+    this.#client = principal.id === null ? address : ownerId(principal);
   }
 
   get owner(): StreamOwner {
-    return { endpoint: this.revision, principal: this.principal.id };
+    return { endpoint: this.revision, principal: ownerId(this.principal) };
   }
 
   /** Throws STREAM_LIMIT. Remove it from the table of streams when it is done. */
   openStream(stored?: StoredSql): HranaStream {
-    const { settings, streams, now, onBug } = this.context;
+    const { settings, streams, now } = this.context;
     const stream = new HranaStream({
       connect: () => this.#connect(),
       observer: this,
       transactionMs: settings.transactionMs,
       now,
-      onBug,
+      encodeFailure: (error) => this.encodeFailure(error),
+      isAllowed: () => this.context.access.isCurrent(this.principal),
       ...(stored === undefined ? {} : { stored }),
     });
-    streams.add(stream);
+    streams.add(stream, this.#client);
     return stream;
   }
 
@@ -64,24 +81,19 @@ export class Endpoint implements StreamObserver {
   }
 
   async #connect(): Promise<ServedConnection> {
-    const revision = parseRevision(this.revision);
-    const connection = await this.#open(revision);
-    this.#database = this.context.counters.database(revision.database);
+    const connection = await this.#open();
+    this.#database = this.context.counters.database(parseRevision(this.revision).database);
     return connection;
   }
 
-  async #open(revision: Revision): Promise<ServedConnection> {
+  async #open(): Promise<ServedConnection> {
     const { store } = this.context;
-    const level = this.principal.levelFor(revision);
-    // What one may not know of is not there.
-    if (level === "none") throw notFound(this.revision);
-    const options = { readonly: level === "read" };
     try {
-      return await store.open(this.revision, options);
+      return await store.open(this.revision, this.principal);
     } catch (error) {
       if (!this.#isMissingDefault(error)) throw error;
       await store.ensureDatabase(this.revision);
-      return await store.open(this.revision, options);
+      return await store.open(this.revision, this.principal);
     }
   }
 
@@ -89,15 +101,15 @@ export class Endpoint implements StreamObserver {
     return (
       error instanceof StoreError &&
       error.code === "DATABASE_NOT_FOUND" &&
-      this.revision === this.context.settings.defaultDatabase
+      this.revision === this.context.settings.defaultDatabase &&
+      permits(this.principal, { action: "admin", database: this.revision, branch: null })
     );
   }
-}
 
-function notFound(revision: string): StoreError {
-  const { database } = parseRevision(revision);
-  return new StoreError(
-    "DATABASE_NOT_FOUND",
-    `Cannot open database "${database}": there is none of that name`,
-  );
+  /** As this client may see it. */
+  encodeFailure(error: unknown): string {
+    const failure = describeFailure(withoutOtherNames(this.principal, error));
+    if (failure.isInternal) this.context.onBug(error);
+    return encodeFailure(failure);
+  }
 }

@@ -33,7 +33,7 @@ export async function answerPipeline(
     await closeStream(endpoint, stream);
     throw error;
   }
-  sendJson(response, 200, text);
+  sendJson(response, 200, text, endpoint.context.sending);
 }
 
 /** A new stream, or the one that has the baton. The revision of a new one is there. */
@@ -91,10 +91,10 @@ async function answerRequests(
     readonly settled: Promise<void>[];
   },
 ): Promise<string> {
-  const budget = new ResponseBudget(context.settings.responseBytesMax);
+  const budget = new ResponseBudget(context.settings);
   let results = "";
   for (const request of requests) {
-    if (request.type === "close") noteSettled(stream, settled);
+    if (request.type === "close") noteSettled(stream, settled, true);
     let result: string;
     try {
       result = `{"type":"ok","response":${await stream.answer(request, version, budget)}}`;
@@ -108,8 +108,8 @@ async function answerRequests(
 }
 
 /** Adds what must be durable before anybody is told; to be called before the connection is given back. */
-export function noteSettled(stream: HranaStream, settled: Promise<void>[]): void {
-  const promise = stream.settled();
+export function noteSettled(stream: HranaStream, settled: Promise<void>[], isLast = false): void {
+  const promise = stream.settled(isLast);
   if (promise === null) return;
   promise.catch(() => {}); // Awaited by whoever has the list.
   settled.push(promise);

@@ -5,14 +5,21 @@ import type { SqliteValue } from "../../sqlite/row-reader.ts";
 import type { CountingSink } from "./counting-sink.ts";
 import { encodeColumns, encodeRow, type StatementAnswer } from "./encode.ts";
 
+export interface ResponseLimits {
+  readonly responseBytesMax: number;
+  readonly rowsMax: number;
+}
+
 /** Counts characters, which is close enough to bytes for a limit that protects memory. */
 export class ResponseBudget {
-  readonly #max: number;
+  readonly #limits: ResponseLimits;
   #left: number;
+  #rowsLeft: number;
 
-  constructor(bytesMax: number) {
-    this.#max = bytesMax;
-    this.#left = bytesMax;
+  constructor(limits: ResponseLimits) {
+    this.#limits = limits;
+    this.#left = limits.responseBytesMax;
+    this.#rowsLeft = limits.rowsMax;
   }
 
   /** Of what was done already, and so must be told: only what comes next is refused. */
@@ -22,11 +29,22 @@ export class ResponseBudget {
 
   take(length: number): void {
     this.note(length);
-    if (this.#left >= 0) return;
+    if (this.#left < 0) this.#refuse();
+  }
+
+  takeRow(length: number): void {
+    this.#rowsLeft--;
+    this.#left -= length;
+    if (this.#left < 0 || this.#rowsLeft < 0) this.#refuse();
+  }
+
+  #refuse(): never {
+    const { responseBytesMax: bytesMax, rowsMax } = this.#limits;
+    const fact = this.#left < 0 ? `${bytesMax} bytes` : `${rowsMax} rows`;
     throw new StoreError(
       "RESPONSE_TOO_LARGE",
-      `Cannot answer: the results have more than ${this.#max} bytes; ask for fewer rows, or use a cursor`,
-      { details: { bytesMax: this.#max } },
+      `Cannot answer: the results have more than ${fact}; ask for fewer rows, or use a cursor`,
+      { details: { bytesMax, rowsMax } },
     );
   }
 }
@@ -54,7 +72,7 @@ export class ResultText implements CountingSink {
 
   row(values: readonly SqliteValue[]): boolean {
     const text = encodeRow(values);
-    this.#budget.take(text.length + 1);
+    this.#budget.takeRow(text.length + 1);
     this.#rows += this.#rowCount === 0 ? text : `,${text}`;
     this.#rowCount++;
     return false;

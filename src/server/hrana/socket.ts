@@ -10,7 +10,9 @@
  *     a request sees the texts that were stored when it was sent, whenever it runs.
  * W3. No answer before what it and the requests of its stream before it have committed is durable, so that answers of one stream come
  *     in order. The next request of the stream runs meanwhile.
- * W4. While too much is unanswered or unread, nothing more is read from the socket.
+ * W4. While too much is unanswered or unread, nothing more is read from the socket. While answers are unread, no statement begins.
+ * W5. Each request asks whether the token is still good. When it is not, the socket is closed, and its streams with it.
+ * W6. Who has not said hello after HELLO_MS is sent away.
  */
 import type { WebSocket } from "ws";
 import { StoreError } from "../../errors.ts";
@@ -30,8 +32,14 @@ const CLOSE_PROTOCOL = 1008;
 const CLOSE_GOING_AWAY = 1001;
 const UNANSWERED_MAX = 256;
 const UNREAD_BYTES_MAX = 4 * 1024 * 1024;
+const HELLO_MS = 30_000;
 /** What the standard allows in a close frame, less some for letters of several bytes. */
 const REASON_LENGTH_MAX = 100;
+
+interface Received {
+  readonly message: SocketMessage;
+  readonly bytes: number;
+}
 
 interface OpenStream {
   readonly stream: HranaStream;
@@ -50,18 +58,35 @@ export class HranaSocket {
   readonly #greet: Greet;
   readonly #stored: StoredSql = new StoredSql();
   readonly #streams: Map<number, OpenStream> = new Map();
+  /** Why a stream was not opened: clients use it before they are told. */
+  readonly #refused: Map<number, StoreError> = new Map();
   /** Null: no hello yet. */
   #endpoint: Endpoint | null = null;
   /** What came while a hello is answered; null: none is. */
-  #waiting: SocketMessage[] | null = null;
+  #waiting: Received[] | null = null;
   #unanswered = 0;
+  /** Of the messages that wait or are unanswered. */
+  #heldBytes = 0;
+  readonly #requestBytesMax: number;
+  readonly #helloTimer: NodeJS.Timeout;
+  /** Statements that begin when the client has read on. */
+  #uncalm: (() => void)[] = [];
   #isPaused = false;
   #isStopping = false;
 
   constructor(
     socket: WebSocket,
-    options: { readonly version: HranaVersion; readonly greet: Greet },
+    options: {
+      readonly version: HranaVersion;
+      /** As many bytes of messages are held unanswered. */
+      readonly requestBytesMax: number;
+      readonly greet: Greet;
+    },
   ) {
+    this.#requestBytesMax = options.requestBytesMax;
+    this.#helloTimer = setTimeout(() => {
+      if (this.#endpoint === null) socket.close(CLOSE_PROTOCOL, "There was no hello");
+    }, HELLO_MS).unref();
     this.#socket = socket;
     this.#version = options.version;
     this.#greet = options.greet;
@@ -91,15 +116,40 @@ export class HranaSocket {
       this.#socket.close(CLOSE_DATA, "The message is no JSON");
       return;
     }
-    this.#refuseBroken(() => this.#take(decodeSocketMessage(body)));
+    this.#refuseBroken(() => {
+      const message = decodeSocketMessage(body);
+      if (message.type !== "hello") this.checkAccess(); // A hello brings a token of its own.
+      this.#heldBytes += data.length;
+      this.#take({ message, bytes: data.length });
+      if (this.#isFull) this.#pause();
+    });
   }
 
-  #take(message: SocketMessage): void {
-    if (this.#waiting !== null) {
-      this.#waiting.push(message);
-      if (this.#waiting.length >= UNANSWERED_MAX) this.#pause();
-    } else if (message.type === "hello") this.#hello(message.jwt);
-    else this.#request(message.requestId, message.request);
+  /** W5. To be called from time to time. */
+  checkAccess(): void {
+    const endpoint = this.#endpoint;
+    if (endpoint === null || this.#waiting !== null) return;
+    const { access } = endpoint.context;
+    if (access.isCurrent(endpoint.principal)) return;
+    this.#waiting = [];
+    void access.requireCurrent(endpoint.principal).then(
+      () => this.#goOn(),
+      (error: unknown) => this.#socket.close(CLOSE_PROTOCOL, reasonOf(error)),
+    );
+  }
+
+  #take(received: Received): void {
+    const { message, bytes } = received;
+    if (this.#waiting !== null) this.#waiting.push(received);
+    else if (message.type === "hello") {
+      this.#heldBytes -= bytes;
+      this.#hello(message.jwt);
+    } else this.#request(message, bytes);
+  }
+
+  get #isFull(): boolean {
+    const count = (this.#waiting?.length ?? 0) + this.#unanswered;
+    return count >= UNANSWERED_MAX || this.#heldBytes >= this.#requestBytesMax;
   }
 
   /** W1. */
@@ -119,28 +169,39 @@ export class HranaSocket {
       return;
     }
     this.#send('{"type":"hello_ok"}');
+    this.#goOn();
+  }
+
+  #goOn(): void {
     const waiting = this.#waiting ?? [];
     this.#waiting = null;
+    if (!this.#isOpen) return; // Nobody would end the streams that they open.
     this.#refuseBroken(() => {
-      for (const message of waiting) this.#take(message);
+      for (const received of waiting) this.#take(received);
     });
     this.#resumeIfCalm();
   }
 
-  #request(requestId: number, value: unknown): void {
+  #request(
+    { requestId, request: value }: SocketMessage & { type: "request" },
+    bytes: number,
+  ): void {
     const endpoint = this.#endpoint;
     if (endpoint === null)
       throw new StoreError("REQUEST_INVALID", "Cannot answer before the client has said hello");
     this.#unanswered++;
-    if (this.#unanswered >= UNANSWERED_MAX) this.#pause();
+    const answered = (text: string): void => {
+      this.#unanswered--;
+      this.#heldBytes -= bytes;
+      this.#send(text);
+      this.#resumeIfCalm();
+    };
     const fail = (error: unknown): void => {
-      const failure = describeFailure(error);
-      if (failure.isInternal) endpoint.context.onBug(error);
-      const body = `"request_id":${requestId},"error":${encodeFailure(failure)}`;
-      this.#answered(`{"type":"response_error",${body}}`);
+      const body = `"request_id":${requestId},"error":${endpoint.encodeFailure(error)}`;
+      answered(`{"type":"response_error",${body}}`);
     };
     const succeed = (response: string): void =>
-      this.#answered(`{"type":"response_ok","request_id":${requestId},"response":${response}}`);
+      answered(`{"type":"response_ok","request_id":${requestId},"response":${response}}`);
     try {
       this.#begin(endpoint, decodeSocketRequest(value)).then(succeed, fail);
     } catch (error) {
@@ -169,20 +230,32 @@ export class HranaSocket {
   #open(endpoint: Endpoint, streamId: number): void {
     if (this.#streams.has(streamId))
       throw new StoreError("REQUEST_INVALID", `Cannot open stream ${streamId}: it is open`);
-    this.#streams.set(streamId, {
-      stream: endpoint.openStream(this.#stored),
-      tail: Promise.resolve(),
-      answered: Promise.resolve(),
-    });
+    try {
+      const stream = endpoint.openStream(this.#stored);
+      this.#streams.set(streamId, {
+        stream,
+        tail: Promise.resolve(),
+        answered: Promise.resolve(),
+      });
+      this.#refused.delete(streamId);
+    } catch (error) {
+      if (this.#refused.size >= UNANSWERED_MAX) this.#refused.clear();
+      if (error instanceof StoreError) this.#refused.set(streamId, error);
+      throw error;
+    }
   }
 
   async #close({ context }: Endpoint, streamId: number): Promise<string> {
     const open = this.#streams.get(streamId);
     this.#streams.delete(streamId);
+    this.#refused.delete(streamId);
     if (open !== undefined) {
       await open.tail;
+      const settled: Promise<void>[] = [];
+      noteSettled(open.stream, settled, true);
       await context.streams.remove(open.stream);
       await open.answered;
+      await Promise.all(settled);
     }
     return '{"type":"close_stream"}';
   }
@@ -190,7 +263,10 @@ export class HranaSocket {
   #run(endpoint: Endpoint, streamId: number, request: StreamRequest): Promise<string> {
     const open = this.#streams.get(streamId);
     if (open === undefined)
-      throw new StoreError("REQUEST_INVALID", `Cannot use stream ${streamId}: it is not open`);
+      throw (
+        this.#refused.get(streamId) ??
+        new StoreError("REQUEST_INVALID", `Cannot use stream ${streamId}: it is not open`)
+      );
     const answer = this.#runNext(endpoint, open, this.#stored.resolveAll(request));
     open.answered = answer.then(nothing, nothing);
     return answer;
@@ -199,9 +275,10 @@ export class HranaSocket {
   /** W2, W3. */
   async #runNext({ context }: Endpoint, open: OpenStream, request: StreamRequest): Promise<string> {
     const { stream, tail, answered } = open;
-    const budget = new ResponseBudget(context.settings.responseBytesMax);
+    const budget = new ResponseBudget(context.settings);
     const settled: Promise<void>[] = [];
     const running = tail.then(async () => {
+      await this.#calm();
       try {
         return await stream.answer(request, this.#version, budget);
       } finally {
@@ -218,12 +295,6 @@ export class HranaSocket {
     }
   }
 
-  #answered(text: string): void {
-    this.#unanswered--;
-    this.#send(text);
-    this.#resumeIfCalm();
-  }
-
   #send(text: string): void {
     if (this.#socket.readyState !== this.#socket.OPEN) return;
     this.#socket.send(text, () => this.#resumeIfCalm());
@@ -238,29 +309,46 @@ export class HranaSocket {
   }
 
   #resumeIfCalm(): void {
+    if (this.#socket.bufferedAmount > UNREAD_BYTES_MAX / 2) return;
+    for (const begin of this.#uncalm.splice(0)) begin();
     const waiting = this.#waiting?.length ?? 0;
     if (!this.#isPaused || waiting + this.#unanswered >= UNANSWERED_MAX / 2) return;
-    if (this.#socket.bufferedAmount > UNREAD_BYTES_MAX / 2) return;
+    if (this.#heldBytes > this.#requestBytesMax / 2) return;
     this.#isPaused = false;
     this.#socket.resume();
+  }
+
+  /** W4: null when the client has read what there was. */
+  #calm(): Promise<void> | null {
+    if (this.#socket.bufferedAmount <= UNREAD_BYTES_MAX || !this.#isOpen) return null;
+    return new Promise((resolve) => this.#uncalm.push(resolve));
+  }
+
+  get #isOpen(): boolean {
+    return this.#socket.readyState === this.#socket.OPEN;
   }
 
   #refuseBroken(body: () => void): void {
     try {
       body();
     } catch (error) {
-      const { message } = describeFailure(error);
-      this.#socket.close(CLOSE_PROTOCOL, message.slice(0, REASON_LENGTH_MAX));
+      this.#socket.close(CLOSE_PROTOCOL, reasonOf(error));
     }
   }
 
   async #end(): Promise<void> {
+    clearTimeout(this.#helloTimer);
+    for (const begin of this.#uncalm.splice(0)) begin();
     const streams = [...this.#streams.values()].map(({ stream }) => stream);
     this.#streams.clear();
     const table = this.#endpoint?.context.streams;
     if (table !== undefined)
       await Promise.allSettled(streams.map((stream) => table.remove(stream)));
   }
+}
+
+function reasonOf(error: unknown): string {
+  return describeFailure(error).message.slice(0, REASON_LENGTH_MAX);
 }
 
 function nothing(): void {}

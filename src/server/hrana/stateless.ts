@@ -28,7 +28,7 @@ export async function answerStateless(
     response,
   }: { readonly call: StatelessCall; readonly body: string; readonly response: ServerResponse },
 ): Promise<void> {
-  const budget = new ResponseBudget(endpoint.context.settings.responseBytesMax);
+  const budget = new ResponseBudget(endpoint.context.settings);
   const run = reader(call, object(parseBody(body), "the body"), budget);
   const stream = await takeStream(endpoint, null);
   closeWhenGone(endpoint, stream, response);
@@ -39,7 +39,7 @@ export async function answerStateless(
   } finally {
     await closeStream(endpoint, stream);
   }
-  sendJson(response, 200, answer);
+  sendJson(response, 200, answer, endpoint.context.sending);
 }
 
 /** What is wrong with the request is found before anything runs. */
@@ -133,7 +133,7 @@ class PlainRows implements CountingSink {
 
   row(values: readonly SqliteValue[]): boolean {
     const row = `[${values.map((value) => encodePlain(value)).join(",")}]`;
-    this.#budget.take(row.length + 1);
+    this.#budget.takeRow(row.length + 1);
     this.#rows.push(row);
     return false;
   }

@@ -8,6 +8,7 @@
  *     a time has a stream.
  * T2. Batons of streams that expired are remembered, so that their clients are told so, or get a new stream; the oldest are
  *     forgotten.
+ * T3. A stream whose token is not good any more is closed, and what was open rolled back.
  */
 import { randomUUID } from "node:crypto";
 import { StoreError } from "../../errors.ts";
@@ -31,6 +32,7 @@ export interface StreamTableOptions {
   readonly transactionMs: number;
   /** In all, over HTTP and WebSocket. */
   readonly streamsMax: number;
+  readonly streamsPerClientMax: number;
   readonly now: () => number;
   readonly onBug: (error: unknown) => void;
 }
@@ -41,7 +43,9 @@ const SWEEP_MS_MAX = 1000;
 
 export class StreamTable {
   readonly #options: StreamTableOptions;
-  readonly #all: Set<HranaStream> = new Set();
+  /** With the client whose they are. */
+  readonly #all: Map<HranaStream, string> = new Map();
+  readonly #counts: Map<string, number> = new Map();
   /** By baton; those that were given first are first, and expire first. */
   readonly #idle: Map<string, IdleStream> = new Map();
   /** With who may have a new stream for it; null: nobody. */
@@ -56,21 +60,35 @@ export class StreamTable {
     return this.#all.size;
   }
 
-  add(stream: HranaStream): void {
-    const { streamsMax } = this.#options;
-    if (this.#all.size >= streamsMax)
+  /** `client`: whose it is. */
+  add(stream: HranaStream, client: string): void {
+    const { streamsMax, streamsPerClientMax } = this.#options;
+    const count = this.#counts.get(client) ?? 0;
+    if (this.#all.size >= streamsMax || count >= streamsPerClientMax) {
+      const fact = this.#all.size >= streamsMax ? `${streamsMax} are` : `this client has ${count}`;
       throw new StoreError(
         "STREAM_LIMIT",
-        `Cannot open a stream: ${streamsMax} are open, and that is the limit`,
-        { retryable: true, details: { streamsMax } },
+        `Cannot open a stream: ${fact} open, and that is the limit`,
+        {
+          retryable: true,
+          details: { streamsMax, streamsPerClientMax },
+        },
       );
-    this.#all.add(stream);
+    }
+    this.#all.set(stream, client);
+    this.#counts.set(client, count + 1);
     this.#watch();
   }
 
   /** Forgets the stream and closes it. */
   async remove(stream: HranaStream): Promise<void> {
-    this.#all.delete(stream);
+    const client = this.#all.get(stream);
+    if (client !== undefined) {
+      this.#all.delete(stream);
+      const count = this.#counts.get(client) ?? 0;
+      if (count > 1) this.#counts.set(client, count - 1);
+      else this.#counts.delete(client);
+    }
     await stream.close();
   }
 
@@ -120,8 +138,10 @@ export class StreamTable {
       this.#remember(baton, idle);
       ends.push(this.remove(idle.stream));
     }
-    for (const stream of this.#all)
-      if (stream.transactionUntil <= now) ends.push(stream.endTransaction());
+    for (const [baton, { stream }] of this.#idle) if (!stream.isAllowed) this.#idle.delete(baton);
+    for (const stream of this.#all.keys())
+      if (!stream.isAllowed) ends.push(this.remove(stream));
+      else if (stream.transactionUntil <= now) ends.push(stream.endTransaction());
     for (const end of await Promise.allSettled(ends))
       if (end.status === "rejected") this.#options.onBug(end.reason);
   }
@@ -131,7 +151,7 @@ export class StreamTable {
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timer = null;
     this.#idle.clear();
-    await Promise.allSettled([...this.#all].map((stream) => this.remove(stream)));
+    await Promise.allSettled([...this.#all.keys()].map((stream) => this.remove(stream)));
   }
 
   /** T2. */

@@ -13,7 +13,6 @@
 import { StoreError } from "../../errors.ts";
 import type { CallLimits } from "../../sqlite/async-calls.ts";
 import type { Executed } from "../../sqlite/async-executor.ts";
-import { describeFailure, encodeFailure } from "../failure.ts";
 import type { EndedStatement } from "../operations/server-counters.ts";
 import type { ServedConnection } from "../served-store.ts";
 import { isMet, type StepOutcome } from "./batch-condition.ts";
@@ -36,8 +35,10 @@ export interface StreamOptions {
   readonly transactionMs: number;
   /** Milliseconds; only differences count. */
   readonly now: () => number;
-  /** Told of errors that are bugs. */
-  readonly onBug: (error: unknown) => void;
+  /** What the client is told of an error. */
+  readonly encodeFailure: (error: unknown) => string;
+  /** Whether whoever has opened it may still use it. */
+  readonly isAllowed: () => boolean;
   /** Over WebSocket those of the whole connection. */
   readonly stored?: StoredSql;
 }
@@ -60,6 +61,10 @@ export class HranaStream {
 
   get isClosed(): boolean {
     return this.#isClosed;
+  }
+
+  get isAllowed(): boolean {
+    return this.#options.isAllowed();
   }
 
   /** Nothing would be lost if a new stream went on in its place. */
@@ -88,8 +93,9 @@ export class HranaStream {
     return connection;
   }
 
-  settled(): Promise<void> | null {
-    const promise = this.#connection?.settled() ?? null;
+  /** See ServedConnection. */
+  settled(isLast = false): Promise<void> | null {
+    const promise = this.#connection?.settled(isLast) ?? null;
     if (promise !== null) this.#noteWait(promise);
     return promise;
   }
@@ -206,9 +212,7 @@ export class HranaStream {
   }
 
   encodeFailure(error: unknown): string {
-    const failure = describeFailure(error);
-    if (failure.isInternal) this.#options.onBug(error);
-    return encodeFailure(failure);
+    return this.#options.encodeFailure(error);
   }
 
   /** Rolls its transaction back for good (G3); also while a statement runs. */

@@ -7,7 +7,7 @@
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { StoreError } from "../../errors.ts";
-import type { Principal } from "../access.ts";
+import { permits, type Principal } from "../access/principal.ts";
 import { sendJson } from "../http-exchange.ts";
 import type { ServedStore } from "../served-store.ts";
 import type { MetricsOptions, MetricsPage } from "./metrics.ts";
@@ -58,7 +58,7 @@ export class MetricsEndpoint {
     response: ServerResponse,
     principal: Principal,
   ): Promise<void> {
-    if (!principal.permits({ action: "admin", database: null, branch: null }))
+    if (!permits(principal, { action: "admin", database: null, branch: null }))
       throw new StoreError(
         "FORBIDDEN",
         "Cannot read the metrics: the token does not allow to administer the whole server",

@@ -1,0 +1,183 @@
+/** What bounds what clients may take from a server: memory, streams, rows, the size of a branch; and TLS. */
+import { createClient } from "@libsql/client/ws";
+import { once } from "node:events";
+import { copyFileSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { request } from "node:https";
+import { connect, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, describe, expect, test } from "vitest";
+import { WebSocket } from "ws";
+import { serveStore } from "../src/server/serve.ts";
+import type { ServerSettings } from "../src/server/setting-list.ts";
+import { CLOSE, execute, ServedDirectory, sqls } from "./server-fixture.ts";
+
+const MIB = 1024 * 1024;
+
+let served: ServedDirectory | null = null;
+const sockets: Socket[] = [];
+
+async function start(settings: Partial<ServerSettings>): Promise<ServedDirectory> {
+  served = await ServedDirectory.start(settings);
+  served.store.createDatabase("shop");
+  return served;
+}
+
+afterEach(async () => {
+  for (const socket of sockets.splice(0)) socket.destroy();
+  await served?.[Symbol.asyncDispose]();
+  expect(served?.bugs ?? []).toEqual([]);
+  served = null;
+});
+
+test("rows of an answer are bounded, those of a cursor are not", async () => {
+  const world = await start({ rowsMax: 10 });
+  const sql = (rows: number): string =>
+    `WITH RECURSIVE c(x) AS (VALUES(1) UNION ALL SELECT x + 1 FROM c LIMIT ${rows}) SELECT x FROM c`;
+  const { body } = await world.post("/shop/v2/pipeline", sqls(sql(10), sql(1)));
+  expect(body.results.map(({ type }: { type: string }) => type)).toEqual(["ok", "error", "ok"]);
+  expect(body.results[1].error.code).toBe("RESPONSE_TOO_LARGE");
+  const cursor = { batch: { steps: [{ stmt: { sql: sql(1000) } }] } };
+  expect((await world.post("/shop/v3/cursor", cursor)).text.match(/"type":"row"/g)).toHaveLength(
+    1000,
+  );
+  const plain = await world.post("/shop/", { statements: [sql(11)] });
+  expect(plain.body[0].error.code).toBe("RESPONSE_TOO_LARGE");
+});
+
+test("streams of a client are bounded, over HTTP and WebSocket together", async () => {
+  const world = await start({ streamsPerClientMax: 2 });
+  const first = await world.pipeline([execute("SELECT 1")]);
+  await world.pipeline([execute("SELECT 1")]);
+  expect((await world.pipeline([execute("SELECT 1")])).body.code).toBe("STREAM_LIMIT");
+  const client = createClient({ url: world.url("shop").replace("http:", "ws:") });
+  await expect(client.execute("SELECT 1")).rejects.toMatchObject({ code: "STREAM_LIMIT" });
+  await world.pipeline([CLOSE], first.body.baton);
+  expect((await client.execute("SELECT 1 AS a")).rows[0]?.["a"]).toBe(1);
+  client.close();
+});
+
+test("a branch grows to its limit, and can be made smaller then", async () => {
+  const world = await start({ databaseBytesMax: 40 * 4096 });
+  const run = async (sql: string): Promise<string> =>
+    (await world.post("/shop/v2/pipeline", sqls(sql))).body.results[0].error?.code ?? "ok";
+  expect(await run("CREATE TABLE t(a BLOB)")).toBe("ok");
+  const codes: string[] = [];
+  for (let count = 0; count < 40; count++)
+    codes.push(await run("INSERT INTO t VALUES (randomblob(8000))"));
+  expect(codes).toContain("ok");
+  expect(codes.slice(-10)).toEqual(Array.from({ length: 10 }, () => "LIMIT"));
+  expect(codes.lastIndexOf("ok")).toBeLessThan(codes.indexOf("LIMIT"));
+  using connection = served!.store.connect("shop");
+  expect(connection.pragma("page_count", { simple: true })).toBeLessThanOrEqual(40);
+  expect(await run("DELETE FROM t")).toBe("ok");
+  expect(await run("INSERT INTO t VALUES (randomblob(8000))")).toBe("ok");
+  // One that is larger already can still be changed.
+  connection.exec("INSERT INTO t VALUES (zeroblob(400000))");
+  expect(await run("UPDATE t SET a = zeroblob(400000) WHERE length(a) = 400000")).toBe("ok");
+  expect(await run("DELETE FROM t WHERE length(a) = 400000")).toBe("ok");
+});
+
+describe("a client that does not read", () => {
+  const ANSWER = 40 * MIB;
+
+  /** Asks for a long answer and reads nothing of it until `read`, which gives the bytes that came. */
+  async function ask(answer: number = ANSWER): Promise<{ read: () => Promise<number> }> {
+    const socket = connect(Number(new URL(served!.server.url).port), "127.0.0.1");
+    sockets.push(socket);
+    await once(socket, "connect");
+    const body = JSON.stringify(sqls(`SELECT hex(zeroblob(${answer / 2}))`));
+    socket.write(
+      `POST /shop/v2/pipeline HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
+    );
+    const before = served!.server.unsentBytes;
+    await until(() => served!.server.unsentBytes !== before);
+    const read = (): Promise<number> =>
+      new Promise((resolve) => {
+        let bytes = 0;
+        socket.on("data", (data: Buffer) => void (bytes += data.length));
+        socket.on("error", () => {}); // It may be reset.
+        socket.on("close", () => resolve(bytes));
+      });
+    return { read };
+  }
+
+  async function until(isSo: () => boolean): Promise<void> {
+    while (!isSo()) await new Promise((resolve) => setImmediate(resolve));
+  }
+
+  test("is left after a time", async () => {
+    const { server } = await start({ sendMs: 100 });
+    const { read } = await ask();
+    await until(() => server.unsentBytes === 0);
+    expect(await read()).toBeLessThan(ANSWER);
+  });
+
+  test("is left when others need the memory", async () => {
+    const { server } = await start({ unsentBytesMax: 60 * MIB });
+    const [first, second] = [await ask(), await ask(50 * MIB)];
+    expect(server.unsentBytes).toBeLessThan(60 * MIB);
+    expect(await first.read()).toBeLessThan(ANSWER);
+    expect(await second.read()).toBeGreaterThan(ANSWER);
+    expect(server.unsentBytes).toBe(0);
+  });
+});
+
+describe("TLS", () => {
+  const fixtures = join(import.meta.dirname, "fixtures", "tls");
+
+  function ask(url: string, ca: string): Promise<string> {
+    return new Promise((resolve) => {
+      const asked = request(`${url}/v2`, { ca: readFileSync(ca), agent: false }, (response) => {
+        response.resume();
+        response.on("end", () => resolve(String(response.statusCode)));
+      });
+      asked.on("error", (error: NodeJS.ErrnoException) => resolve(error.code ?? ""));
+      asked.end();
+    });
+  }
+
+  test("serves https and wss with the certificate, and with the next one", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "bough-tls-"));
+    const [cert, key] = [join(directory, "cert.pem"), join(directory, "key.pem")];
+    const use = (name: string): void => {
+      copyFileSync(join(fixtures, `${name}.cert.pem`), cert);
+      copyFileSync(join(fixtures, `${name}.key.pem`), key);
+    };
+    use("first");
+    const { server } = await start({ tlsCert: cert, tlsKey: key });
+    expect(server.url).toMatch(/^https:/);
+    const [first, second] = ["first", "second"].map((name) => join(fixtures, `${name}.cert.pem`));
+    expect([await ask(server.url, first!), await ask(server.url, second!)]).toEqual([
+      "200",
+      "DEPTH_ZERO_SELF_SIGNED_CERT",
+    ]);
+    const socket = new WebSocket(server.url.replace("https:", "wss:"), ["hrana2"], {
+      ca: readFileSync(first!),
+    });
+    await once(socket, "open");
+    socket.close();
+    use("second");
+    served!.nowMs += 2000;
+    server.look();
+    expect([await ask(server.url, first!), await ask(server.url, second!)]).toEqual([
+      "DEPTH_ZERO_SELF_SIGNED_CERT",
+      "200",
+    ]);
+    rmSync(directory, { recursive: true });
+  });
+
+  test("is refused with what is no pair", async () => {
+    const [cert, key] = ["first.cert.pem", "second.key.pem"].map((name) => join(fixtures, name));
+    const { store } = await start({});
+    for (const settings of [
+      { tlsCert: cert!, tlsKey: key! },
+      { tlsCert: cert!, tlsKey: join(fixtures, "none") },
+      { tlsCert: key!, tlsKey: key! },
+    ])
+      await expect(serveStore(store, { settings })).rejects.toMatchObject({ code: "TLS_INVALID" });
+    await expect(serveStore(store, { settings: { tlsCert: cert! } })).rejects.toThrow(
+      "belong together",
+    );
+  });
+});
