@@ -1,8 +1,9 @@
 /** A store of this thread, as the admin API needs it. */
 import { requireBranch } from "../../branch/ref-operations.ts";
+import { parseRevision } from "../../branch/revision.ts";
 import type { DatabaseRefs } from "../../branch/refs.ts";
 import type { RetentionOverrides } from "../../catalog/rows.ts";
-import { StoreError } from "../../errors.ts";
+import { invariant, StoreError } from "../../errors.ts";
 import type { CheckOptions, CheckReport } from "../../integrity/report.ts";
 import type { ScrubOptions, ScrubReport } from "../../integrity/scrub.ts";
 import type { RemoteGarbageReport } from "../../remote/remote-garbage.ts";
@@ -13,6 +14,7 @@ import type { Branch, CreateBranchOptions, RestoreOptions } from "../../store/br
 import type { Commit, LogOptions } from "../../store/commit-log.ts";
 import type { Compression } from "../../store/compression-option.ts";
 import type { Database, Tag } from "../../store/database.ts";
+import type { Engine } from "../../store/engine.ts";
 import type { FollowerStatus } from "../../store/follower.ts";
 import type { GarbageAsyncOptions } from "../../store/garbage.ts";
 import type { HeldSpace } from "../../store/garbage-holders.ts";
@@ -35,7 +37,8 @@ export class LocalAdminStore implements AdminStore {
 
   constructor(store: Store) {
     this.#store = store;
-    const { engine } = store;
+    const [engine] = store.engines;
+    invariant(engine !== undefined, "A store has an engine");
     const directory = engine.follower === null ? engine.state.storage.directory : null;
     this.uploads = directory === null ? null : new UploadDirectory(directory);
   }
@@ -45,7 +48,13 @@ export class LocalAdminStore implements AdminStore {
   }
 
   async databaseOfId(id: string): Promise<string> {
-    const row = this.#store.engine.state.databases.get(numberOf(id))?.refs.row;
+    const [engine, ...others] = this.#store.engines;
+    if (others.length > 0)
+      throw new StoreError(
+        "DATABASE_NOT_FOUND",
+        `Cannot find database "id:${id}": each of the store's partitions has numbers of its own; use the name`,
+      );
+    const row = engine?.state.databases.get(numberOf(id))?.refs.row;
     if (row !== undefined && row.deletedAtMs === null) return this.#store.database(row.name).name;
     throw new StoreError("DATABASE_NOT_FOUND", `Cannot find database "id:${id}": there is none`);
   }
@@ -270,7 +279,7 @@ export class LocalAdminStore implements AdminStore {
   }
 
   async exportRevision(revision: string): Promise<SnapshotBlocks> {
-    return await SnapshotBlocks.open(this.#store.engine, revision);
+    return await SnapshotBlocks.open(this.#engineOf(parseRevision(revision).database), revision);
   }
 
   #branch(database: string, branch: string): Branch {
@@ -305,8 +314,16 @@ export class LocalAdminStore implements AdminStore {
     };
   }
 
+  /** Of the partition that has the database; where none has it, of the first. */
+  #engineOf(database: string): Engine {
+    const { engines } = this.#store;
+    const engine = engines.find(({ state }) => state.refs.databaseIds.has(database)) ?? engines[0];
+    invariant(engine !== undefined, "A store has an engine");
+    return engine;
+  }
+
   #refs(database: string): DatabaseRefs {
-    return openDatabaseNamed(this.#store.engine, database).refs;
+    return openDatabaseNamed(this.#engineOf(database), database).refs;
   }
 }
 
