@@ -57,12 +57,13 @@ async function sendEvents(
       }
       if (!job.isRunning) finish();
     };
+    const keepAlive = (): void => {
+      if (!response.writableNeedDrain && !response.writableEnded)
+        response.write(": still there\n\n");
+    };
     const stopListening = job.listen(tell);
     const stopHeartbeat = startHeartbeat(() => {
-      requireAllowed().then(() => {
-        if (!response.writableNeedDrain && !response.writableEnded)
-          response.write(": still there\n\n");
-      }, finish);
+      requireAllowed().then(keepAlive, finish);
     });
     const finish = (): void => {
       stopListening();

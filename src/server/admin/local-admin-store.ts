@@ -2,7 +2,8 @@
 import { requireBranch } from "../../branch/ref-operations.ts";
 import type { DatabaseRefs } from "../../branch/refs.ts";
 import type { RetentionOverrides } from "../../catalog/rows.ts";
-import { StoreError } from "../../errors.ts";
+import { parseRevision } from "../../branch/revision.ts";
+import { invariant, StoreError } from "../../errors.ts";
 import type { CheckOptions, CheckReport } from "../../integrity/report.ts";
 import type { ScrubOptions, ScrubReport } from "../../integrity/scrub.ts";
 import type { RemoteGarbageReport } from "../../remote/remote-garbage.ts";
@@ -23,6 +24,7 @@ import type { RetentionStatus } from "../../store/retention-status.ts";
 import { SnapshotBlocks } from "../../store/snapshot-blocks.ts";
 import type { DiskStatistics, StoreStatistics } from "../../store/statistics.ts";
 import type { CreateDatabaseOptions } from "../../store/abstract-store.ts";
+import type { Engine } from "../../store/engine.ts";
 import type { Store } from "../../store/store.ts";
 import type { StoreInfo } from "../../store/store-info.ts";
 import type { UploadStatus } from "../../store/upload-service.ts";
@@ -35,7 +37,8 @@ export class LocalAdminStore implements AdminStore {
 
   constructor(store: Store) {
     this.#store = store;
-    const { engine } = store;
+    const [engine] = store.engines;
+    invariant(engine !== undefined, "A store has an engine");
     const directory = engine.follower === null ? engine.state.storage.directory : null;
     this.uploads = directory === null ? null : new UploadDirectory(directory);
   }
@@ -45,7 +48,11 @@ export class LocalAdminStore implements AdminStore {
   }
 
   async databaseOfId(id: string): Promise<string> {
-    const row = this.#store.engine.state.databases.get(numberOf(id))?.refs.row;
+    const rows = this.#store.engines.flatMap(
+      ({ state }) => state.databases.get(numberOf(id))?.refs.row ?? [],
+    );
+    // Ids are of one partition: one that several have says nothing.
+    const row = rows.length === 1 ? rows[0] : undefined;
     if (row !== undefined && row.deletedAtMs === null) return this.#store.database(row.name).name;
     throw new StoreError("DATABASE_NOT_FOUND", `Cannot find database "id:${id}": there is none`);
   }
@@ -270,7 +277,10 @@ export class LocalAdminStore implements AdminStore {
   }
 
   async exportRevision(revision: string): Promise<SnapshotBlocks> {
-    return await SnapshotBlocks.open(this.#store.engine, revision);
+    return await SnapshotBlocks.open(
+      engineOf(this.#store, parseRevision(revision).database),
+      revision,
+    );
   }
 
   #branch(database: string, branch: string): Branch {
@@ -306,7 +316,7 @@ export class LocalAdminStore implements AdminStore {
   }
 
   #refs(database: string): DatabaseRefs {
-    return openDatabaseNamed(this.#store.engine, database).refs;
+    return openDatabaseNamed(engineOf(this.#store, database), database).refs;
   }
 }
 
@@ -324,4 +334,11 @@ function asked<T>(body: () => T): T {
       throw new StoreError("REQUEST_INVALID", error.message, { cause: error });
     throw error;
   }
+}
+
+/** That of the database's partition; any, when there is no such database. */
+function engineOf({ engines }: Store, database: string): Engine {
+  const engine = engines.find(({ state }) => state.refs.databaseIds.has(database)) ?? engines[0];
+  invariant(engine !== undefined, "A store has an engine");
+  return engine;
 }
