@@ -199,6 +199,42 @@ test("refusals say how to authenticate, and anybody is told which protocols ther
   expect(forbidden.status).toBe(403);
 });
 
+test("the admin API and the metrics are for the tokens that allow it, the probes for anybody", async () => {
+  const ask = async (method: string, path: string, token: string): Promise<string> => {
+    const body = method === "POST" ? '{"name":"made"}' : null;
+    const type = { "content-type": "application/json" };
+    const response = await fetch(`${served.url("")}${path}`, {
+      method,
+      body,
+      headers: { ...headers(token), ...(body === null ? {} : type) },
+    });
+    return `${response.status} ${codeOf(await response.text())}`;
+  };
+  const [none, all] = [await world.token({}), await world.token(scope("*", "**", "admin"))];
+  const [writer, shop] = [
+    await world.token({ a: "rw" }),
+    await world.token(scope("shop", "**", "admin")),
+  ];
+  for (const [method, path] of [
+    ["POST", "api/v1/databases"],
+    ["GET", "metrics"],
+  ] as const) {
+    expect(await ask(method, path, "")).toBe("401 AUTH_REQUIRED");
+    expect(await ask(method, path, "no.token.this")).toBe("401 AUTH_INVALID");
+    for (const token of [none, writer, shop])
+      expect(await ask(method, path, token)).toBe("403 FORBIDDEN");
+    expect(await ask(method, path, all)).toBe(method === "POST" ? "201 ok" : "200 ok");
+  }
+  for (const path of ["api/v1/openapi.json", "api/v1/jobs", "api/v1/databases"])
+    expect(await ask("GET", path, "")).toBe("401 AUTH_REQUIRED");
+  expect(await ask("DELETE", "api/v1/databases/other", shop)).toBe("403 FORBIDDEN");
+  expect(await ask("GET", "api/v1/databases/shop", shop)).toBe("200 ok");
+  for (const path of ["health", "ready"]) expect(await ask("GET", path, "")).toBe("200 ok");
+  const refused = await fetch(served.url("api/v1/databases"));
+  expect(refused.headers.get("www-authenticate")).toBe('Bearer realm="bough"');
+  expect(refused.headers.get("content-type")).toBe("application/problem+json");
+});
+
 describe("what SQL reaches", () => {
   test("ATTACH: what the token allows and no more, however it is written", async () => {
     const mine = await world.token({

@@ -2,10 +2,10 @@
  * Who asks, and what they may do.
  *
  *   action   on a branch                             on a database                     on the server
- *   read     its content, versions, log, export      all of its branches, sizes        metrics, sizes, what is configured
+ *   read     its content, versions, log, export      all of its branches, sizes        sizes, what is configured
  *   write    SQL that changes it, import into it     -                                 -
  *   admin    create, delete, rename, reset, restore, create, delete, rename, retention collect garbage, check, scrub, remote,
- *            protect, expire, tag it, retention                                        settings, keys
+ *            protect, expire, tag it, retention                                        settings, keys, metrics
  *
  * P1. Nothing is allowed that no scope allows.
  * P2. "admin" includes "write", which includes "read".
@@ -149,10 +149,12 @@ export function withoutOtherNames(principal: Principal, error: unknown): unknown
   return new StoreError(error.code, `${what}: ${fact}`, { retryable: error.retryable });
 }
 
-function covers(scope: Scope, { database, branch }: Target): boolean {
-  if (database === null) return scope.database.coversAll && scope.branch.coversAll;
-  if (!scope.database.matches(database)) return false;
-  return branch === null ? scope.branch.coversAll : scope.branch.matches(branch);
+/** A scope for every name covers also what could be no name: that is then what the client is told. */
+function covers({ database: databases, branch: branches }: Scope, target: Target): boolean {
+  const { database, branch } = target;
+  if (database === null) return databases.coversAll && branches.coversAll;
+  if (!databases.coversAll && !databases.matches(database)) return false;
+  return branches.coversAll || (branch !== null && branches.matches(branch));
 }
 
 function nameOf({ database, branch }: Target): string {

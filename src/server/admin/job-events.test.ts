@@ -4,7 +4,13 @@ import { expect, test } from "vitest";
 import { jobEvents } from "./job-events.ts";
 import { type Job, JobTable } from "./job-table.ts";
 
-test("G3. The stream of a job that cannot be cancelled ends with the server, before the job does", async () => {
+const allowed = (): Promise<void> => Promise.resolve();
+
+/** A job that cannot be cancelled, and somebody who follows it while `body` runs. What the stream has said until it ended. */
+async function follow(
+  body: (control: { readonly stopping: AbortController; readonly beat: () => void }) => void,
+  requireAllowed: () => Promise<void> = allowed,
+): Promise<string> {
   const table = new JobTable({ now: () => 0, clock: () => 0, onBug: () => {} });
   let finish: (value: unknown) => void = () => {};
   const job: Job = table.start({
@@ -22,7 +28,8 @@ test("G3. The stream of a job that cannot be cancelled ends with the server, bef
     return () => void beats.delete(beat);
   };
   const server = createServer((request, response) => {
-    const answer = jobEvents(job, request, { startHeartbeat, stopping: stopping.signal });
+    const options = { startHeartbeat, requireAllowed, stopping: stopping.signal };
+    const answer = jobEvents(job, request, options);
     if ("stream" in answer) void answer.stream(response);
   });
   await new Promise<void>((resolve) => {
@@ -32,12 +39,23 @@ test("G3. The stream of a job that cannot be cancelled ends with the server, bef
   const stream = await new Promise<IncomingMessage>((resolve) => {
     get({ port, agent: false }, resolve);
   });
-  stopping.abort();
+  body({ stopping, beat: () => beats.forEach((beat) => beat()) });
   let text = "";
   for await (const chunk of stream) text += String(chunk);
-  expect(text).toMatch(/^id: 1\nevent: progress\ndata: \{.*"state":"running".*\}\n\n$/);
   expect([job.isRunning, beats.size]).toEqual([true, 0]);
   finish(null);
   await job.ended;
   await new Promise((resolve) => server.close(resolve));
+  return text;
+}
+
+const ONE_EVENT = /^id: 1\nevent: progress\ndata: \{.*"state":"running".*\}\n\n$/;
+
+test("G3. The stream of a job that cannot be cancelled ends with the server, before the job does", async () => {
+  expect(await follow(({ stopping }) => stopping.abort())).toMatch(ONE_EVENT);
+});
+
+test("G3. The stream ends at the heartbeat after the token is good no more", async () => {
+  const revoked = (): Promise<void> => Promise.reject(new Error("It was revoked"));
+  expect(await follow(({ beat }) => beat(), revoked)).toMatch(ONE_EVENT);
 });

@@ -4,7 +4,7 @@
  * G1. A client that comes again with Last-Event-ID is told where the job is now, if that is something new, and 204 once it has been told the
  *     end: that is what makes an EventSource stop.
  * G2. A client that reads slowly gets the newest state when it is ready, and nothing is kept for it meanwhile.
- * G3. It ends with the job, with the client, or with the server.
+ * G3. It ends with the job, with the client, with the server, or at a heartbeat after the token is good no more.
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Answer } from "./admin-route.ts";
@@ -13,6 +13,8 @@ import type { Job } from "./job-table.ts";
 export interface JobEventsOptions {
   /** Calls `beat` from time to time until what it returns is called. */
   readonly startHeartbeat: (beat: () => void) => () => void;
+  /** Rejects when the client may be told nothing more. */
+  readonly requireAllowed: () => Promise<void>;
   /** Aborted when the server stops. */
   readonly stopping: AbortSignal;
 }
@@ -35,7 +37,12 @@ export function jobEvents(job: Job, request: IncomingMessage, options: JobEvents
 async function sendEvents(
   job: Job,
   response: ServerResponse,
-  { startHeartbeat, stopping, lastSeen }: JobEventsOptions & { readonly lastSeen: number },
+  {
+    startHeartbeat,
+    requireAllowed,
+    stopping,
+    lastSeen,
+  }: JobEventsOptions & { readonly lastSeen: number },
 ): Promise<void> {
   response.writeHead(200, HEADERS);
   response.flushHeaders();
@@ -50,9 +57,13 @@ async function sendEvents(
       }
       if (!job.isRunning) finish();
     };
+    const keepAlive = (): void => {
+      if (!response.writableNeedDrain && !response.writableEnded)
+        response.write(": still there\n\n");
+    };
     const stopListening = job.listen(tell);
     const stopHeartbeat = startHeartbeat(() => {
-      if (!response.writableNeedDrain) response.write(": still there\n\n");
+      requireAllowed().then(keepAlive, finish);
     });
     const finish = (): void => {
       stopListening();

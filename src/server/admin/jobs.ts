@@ -127,6 +127,7 @@ export const JOB_ROUTES: readonly AdminRoute[] = [
     },
     handle: async (call) =>
       jobEvents(requireJob(call), call.request, {
+        requireAllowed: () => call.context.access.requireCurrent(call.principal),
         startHeartbeat: call.context.startHeartbeat,
         stopping: call.context.stopping,
       }),

@@ -1,8 +1,8 @@
 /** A store of this thread, as the admin API needs it. */
 import { requireBranch } from "../../branch/ref-operations.ts";
-import { parseRevision } from "../../branch/revision.ts";
 import type { DatabaseRefs } from "../../branch/refs.ts";
 import type { RetentionOverrides } from "../../catalog/rows.ts";
+import { parseRevision } from "../../branch/revision.ts";
 import { invariant, StoreError } from "../../errors.ts";
 import type { CheckOptions, CheckReport } from "../../integrity/report.ts";
 import type { ScrubOptions, ScrubReport } from "../../integrity/scrub.ts";
@@ -14,7 +14,6 @@ import type { Branch, CreateBranchOptions, RestoreOptions } from "../../store/br
 import type { Commit, LogOptions } from "../../store/commit-log.ts";
 import type { Compression } from "../../store/compression-option.ts";
 import type { Database, Tag } from "../../store/database.ts";
-import type { Engine } from "../../store/engine.ts";
 import type { FollowerStatus } from "../../store/follower.ts";
 import type { GarbageAsyncOptions } from "../../store/garbage.ts";
 import type { HeldSpace } from "../../store/garbage-holders.ts";
@@ -25,6 +24,7 @@ import type { RetentionStatus } from "../../store/retention-status.ts";
 import { SnapshotBlocks } from "../../store/snapshot-blocks.ts";
 import type { DiskStatistics, StoreStatistics } from "../../store/statistics.ts";
 import type { CreateDatabaseOptions } from "../../store/abstract-store.ts";
+import type { Engine } from "../../store/engine.ts";
 import type { Store } from "../../store/store.ts";
 import type { StoreInfo } from "../../store/store-info.ts";
 import type { UploadStatus } from "../../store/upload-service.ts";
@@ -48,13 +48,11 @@ export class LocalAdminStore implements AdminStore {
   }
 
   async databaseOfId(id: string): Promise<string> {
-    const [engine, ...others] = this.#store.engines;
-    if (others.length > 0)
-      throw new StoreError(
-        "DATABASE_NOT_FOUND",
-        `Cannot find database "id:${id}": each of the store's partitions has numbers of its own; use the name`,
-      );
-    const row = engine?.state.databases.get(numberOf(id))?.refs.row;
+    const rows = this.#store.engines.flatMap(
+      ({ state }) => state.databases.get(numberOf(id))?.refs.row ?? [],
+    );
+    // Ids are of one partition: one that several have says nothing.
+    const row = rows.length === 1 ? rows[0] : undefined;
     if (row !== undefined && row.deletedAtMs === null) return this.#store.database(row.name).name;
     throw new StoreError("DATABASE_NOT_FOUND", `Cannot find database "id:${id}": there is none`);
   }
@@ -279,7 +277,10 @@ export class LocalAdminStore implements AdminStore {
   }
 
   async exportRevision(revision: string): Promise<SnapshotBlocks> {
-    return await SnapshotBlocks.open(this.#engineOf(parseRevision(revision).database), revision);
+    return await SnapshotBlocks.open(
+      engineOf(this.#store, parseRevision(revision).database),
+      revision,
+    );
   }
 
   #branch(database: string, branch: string): Branch {
@@ -314,16 +315,8 @@ export class LocalAdminStore implements AdminStore {
     };
   }
 
-  /** Of the partition that has the database; where none has it, of the first. */
-  #engineOf(database: string): Engine {
-    const { engines } = this.#store;
-    const engine = engines.find(({ state }) => state.refs.databaseIds.has(database)) ?? engines[0];
-    invariant(engine !== undefined, "A store has an engine");
-    return engine;
-  }
-
   #refs(database: string): DatabaseRefs {
-    return openDatabaseNamed(this.#engineOf(database), database).refs;
+    return openDatabaseNamed(engineOf(this.#store, database), database).refs;
   }
 }
 
@@ -341,4 +334,11 @@ function asked<T>(body: () => T): T {
       throw new StoreError("REQUEST_INVALID", error.message, { cause: error });
     throw error;
   }
+}
+
+/** That of the database's partition; any, when there is no such database. */
+function engineOf({ engines }: Store, database: string): Engine {
+  const engine = engines.find(({ state }) => state.refs.databaseIds.has(database)) ?? engines[0];
+  invariant(engine !== undefined, "A store has an engine");
+  return engine;
 }
