@@ -160,9 +160,11 @@ class Session implements SqlSession {
     return this.#up(() => this.#way.column(sql, values));
   }
 
-  run(sql: string, ...values: Value[]): Promise<number> {
-    this.#hasWritten = true;
-    return this.#up(() => this.#way.run(sql, values));
+  /** What changes no row commits nothing, and is acknowledged as what only reads is. */
+  async run(sql: string, ...values: Value[]): Promise<number> {
+    const changes = await this.#up(() => this.#way.run(sql, values));
+    if (changes > 0) this.#hasWritten = true;
+    return changes;
   }
 
   /**
