@@ -10,7 +10,7 @@ const config: ViteUserConfig = defineConfig({
     pool: "forks",
     // Vitest would leave one core to itself, which on two cores leaves one.
     maxWorkers: Math.max(2, availableParallelism() - 1),
-    globalSetup: ["src/testing/s3-server-setup.ts"],
+    globalSetup: ["src/testing/compile-setup.ts", "src/testing/s3-server-setup.ts"],
     // Drizzle's driver imports better-sqlite3 by itself: test/drizzle.test.ts lets it find the drop-in.
     alias: {
       "better-sqlite3": fileURLToPath(new URL("src/better-sqlite3.ts", import.meta.url)),

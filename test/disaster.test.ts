@@ -18,6 +18,7 @@ import type { StoreOptions } from "../src/store/store-options.ts";
 import { Random } from "../src/testing/random.ts";
 import { s3Server } from "../src/testing/s3-server.ts";
 import { type DisasterEvent, type DisasterOptions, hashOf } from "./disaster-process.ts";
+import { testProgram } from "../src/testing/test-program.ts";
 
 const isLong = process.env["BOUGH_TEST_LONG"] === "1";
 const SEED = 71 + Number(process.env["BOUGH_TEST_SEED"] ?? 0);
@@ -64,8 +65,8 @@ class Expected {
 }
 
 async function runAndKill(run: DisasterOptions, delayMs: number): Promise<DisasterEvent[]> {
-  const program = join(import.meta.dirname, "disaster-process.ts");
-  const child = spawn(process.execPath, ["--import", "tsx", program, JSON.stringify(run)], {
+  const program = testProgram(new URL("disaster-process.ts", import.meta.url));
+  const child = spawn(process.execPath, [program, JSON.stringify(run)], {
     stdio: ["ignore", "pipe", "inherit"],
   });
   let text = "";

@@ -1,15 +1,15 @@
 /** Runs the programs of examples/, each as a process, against a server in this one. */
 import { execFile } from "node:child_process";
-import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { expect, test } from "vitest";
+import { testProgram } from "../src/testing/test-program.ts";
 import { ServedDirectory } from "./server-fixture.ts";
 
 const run = promisify(execFile);
 
 async function example(name: string, ...words: string[]): Promise<string> {
-  const path = fileURLToPath(new URL(`../examples/${name}.ts`, import.meta.url));
-  const { stdout } = await run(process.execPath, ["--import", "tsx", path, ...words]);
+  const path = testProgram(new URL(`../examples/${name}.ts`, import.meta.url));
+  const { stdout } = await run(process.execPath, [path, ...words]);
   return stdout;
 }
 

@@ -7,6 +7,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { openStore, type Store } from "../src/store/store.ts";
 import { Random } from "../src/testing/random.ts";
 import type { KillEvent } from "./kill-process.ts";
+import { testProgram } from "../src/testing/test-program.ts";
 
 const isLong = process.env["BOUGH_TEST_LONG"] === "1";
 const SEED = 31 + Number(process.env["BOUGH_TEST_SEED"] ?? 0);
@@ -24,8 +25,8 @@ afterEach(() => {
 
 /** What the process said until it was killed. */
 async function runAndKill(path: string, seed: number, delayMs: number): Promise<KillEvent[]> {
-  const program = join(import.meta.dirname, "kill-process.ts");
-  const child = spawn(process.execPath, ["--import", "tsx", program, path, String(seed)], {
+  const program = testProgram(new URL("kill-process.ts", import.meta.url));
+  const child = spawn(process.execPath, [program, path, String(seed)], {
     stdio: ["ignore", "pipe", "inherit"],
   });
   let text = "";

@@ -4,16 +4,13 @@ import { once } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { SERVER_SETTINGS } from "../src/server/setting-list.ts";
 import { kebabName } from "../src/server/setting-name.ts";
 import { CommandDirectory } from "../src/testing/run-command.ts";
+import { testProgram } from "../src/testing/test-program.ts";
 
-const command: string = fileURLToPath(new URL("../src/cli/bough.ts", import.meta.url));
-const loader: string = fileURLToPath(
-  new URL("../node_modules/tsx/dist/loader.mjs", import.meta.url),
-);
+const command: string = testProgram(new URL("../src/cli/bough.ts", import.meta.url));
 let directory: string;
 
 beforeEach(() => {
@@ -26,7 +23,7 @@ test("a file here names store and settings; the log is lines of JSON; SIGTERM en
     join(directory, "bough.toml"),
     'store = "data"\nport = 1\nlog-level = "debug"\ndefault-database = "main-db"\n',
   );
-  const child = spawn(process.execPath, ["--import", loader, command, "serve", "--port", "0"], {
+  const child = spawn(process.execPath, [command, "serve", "--port", "0"], {
     cwd: directory,
     env: { ...process.env, BOUGH_PORT: "2", BOUGH_SERVICE_HOST: "10.0.0.1", BOUGH_STORE: "" },
     stdio: ["ignore", "pipe", "pipe"],

@@ -8,9 +8,9 @@ import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { openStore } from "../src/store/store.ts";
+import { testProgram } from "../src/testing/test-program.ts";
 
 const ROUNDS = process.env["BOUGH_TEST_LONG"] === undefined ? 1 : 12;
 const CLIENTS = 64;
@@ -29,9 +29,9 @@ afterEach(() => {
 });
 
 async function start(): Promise<string> {
-  const script = fileURLToPath(new URL("server-process.ts", import.meta.url));
+  const script = testProgram(new URL("server-process.ts", import.meta.url));
   const store = join(directory, "store");
-  server = spawn(process.execPath, ["--import", "tsx", script, store], {
+  server = spawn(process.execPath, [script, store], {
     stdio: ["ignore", "pipe", "inherit"],
   });
   const [line] = await once(server.stdout!, "data");

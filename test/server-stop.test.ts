@@ -5,13 +5,13 @@ import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { serveStore } from "../src/server/serve.ts";
 import { openStore } from "../src/store/store.ts";
 import { ServedDirectory } from "./server-fixture.ts";
+import { testProgram } from "../src/testing/test-program.ts";
 
-const command: string = fileURLToPath(new URL("../src/cli/bough.ts", import.meta.url));
+const command: string = testProgram(new URL("../src/cli/bough.ts", import.meta.url));
 let directory: string;
 let running: ChildProcess | null = null;
 
@@ -27,17 +27,7 @@ afterEach(() => {
 function spawnServe(...words: string[]): ChildProcess {
   running = spawn(
     process.execPath,
-    [
-      "--import",
-      "tsx",
-      command,
-      "serve",
-      "--store",
-      join(directory, "store"),
-      "--port",
-      "0",
-      ...words,
-    ],
+    [command, "serve", "--store", join(directory, "store"), "--port", "0", ...words],
     { stdio: ["ignore", "pipe", "pipe"] },
   );
   return running;

@@ -3,10 +3,9 @@ import fs from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { BroadcastChannel } from "node:worker_threads";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { StoreError } from "../src/errors.ts";
 import { openStore } from "../src/store/store.ts";
-import { BuiltProgram } from "../src/testing/built-program.ts";
 import { Random } from "../src/testing/random.ts";
 import { Operation } from "../src/threads/message.ts";
 import type { WorkerChoice } from "../src/threads/owner-thread.ts";
@@ -19,42 +18,20 @@ vi.setConfig({ testTimeout: 600_000, hookTimeout: 600_000 });
 const isLong = process.env["BOUGH_TEST_LONG"] === "1";
 const SEED = 57 + Number(process.env["BOUGH_TEST_SEED"] ?? 0);
 
-/** An owner that dies as it is told: those that have the database "dying". */
-const DYING = `
-  import { existsSync } from "node:fs";
-  import { BroadcastChannel, workerData } from "node:worker_threads";
-  const { path, index } = workerData.partitions[0];
-  if (existsSync(path + "/die-" + index)) process.exit(3);
-  const channel = new BroadcastChannel("bough-death " + path);
-  channel.onmessage = ({ data }) => {
-    if (data.index !== index) return;
-    if (data.how === "exit") process.exit(7);
-    if (data.how === "throw") throw new Error("thrown on purpose");
-    const kept = [];
-    for (;;) kept.push(Array.from({ length: 100_000 }, (_, number) => ({ number })));
-  };
-  channel.unref();
-  await import("./dist/threads/owner-program.js");`;
+const PROGRAM = new URL("dying-owner.ts", import.meta.url).href;
 
 const ENDLESS =
   "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
 
-let built: BuiltProgram;
-let program = "";
 let directory = "";
 
-beforeAll(() => {
-  built = new BuiltProgram();
-  program = built.write("dying-owner.mjs", DYING);
-});
-afterAll(() => built.delete());
 beforeEach(() => {
   directory = fs.mkdtempSync(join(tmpdir(), "bough-death-"));
 });
 afterEach(() => fs.rmSync(directory, { recursive: true, force: true }));
 
 function openThreaded(choice: WorkerChoice = {}): ThreadedStore {
-  return ThreadedStore.open(directory, { threads: 2 }, { program, ...choice });
+  return ThreadedStore.open(directory, { threads: 2 }, { program: PROGRAM, ...choice });
 }
 
 /** Databases "zero" and "one", each in the thread of its name. */

@@ -7,7 +7,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { StoreError } from "../src/errors.ts";
-import { BuiltProgram } from "../src/testing/built-program.ts";
 import { checkHistory } from "../src/testing/history-checker/check-history.ts";
 import { renderReport } from "../src/testing/history-checker/report.ts";
 import { runWorkload } from "../src/testing/history-checker/run-workload.ts";
@@ -28,15 +27,12 @@ const CLIENTS = 6;
 // Starting a thread takes long where all cores are busy.
 vi.setConfig({ testTimeout: 600_000, hookTimeout: 600_000 });
 
-let built: BuiltProgram;
 let directory = "";
 
 beforeAll(() => {
-  built = new BuiltProgram();
   directory = fs.mkdtempSync(join(tmpdir(), "bough-histories-"));
 });
 afterAll(() => {
-  built.delete();
   fs.rmSync(directory, { recursive: true, force: true });
 });
 
@@ -97,8 +93,7 @@ async function opened(store: ThreadedStore, database: string): Promise<ThreadedC
 
 test("concurrent clients on two threads that end now and then", async () => {
   const path = join(directory, "store");
-  const program = built.write("owner.mjs", 'import "./dist/threads/owner-program.js";');
-  await using store = ThreadedStore.open(path, { threads: 2 }, { program });
+  await using store = ThreadedStore.open(path, { threads: 2 });
   const transactionCount = isLong ? 2000 : 100;
   const ends: Promise<void>[] = [];
   const histories = ["zero", "one"].map(async (database, thread) => {

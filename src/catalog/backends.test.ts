@@ -3,7 +3,6 @@ import fs from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 
 import { openNodeStorage } from "../storage/node-storage.ts";
@@ -17,10 +16,11 @@ import {
 } from "./backends.ts";
 import { copyCatalog, digestCatalog } from "./copy-catalog.ts";
 import { type KeyValueStore, WriteBatch } from "./key-value.ts";
+import { testProgram } from "../testing/test-program.ts";
 
-const WRITER = fileURLToPath(new URL("../testing/catalog-writer-process.ts", import.meta.url));
+const WRITER = testProgram(new URL("../testing/catalog-writer-process.ts", import.meta.url));
 
-const LEAVER = fileURLToPath(new URL("../testing/leave-open-process.ts", import.meta.url));
+const LEAVER = testProgram(new URL("../testing/leave-open-process.ts", import.meta.url));
 
 let directory = "";
 
@@ -42,7 +42,7 @@ async function writeUntilKilled(
   first: number,
   milliseconds: number,
 ): Promise<number> {
-  const words = ["--import", "tsx", WRITER, directory, String(first), backend];
+  const words = [WRITER, directory, String(first), backend];
   const child = spawn(process.execPath, words, { stdio: ["ignore", "pipe", "inherit"] });
   let acknowledged = first - 1;
   for await (const line of createInterface({ input: child.stdout })) {
@@ -77,7 +77,7 @@ describe.each(BACKENDS)("%s", (backend) => {
   test.each(["exit", "return"])(
     "a process that ends by %s without closing it does end, and left what it committed",
     (end) => {
-      const words = ["--import", "tsx", LEAVER, directory, backend, end];
+      const words = [LEAVER, directory, backend, end];
       const { status, signal, stderr } = spawnSync(process.execPath, words, { timeout: 30_000 });
       expect({ status, signal }, String(stderr)).toEqual({ status: 0, signal: null });
       const store = openBackend(backend, openNodeStorage(directory));

@@ -1,12 +1,11 @@
 /** The command as a real process: streams, pipes that close early, exit codes. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { resolve } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { CommandDirectory } from "../testing/run-command.ts";
+import { testProgram } from "../testing/test-program.ts";
 
-const SCRIPT = resolve("src/cli/bough.ts");
-const LOADER = resolve("node_modules/tsx/dist/esm/index.mjs");
+const SCRIPT = testProgram(new URL("bough.ts", import.meta.url));
 
 let directory: CommandDirectory;
 
@@ -20,7 +19,7 @@ afterEach(() => {
 });
 
 function start(...words: readonly string[]): ChildProcess {
-  return spawn(process.execPath, ["--import", `file://${LOADER}`, SCRIPT, ...words], {
+  return spawn(process.execPath, [SCRIPT, ...words], {
     env: { ...process.env, BOUGH_STORE: directory.file("store") },
   });
 }

@@ -3,15 +3,16 @@ import fs from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { fileURLToPath, pathToFileURL } from "node:url";
+import { pathToFileURL } from "node:url";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 
 import { StoreError } from "../errors.ts";
 import { describeObjectStore } from "../testing/object-store-conformance.ts";
 import { DirectoryObjectStore } from "./directory-object-store.ts";
 import { openObjectStore } from "./open-object-store.ts";
+import { testProgram } from "../testing/test-program.ts";
 
-const WRITER = fileURLToPath(new URL("../testing/object-writer-process.ts", import.meta.url));
+const WRITER = testProgram(new URL("../testing/object-writer-process.ts", import.meta.url));
 const text = (value: string): Uint8Array => new TextEncoder().encode(value);
 
 function temporaryDirectory(): string {
@@ -52,7 +53,7 @@ describe("A directory with objects", () => {
   ): Promise<string[]> {
     const child = spawn(
       process.execPath,
-      ["--import", "tsx", WRITER, pathToFileURL(root).href, name, String(options.rounds)],
+      [WRITER, pathToFileURL(root).href, name, String(options.rounds)],
       { stdio: ["ignore", "pipe", "inherit"] },
     );
     const lines: string[] = [];

@@ -2,10 +2,11 @@ import {
   MessageChannel,
   type MessagePort,
   receiveMessageOnPort,
-  Worker,
+  type Worker,
 } from "node:worker_threads";
 
 import { StoreError } from "../errors.ts";
+import { runnableModule, siblingModule, startWorker } from "../worker-program.ts";
 import {
   ANSWERS,
   COUNTERS_SIZE,
@@ -22,8 +23,6 @@ import {
 const LOOK_MS = 1000;
 /** Loading a client for S3 on a busy machine takes seconds, during which no heart beats. */
 const SILENCE_MS = 30_000;
-
-const IS_SOURCE = import.meta.url.endsWith(".ts");
 
 export interface WorkerProgram {
   readonly url: string;
@@ -60,11 +59,18 @@ export class WorkerConnection {
     this.silenceMsMax = program.silenceMs ?? SILENCE_MS;
     const { port1, port2 } = new MessageChannel();
     const counters = new SharedArrayBuffer(COUNTERS_SIZE);
-    const module = program.module ?? siblingUrl("open-object-store");
+    const module =
+      program.module === null
+        ? siblingModule("open-object-store", import.meta.url)
+        : runnableModule(program.module);
     const setup: WorkerSetup = { ...program, module, port: port2, counters };
     this.counters = new Int32Array(counters);
     this.port = port1;
-    this.worker = startWorker(setup);
+    this.worker = startWorker(siblingModule("object-worker", import.meta.url), {
+      workerData: setup,
+      transferList: [setup.port],
+      name: "bough-objects",
+    });
     this.worker.unref();
     this.worker.on("error", (error) => this.end(error));
     this.worker.on("exit", () => this.end());
@@ -176,18 +182,4 @@ export class WorkerConnection {
   private post(message: ToWorker, transfer: readonly ArrayBuffer[] = []): void {
     this.port.postMessage(message, [...transfer]);
   }
-}
-
-/** Bough's own modules are TypeScript when it runs from its source, and tsx loads them. */
-function siblingUrl(name: string): string {
-  return new URL(`./${name}${IS_SOURCE ? ".ts" : ".js"}`, import.meta.url).href;
-}
-
-function startWorker(setup: WorkerSetup): Worker {
-  const options = { workerData: setup, transferList: [setup.port], name: "bough-objects" };
-  const program = siblingUrl("object-worker");
-  if (!IS_SOURCE) return new Worker(new URL(program), options);
-  const tsx = import.meta.resolve("tsx/esm/api");
-  const source = `import("${tsx}").then(({ register }) => (register(), import("${program}")))`;
-  return new Worker(source, { ...options, eval: true, execArgv: [] });
 }

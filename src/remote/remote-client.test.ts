@@ -2,7 +2,7 @@ import { execFile } from "node:child_process";
 import fs from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath, pathToFileURL } from "node:url";
+import { pathToFileURL } from "node:url";
 import { promisify } from "node:util";
 import { afterEach, beforeEach, expect, test } from "vitest";
 
@@ -10,8 +10,9 @@ import { StoreError } from "../errors.ts";
 import { ObjectStoreControl } from "../testing/held-object-store-thread.ts";
 import type { ListedObject } from "./object-store.ts";
 import { RemoteClient } from "./remote-client.ts";
+import { testProgram } from "../testing/test-program.ts";
 
-const PROGRAM = fileURLToPath(new URL("../testing/remote-client-process.ts", import.meta.url));
+const PROGRAM = testProgram(new URL("../testing/remote-client-process.ts", import.meta.url));
 
 let directory: string;
 let clients: RemoteClient[] = [];
@@ -246,7 +247,7 @@ test("closing fails what is under way and refuses what comes after", async () =>
 
 test("idle clients and gets that nobody waits for let the process end, an awaited one keeps it", async () => {
   const url = pathToFileURL(directory).href;
-  const output = await promisify(execFile)(process.execPath, ["--import", "tsx", PROGRAM, url]);
+  const output = await promisify(execFile)(process.execPath, [PROGRAM, url]);
   // Nothing after "idle": the process ended with the get under way that nobody waited for.
   expect(output.stdout).toBe("stored\nread 3\njoined 3\nidle\n");
 });

@@ -3,16 +3,16 @@ import fs from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
-import { Worker } from "node:worker_threads";
 import { afterEach, beforeEach, expect, test } from "vitest";
 
 import { SimulatedStorage } from "../testing/simulated-storage.ts";
 import { openNodeStorage } from "./node-storage.ts";
 import { currentProcessIdentity } from "./process-identity.ts";
 import { acquireStoreLock, type StoreLock } from "./store-lock.ts";
+import { testProgram } from "../testing/test-program.ts";
+import { startWorker } from "../worker-program.ts";
 
-const PROGRAM = fileURLToPath(new URL("../testing/store-lock-process.ts", import.meta.url));
+const PROGRAM = testProgram(new URL("../testing/store-lock-process.ts", import.meta.url));
 const THREAD = new URL("../testing/store-lock-thread.ts", import.meta.url);
 
 class LockProcess {
@@ -20,7 +20,7 @@ class LockProcess {
   private readonly lines: AsyncIterator<string>;
 
   private constructor() {
-    this.child = spawn(process.execPath, ["--import", "tsx", PROGRAM], {
+    this.child = spawn(process.execPath, [PROGRAM], {
       stdio: ["pipe", "pipe", "inherit"],
     });
     const { stdout } = this.child;
@@ -111,8 +111,7 @@ test("the same process is refused a second time", () => {
 test("another thread of the same process is refused", async () => {
   const lock = acquire();
   const take = async (): Promise<unknown> => {
-    const program = `import("tsx/esm/api").then(({ register }) => (register(), import("${THREAD.href}")))`;
-    const worker = new Worker(program, { eval: true, workerData: directory });
+    const worker = startWorker(THREAD.href, { workerData: directory });
     return new Promise((resolve, reject) => {
       let message: unknown;
       worker.once("message", (value) => (message = value));
@@ -144,7 +143,7 @@ test("another process is refused with the holder's name, and gets the store when
   expect(refusal).toContain(
     `it is open in process ${holder.child.pid} on host "${currentProcessIdentity().host}"`,
   );
-  expect(refusal).toContain("store-lock-process.ts");
+  expect(refusal).toContain("store-lock-process.js");
   await holder.end("kill");
   expect(fs.existsSync(join(directory, "lock"))).toBe(true);
   expect(await other.send(`take ${directory}`)).toBe("held");

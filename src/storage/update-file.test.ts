@@ -10,13 +10,13 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { createPrivateFileSync } from "./private-file.ts";
 import { currentProcessIdentity } from "./process-identity.ts";
 import { updateFileSync } from "./update-file.ts";
+import { testProgram } from "../testing/test-program.ts";
 
-const PROGRAM = fileURLToPath(new URL("../testing/update-file-process.ts", import.meta.url));
+const PROGRAM = testProgram(new URL("../testing/update-file-process.ts", import.meta.url));
 let directory: string;
 let path: string;
 
@@ -41,7 +41,7 @@ function ended(child: ReturnType<typeof spawn>): Promise<number | null> {
 test("changes by several processes at once are all kept", async () => {
   const names = ["a", "b", "c"];
   const children = names.map((name) =>
-    spawn(process.execPath, ["--import", "tsx", PROGRAM, path, name, "30"], { stdio: "inherit" }),
+    spawn(process.execPath, [PROGRAM, path, name, "30"], { stdio: "inherit" }),
   );
   expect(await Promise.all(children.map(ended))).toEqual([0, 0, 0]);
   const lines = readFileSync(path, "utf8").trimEnd().split("\n");

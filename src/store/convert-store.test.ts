@@ -3,7 +3,6 @@ import fs from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 
 import { type Backend, openBackend } from "../catalog/backends.ts";
@@ -20,6 +19,7 @@ import { checkStore } from "./check-store.ts";
 import { type CatalogPlaces, convertCatalog, convertStore } from "./convert-store.ts";
 import { openStore } from "./store.ts";
 import { readHeader, type StoreHeader, writeHeader } from "./store-header.ts";
+import { testProgram } from "../testing/test-program.ts";
 
 let directory = "";
 
@@ -278,7 +278,7 @@ describe("a conversion that is interrupted", () => {
   });
 });
 
-const CONVERTER = fileURLToPath(new URL("../testing/convert-process.ts", import.meta.url));
+const CONVERTER = testProgram(new URL("../testing/convert-process.ts", import.meta.url));
 
 test("killed at any moment, a store that is converted to and fro is whole and opens", async () => {
   const path = join(directory, "store");
@@ -286,7 +286,7 @@ test("killed at any moment, a store that is converted to and fro is whole and op
   const content = contentOf(path);
   const random = new Random(5);
   for (let round = 0; round < 5; round++) {
-    const child = spawn(process.execPath, ["--import", "tsx", CONVERTER, path], {
+    const child = spawn(process.execPath, [CONVERTER, path], {
       stdio: ["ignore", "pipe", "inherit"],
     });
     let count = 0;

@@ -8,8 +8,9 @@
  * T2. The process stays alive while a call is under way, and not for the worker itself.
  * T3. "Ended" means that the thread is gone, with its open files and requests: only then may another one open the partitions.
  */
-import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
+import { MessageChannel, type MessagePort, type Worker } from "node:worker_threads";
 import { StoreError } from "../errors.ts";
+import { siblingModule, startWorker } from "../worker-program.ts";
 import type { CheckProblem } from "../integrity/report.ts";
 import { type CarriedError, reviveError } from "./carried-error.ts";
 import { withBuffers } from "./carried-values.ts";
@@ -28,8 +29,6 @@ export const CALLS_MAX = 65_536;
 /** Of the parameters of those calls, about: with as many no more are taken. */
 export const CALL_BYTES_MAX: number = 64 * 1024 * 1024;
 const BATCH_CALLS_MAX = 256;
-
-const IS_SOURCE = import.meta.url.endsWith(".ts");
 
 export interface CallRequest {
   readonly operation: Operation;
@@ -111,7 +110,13 @@ export class OwnerThread {
     this.#urgent = urgent.port1;
     const signals = this.#signals;
     const setup = { port: calls.port2, urgent: urgent.port2, signals, partitions };
-    this.#worker = startWorker(setup, choice);
+    const { program, resourceLimits } = choice;
+    this.#worker = startWorker(program ?? siblingModule("owner-program", import.meta.url), {
+      workerData: setup,
+      transferList: [setup.port, setup.urgent],
+      name: "bough-owner",
+      ...(resourceLimits === undefined ? {} : { resourceLimits }),
+    });
     this.#worker.unref();
     this.#worker.on("error", (error) => (this.#cause = error));
     this.#worker.on("exit", () => {
@@ -323,20 +328,4 @@ function errorOf(carried: CarriedError, ...signals: (AbortSignal | undefined)[])
   if (carried.kind === "cancelled")
     for (const signal of signals) if (signal?.aborted === true) return signal.reason;
   return carried.kind === "body" ? new BodyError() : reviveError(carried);
-}
-
-/** Bough's own modules are TypeScript when it runs from its source, and tsx loads them. */
-function startWorker(setup: OwnerSetup, { program, resourceLimits }: WorkerChoice): Worker {
-  const options = {
-    workerData: setup,
-    transferList: [setup.port, setup.urgent],
-    name: "bough-owner",
-    ...(resourceLimits === undefined ? {} : { resourceLimits }),
-  };
-  const url =
-    program ?? new URL(`./owner-program${IS_SOURCE ? ".ts" : ".js"}`, import.meta.url).href;
-  if (!IS_SOURCE) return new Worker(new URL(url), options);
-  const tsx = import.meta.resolve("tsx/esm/api");
-  const source = `import("${tsx}").then(({ register }) => (register(), import("${url}")))`;
-  return new Worker(source, { ...options, eval: true, execArgv: [] });
 }
