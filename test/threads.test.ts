@@ -122,6 +122,33 @@ test("calls with more bytes than may wait for a thread are refused, and those be
   expect(await statement.pluck().get(large)).toBe(large.length);
 });
 
+test("what ends a transaction, an iterator or a connection is taken while calls with too many bytes wait", async () => {
+  const large = (await (await store.open(far)).prepare("SELECT length(?)")).pluck();
+  const blob = new Uint8Array(65 * 1024 * 1024);
+  /** No more calls are taken until it resolves. */
+  const fill = (): { readonly done: Promise<unknown> } => ({ done: large.get(blob) });
+  const connection = await store.open(far);
+  const begun = await connection.transaction(async () => {
+    await connection.exec("INSERT INTO item VALUES (1, 1), (2, 2)");
+    return fill();
+  });
+  expect(await begun.done).toBe(blob.length);
+  const committed = await store.transact(far, async (transaction) => {
+    await transaction.run("INSERT INTO item VALUES (3, 3)");
+    return fill();
+  });
+  expect(await committed.done).toBe(blob.length);
+  const rows = (await connection.prepare("SELECT id FROM item")).iterate();
+  await rows.next();
+  const [left] = [fill(), await rows.return()];
+  expect(await left.done).toBe(blob.length);
+  await connection.exec("INSERT INTO item VALUES (4, 4)");
+  const [closed] = [fill(), await connection.close()];
+  expect(await closed.done).toBe(blob.length);
+  const ids = await (await (await store.open(far)).prepare("SELECT id FROM item")).pluck().all();
+  expect(ids).toEqual([1, 2, 3, 4]);
+});
+
 test("SQL functions, and options that cannot be sent, are refused", async () => {
   const connection = await store.open(hot);
   for (const define of ["function", "aggregate", "table"] as const)

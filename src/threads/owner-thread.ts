@@ -16,7 +16,7 @@ import { withBuffers } from "./carried-values.ts";
 import {
   type Answer,
   type Call,
-  type Operation,
+  Operation,
   type OwnerSetup,
   Status,
   Urgent,
@@ -28,6 +28,14 @@ export const CALLS_MAX = 65_536;
 /** Of the parameters of those calls, about: with as many no more are taken. */
 export const CALL_BYTES_MAX: number = 64 * 1024 * 1024;
 const BATCH_CALLS_MAX = 256;
+/** They give back what others wait for, and are taken however many calls wait: refused, they would keep it for good. */
+const ENDING: ReadonlySet<Operation> = new Set([
+  Operation.close,
+  Operation.release,
+  Operation.leave,
+  Operation.end,
+  Operation.endAttempt,
+]);
 
 const IS_SOURCE = import.meta.url.endsWith(".ts");
 
@@ -160,7 +168,7 @@ export class OwnerThread {
   ): number {
     if (this.#hasEnded) throw this.#lost();
     const { operation, target, scope = 0, parameters, signal, timeoutMs, transfer } = request;
-    if (request.isUnbounded !== true) this.#refuseMore();
+    if (request.isUnbounded !== true && !ENDING.has(operation)) this.#refuseMore();
     const bytes = bytesOf(parameters);
     const id = this.#nextId++;
     const hasSignal = signal !== undefined;
