@@ -25,6 +25,7 @@ const DYING = `
   import { BroadcastChannel, workerData } from "node:worker_threads";
   const { path, index } = workerData.partitions[0];
   if (existsSync(path + "/die-" + index)) process.exit(3);
+  if (existsSync(path + "/die-open-" + index)) workerData.port.on("message", () => setImmediate(() => process.exit(5)));
   const channel = new BroadcastChannel("bough-death " + path);
   channel.onmessage = ({ data }) => {
     if (data.index !== index) return;
@@ -167,6 +168,21 @@ test("threads that end at once, again and again, fail the store", async () => {
     error = await store.open("zero").catch((thrown: unknown) => thrown);
   expect(error).toMatchObject({ code: "STORE_FAILED" });
   expect(String(error)).toContain("without answering a call");
+  expect(await idsIn(await store.open("one"))).toEqual([]);
+});
+
+test("threads that end as soon as they are open, and have answered nothing, fail the store", async () => {
+  await using store = await openWithTables();
+  // They are told all names when they are open, which is no call.
+  fs.writeFileSync(join(directory, "die-open-0"), "");
+  await end(store, 0, "exit");
+  let deaths = 1;
+  const ended = async (): Promise<void> => {
+    for (; deaths < 10; deaths++) await store.owner(0).thread.ended;
+  };
+  expect(await codeOf(ended())).toBe("STORE_FAILED");
+  expect(deaths).toBe(6);
+  expect(await codeOf(store.open("zero"))).toBe("STORE_FAILED");
   expect(await idsIn(await store.open("one"))).toEqual([]);
 });
 

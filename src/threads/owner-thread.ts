@@ -79,7 +79,7 @@ export class OwnerThread {
   readonly opened: Promise<unknown>;
   /** Resolves when it has ended (T3). */
   readonly ended: Promise<void>;
-  /** Calls that were answered, the opening not counted. */
+  /** Calls that were answered; the opening, and what it is told by itself, do not count. */
   answeredCount = 0;
   readonly #worker: Worker;
   readonly #port: MessagePort;
@@ -261,8 +261,8 @@ export class OwnerThread {
       }
       const pending = this.#settled(id);
       if (pending === null) continue;
-      if (id > 0) this.answeredCount++;
-      const { teller, signal, outerSignal } = pending.request;
+      const { operation, teller, signal, outerSignal } = pending.request;
+      if (id > 0 && operation !== Operation.names) this.answeredCount++;
       if (teller !== undefined) teller.inTransaction = (status & Status.inTransaction) !== 0;
       if ((status & Status.failed) !== 0)
         pending.reject(errorOf(value as CarriedError, signal, outerSignal));
