@@ -1,5 +1,6 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import { StoreError } from "../errors.ts";
+import { readFileSync, writeFileAtomicSync } from "../storage/whole-file.ts";
 import {
   contentOf,
   fillDatabase,
@@ -10,6 +11,7 @@ import { Random } from "../testing/random.ts";
 import type { OperationKind } from "../testing/simulated-faults.ts";
 import { SimulatedStorage } from "../testing/simulated-storage.ts";
 import { checkStore } from "./check-store.ts";
+import { writeIntent } from "./hand-over-intent.ts";
 import { HandOverSource } from "./hand-over-source.ts";
 import { HandOverTarget } from "./hand-over-target.ts";
 import type { Store } from "./store.ts";
@@ -211,6 +213,18 @@ test("rows of a database that did not come are under a number that no other gets
     },
   ]);
   again.close();
+  const closed = await checkStore("sim", { storage: after.storage, environment: {} });
+  expect(closed.problems).toEqual(problems);
+});
+
+test("a closed store whose hand-over cannot be settled, as what says so is damaged, is not said to be whole", async () => {
+  const { storage } = await prepare(null);
+  writeIntent(storage, { database: "shop", from: 0, to: 1, sourceId: 1, targetId: 7 });
+  const bytes = readFileSync(storage, "hand-over.json");
+  bytes[20]! ^= 1;
+  writeFileAtomicSync(storage, "hand-over.json", bytes);
+  const { ok, problems } = await checkStore("sim", { storage, environment: {} });
+  expect({ ok, problems }).toMatchObject({ ok: false, problems: [{ code: "CORRUPT_HEADER" }] });
 });
 
 test("a database that has gone is no damage before the checkpoint that takes its rows", async () => {
