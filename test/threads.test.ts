@@ -234,6 +234,30 @@ test("branches, tags, history and retention", async () => {
   expect(await database.tags()).toEqual([]);
 });
 
+test("what a function that is told of progress throws is what its call fails with, and nothing else", async () => {
+  const file = join(directory, `${far}.db`);
+  const connection = await store.open(far);
+  const onProgress = (): void => {
+    throw new RangeError("thrown on purpose");
+  };
+  await connection.exec("INSERT INTO item VALUES (1, 1)");
+  const calls = [store.check({ onProgress }), store.exportFile(far, file, { onProgress })];
+  const answers = await Promise.allSettled([...calls, connection.exec("SELECT 1")]);
+  expect(answers).toMatchObject([
+    { status: "rejected", reason: new RangeError("thrown on purpose") },
+    { status: "rejected", reason: new RangeError("thrown on purpose") },
+    { status: "fulfilled" },
+  ]);
+  const plain = join(directory, `${far}-plain.db`);
+  await store.exportFile(far, plain);
+  const copy = `${far}-copy`;
+  await expect(store.importFile(plain, copy, { onProgress })).rejects.toThrow("on purpose");
+  // Made or not, it is what its thread says that it is.
+  const isMade = (await store.databases()).some(({ name }) => name === copy);
+  expect(await codeOf(store.createDatabase(copy))).toBe(isMade ? "DATABASE_EXISTS" : "no error");
+  await store.open(copy);
+});
+
 test("the store as a whole: files, sizes, checks, garbage", async () => {
   const file = join(directory, `${far}.db`);
   await (await store.open(far)).exec("INSERT INTO item VALUES (7, 7)");

@@ -249,12 +249,19 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
       const partition = known ?? this.#places.emptiest(this.#all());
       const { signal, onProgress } = options;
       const onEvent = (progress: unknown): void => onProgress?.(progress as ByteProgress);
-      const answer = await this.#ownerOf(partition).ask(partition, "importFile", [path, revision], {
-        signal,
-        onEvent,
-      });
-      this.#settle(partition, answer.database);
-      return answer.result;
+      const owner = this.#ownerOf(partition);
+      try {
+        const more = { signal, onEvent };
+        const answer = await owner.ask(partition, "importFile", [path, revision], more);
+        this.#settle(partition, answer.database);
+        return answer.result;
+      } catch (error) {
+        // It may have made the database before it failed, and a thread that has ended says so when it begins again.
+        const facts = await owner.ask(partition, "databases", []).catch(() => []);
+        for (const each of facts)
+          if (this.#places.find(each.name) === undefined) this.#settle(partition, each);
+        throw error;
+      }
     });
   }
 
