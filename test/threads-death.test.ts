@@ -462,6 +462,31 @@ test("transact asks again when the thread ends that is asked for the outcome", a
   expect(await idsIn(await store.open("zero"))).toEqual([1]);
 });
 
+test("transact whose signal is aborted when it has committed resolves, also when its thread ends before it answers", async () => {
+  await using store = await openWithTables();
+  const owner = store.owner(0);
+  const { thread } = owner;
+  const controller = new AbortController();
+  const call = thread.call.bind(thread);
+  thread.call = async (request) => {
+    const answer = await call(request);
+    if (request.operation !== Operation.transact) return answer;
+    await thread.terminate();
+    controller.abort(new Error("gave up"));
+    throw new StoreError("OWNER_LOST", "The answer is lost");
+  };
+  const value = store.transact(
+    "zero",
+    async (transaction) => {
+      await transaction.run("INSERT INTO item VALUES (1, 1)");
+      return "done";
+    },
+    { signal: controller.signal },
+  );
+  expect(await value).toBe("done");
+  expect(await idsIn(await store.open("zero"))).toEqual([1]);
+});
+
 test("transact that may not run again says that its thread has ended", async () => {
   await using store = await openWithTables();
   const call = store.transact(

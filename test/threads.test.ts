@@ -1,10 +1,12 @@
 /** What only a store with threads has: turns, urgent calls, names over partitions, hand-over, closing. */
 import fs from "node:fs";
+import { randomUUID } from "node:crypto";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, expect, test, vi } from "vitest";
 import { StoreError } from "../src/errors.ts";
 import { ThreadedStore } from "../src/threads/threaded-store.ts";
+import type { ThreadedTransaction } from "../src/threads/threaded-transaction.ts";
 import { failureOf } from "./threads-cases.ts";
 
 const ENDLESS =
@@ -165,6 +167,16 @@ test("SQL functions, and options that cannot be sent, are refused", async () => 
   const unclonable = { pageSize: (() => 1) as unknown as number };
   await expect(store.createDatabase("odd", unclonable)).rejects.toThrow(TypeError);
   await connection.exec("SELECT 1");
+});
+
+test("an id commits once over all threads", async () => {
+  const id = randomUUID();
+  const insert = async (transaction: ThreadedTransaction): Promise<unknown> =>
+    await transaction.run("INSERT INTO item VALUES (1, 1)");
+  await store.transact(hot, insert, { id });
+  for (const name of [hot, cold, far])
+    expect(await codeOf(store.transact(name, insert, { id })), name).toBe("ALREADY_COMMITTED");
+  expect(await store.outcome(id)).toMatchObject({ committed: true, database: hot });
 });
 
 test("names are unique over all threads, and follow renames, deletion and coming back", async () => {

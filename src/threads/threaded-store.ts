@@ -218,9 +218,22 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
     const place = {
       store: this,
       find: () => this.#findThread(revision),
+      requireNew: (id: string) => this.#requireNew(id),
       outcome: (id: string, partition: number) => this.#outcomeOf(revision, id, partition),
     };
     return await transactThreaded(place, revision, body, options);
+  }
+
+  /** Rejects with ALREADY_COMMITTED. */
+  async #requireNew(id: string): Promise<void> {
+    const ask = async (index: number): Promise<void> => {
+      try {
+        await this.#ownerOf(index).ask(index, "requireNewTransaction", [id]);
+      } catch (error) {
+        if (!(error instanceof StoreError && error.code === "STORE_FAILED")) throw error;
+      }
+    };
+    await Promise.all(this.#all().map(ask));
   }
 
   /** Of a transaction on a database that was in that partition. */
