@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, expect, test, vi } from "vitest";
 import { StoreError } from "../src/errors.ts";
+import type { ThreadedConnection } from "../src/threads/threaded-connection.ts";
 import { ThreadedStore } from "../src/threads/threaded-store.ts";
 import type { ThreadedTransaction } from "../src/threads/threaded-transaction.ts";
 import { failureOf } from "./threads-cases.ts";
@@ -336,6 +337,30 @@ test("a database goes to another thread with all that it has, and the others go 
   expect((await store.check({ deep: true })).problems).toEqual([]);
   await expect(store.handOver(hot, { thread: 2 })).rejects.toThrow(RangeError);
   expect(await codeOf(store.handOver("nothing", { thread: 0 }))).toBe("DATABASE_NOT_FOUND");
+});
+
+test("calls by a database's name find it when they come where it has just left", async () => {
+  await (await store.open(hot)).exec("INSERT INTO item VALUES (1, 1)");
+  const { thread } = store.owner(0);
+  const call = thread.call.bind(thread);
+  const insert = async (transaction: ThreadedTransaction): Promise<unknown> =>
+    await transaction.run("INSERT INTO item VALUES (2, 2)");
+  let calls: Promise<unknown>[] = [];
+  thread.call = async (request) => {
+    const answer = await call(request);
+    if (request.parameters[0] !== "handOver" || request.parameters[1] !== "finish") return answer;
+    calls = [store.open(hot), store.stat(hot), store.transact(hot, insert)];
+    await store.info(); // They are refused before this is answered.
+    return answer;
+  };
+  try {
+    await store.handOver(hot, { thread: 1 });
+  } finally {
+    thread.call = call;
+  }
+  const [connection] = (await Promise.all(calls)) as [ThreadedConnection];
+  const ids = await (await connection.prepare("SELECT id FROM item")).pluck().all();
+  expect(ids).toEqual([1, 2]);
 });
 
 test("closing answers all calls that were made, and refuses new ones", async () => {

@@ -71,7 +71,8 @@ class OwnerProgram {
           onDamage: (problem) => this.#post([0, Status.event, problem]),
         });
         opened.push(store);
-        this.#stores.set(index, new ServedStore(store));
+        const onLeaving = (name: string, to: number): void => void this.#names.set(name, to);
+        this.#stores.set(index, new ServedStore(store, onLeaving));
       }
       const facts = [...this.#stores].map(([index, store]) => ({
         index,

@@ -70,9 +70,10 @@ export class ServedStore {
   readonly store: SingleStore;
   readonly #handOver: ServedHandOver;
 
-  constructor(store: SingleStore) {
+  /** As in ServedHandOver. */
+  constructor(store: SingleStore, onLeaving: (name: string, to: number) => void) {
     this.store = store;
-    this.#handOver = new ServedHandOver(store.engine);
+    this.#handOver = new ServedHandOver(store.engine, onLeaving);
   }
 
   /** A call with the name of a method, and its parameters. */

@@ -12,6 +12,7 @@
  * D2. Runs after the end of a thread count as retries.
  * D3. An id that is given commits once, over all partitions: each is asked before, and that of the database looks again at COMMIT. What a
  *     thread that has failed would say is not waited for.
+ * D4. What was refused because the database has been handed over meanwhile has not committed: it is run again where it is now.
  */
 import { AsyncLocalStorage } from "node:async_hooks";
 import { randomBytes } from "node:crypto";
@@ -43,6 +44,8 @@ export interface TransactPlace {
   readonly store: object;
   /** Where the database is now; rejects when there will be no thread. */
   readonly find: () => Promise<{ readonly partition: number; readonly thread: OwnerThread }>;
+  /** D4. */
+  readonly hasMoved: (error: unknown, partition: number) => Promise<boolean>;
   /** D3. */
   readonly requireNew: (id: string) => Promise<void>;
   /** D1. Of a transaction that was run in a partition. */
@@ -83,7 +86,11 @@ export async function transactThreaded<T>(
       await runOn(place, { revision, body, progress, options: { ...options, id, retries: left } });
       return progress.value!.value;
     } catch (error) {
-      if (error instanceof BodyError) throw progress.error;
+      const cause = error instanceof BodyError ? progress.error : error;
+      if (progress.partition !== null && (await place.hasMoved(cause, progress.partition))) {
+        if (progress.attempts <= retries) continue; // D4
+      }
+      if (error instanceof BodyError) throw cause;
       if (!isOwnerLost(error) || progress.partition === null) throw error;
       const { partition } = progress;
       const { committed } = await untilAnswered(() => place.outcome(id, partition));
