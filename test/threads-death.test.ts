@@ -37,6 +37,22 @@ const DYING = `
   channel.unref();
   await import("./dist/threads/owner-program.js");`;
 
+/** An owner whose first partition fails when it is closed. */
+const FAILING_CLOSE = `
+  const { SingleStore } = await import("./dist/store/single-store.js");
+  const { BroadcastChannel, workerData } = await import("node:worker_threads");
+  const channel = new BroadcastChannel("bough-death " + workerData.partitions[0].path);
+  channel.unref();
+  const closeAsync = SingleStore.prototype.closeAsync;
+  let closed = 0;
+  SingleStore.prototype.closeAsync = async function () {
+    await closeAsync.call(this);
+    if (closed++ > 0) return;
+    channel.postMessage("failed");
+    throw new Error("thrown on purpose");
+  };
+  await import("./dist/threads/owner-program.js");`;
+
 const ENDLESS =
   "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
 
@@ -385,6 +401,29 @@ test("a hand-over whose thread ends, at any step, has happened or not, and nothi
   }
   await store.handOver("zero", { partition: 1 - database.partition });
   expect(await idsIn(await store.open("zero"))).toHaveLength(expected);
+});
+
+test("a partition that fails when it is closed keeps no call of another one from its answer", async () => {
+  await (await openWithTables()).close();
+  const failing = built.write("failing-close.mjs", FAILING_CLOSE);
+  const store = ThreadedStore.open(directory, { threads: 1 }, { program: failing });
+  let closed: Promise<void> = Promise.resolve();
+  const call = store.transact("one", async (transaction) => {
+    const channel = new BroadcastChannel(`bough-death ${directory}`);
+    const failed = new Promise((resolve) => (channel.onmessage = resolve));
+    closed = store.close();
+    closed.catch(() => {}); // Awaited below.
+    await failed;
+    channel.close();
+    await transaction.get("SELECT 1"); // What the first one says has come before this answer.
+    await transaction.run("INSERT INTO item VALUES (1, 1)");
+    return "done";
+  });
+  expect(await call).toBe("done");
+  await expect(closed).rejects.toThrow("on purpose");
+  using reopened = openStore(directory);
+  using connection = reopened.connect("one");
+  expect(connection.prepare("SELECT id FROM item").pluck().all()).toEqual([1]);
 });
 
 test("a store is closed after a hand-over whose thread ends, and changes of names made before", async () => {

@@ -193,10 +193,13 @@ class OwnerProgram {
       else this.#names.set(name, partition);
   }
 
-  /** After all that was asked before has begun. */
+  /** After all that was asked before has begun. One that fails keeps no other from closing: its calls are to be answered. */
   async #close(): Promise<void> {
     await this.#turns.allBegun();
-    for (const { store } of this.#stores.values()) await store.closeAsync();
+    const failures: unknown[] = [];
+    for (const { store } of this.#stores.values())
+      await store.closeAsync().catch((error: unknown) => failures.push(error));
+    if (failures.length > 0) throw failures[0];
   }
 
   #expectCancel(id: number): void {
