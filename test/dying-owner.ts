@@ -8,10 +8,15 @@ export interface DeathMessage {
   readonly how: "exit" | "throw" | "memory";
 }
 
-const [partition] = (workerData as OwnerSetup).partitions;
+const {
+  partitions: [partition],
+  port,
+} = workerData as OwnerSetup;
 if (partition === undefined) throw new Error("An owner has a partition");
 const { path, index } = partition;
 if (existsSync(`${path}/die-${index}`)) process.exit(3);
+if (existsSync(`${path}/die-open-${index}`))
+  port.on("message", () => setImmediate(() => process.exit(5)));
 const channel = new BroadcastChannel(`bough-death ${path}`);
 channel.addEventListener("message", (event) => {
   const message = (event as MessageEvent).data as DeathMessage;

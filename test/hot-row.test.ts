@@ -1,5 +1,5 @@
 /** Many who change one row: each commits after a bounded number of runs, whatever the others do. */
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { openStore, type Store } from "../src/store/store.ts";
 import type { StoreOptions } from "../src/store/store-options.ts";
 import type { Transaction } from "../src/store/transaction.ts";
@@ -134,6 +134,36 @@ test("a function that takes long is not run with the lock: others go on", async 
   );
   await expect(failing).rejects.toMatchObject({ code: "SQLITE_BUSY_SNAPSHOT", attempts: 7 });
   expect([runs, countOf(store)]).toEqual([7, 700]);
+});
+
+test("a function that has waited for the lock in vain waits again, and is not run without it", async () => {
+  await using store = open();
+  using other = store.connect("shop");
+  using holder = store.connect("shop");
+  const attempts: number[] = [];
+  const whileHeld: number[] = [];
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
+  try {
+    const done = store.transact("shop", async (tx) => {
+      attempts.push(tx.attempt);
+      if (holder.inTransaction) whileHeld.push(tx.attempt);
+      await increment(tx, () => {
+        if (tx.attempt >= ATTEMPTS_MAX) return;
+        other.exec("UPDATE item SET count = count + 100 WHERE id = 1");
+        if (tx.attempt === ATTEMPTS_MAX - 1) holder.exec("BEGIN IMMEDIATE");
+      });
+    });
+    // Three times as long as a statement waits.
+    for (let seconds = 0; seconds < 16; seconds++) await vi.advanceTimersByTimeAsync(1000);
+    expect(attempts).toEqual([1, 2, 3]);
+    holder.exec("COMMIT");
+    await vi.advanceTimersByTimeAsync(1000);
+    await done;
+  } finally {
+    vi.useRealTimers();
+  }
+  expect([attempts.length, whileHeld]).toEqual([ATTEMPTS_MAX, []]);
+  expect(countOf(store)).toBe(301);
 });
 
 test("a function that does not end while it holds the lock is left, and run again without it", async () => {

@@ -175,6 +175,21 @@ test("what leaves nothing on the connection does not keep it from being parked",
   await store.closeAsync();
 });
 
+test("who asks for pragma_data_version sees the commits of others, also through a view", async () => {
+  const store = parkingStore();
+  const other = await store.open("shop");
+  await other.exec("CREATE VIEW version AS SELECT data_version FROM Pragma_Data_Version");
+  for (const table of ["pragma_data_version", "PRAGMA_DATA_VERSION", "version"]) {
+    const connection = await store.open("shop");
+    const sql = `SELECT data_version FROM ${table}`;
+    const before = await value(connection, sql);
+    await other.exec("INSERT INTO item DEFAULT VALUES");
+    expect(await value(connection, sql), table).not.toBe(before);
+    await connection.close();
+  }
+  await store.closeAsync();
+});
+
 test("an open iterator and a transaction(...) keep the connection, until they end", async () => {
   const store = parkingStore();
   const connection = await store.open("shop");

@@ -19,6 +19,7 @@ const isLong = process.env["BOUGH_TEST_LONG"] === "1";
 const SEED = 57 + Number(process.env["BOUGH_TEST_SEED"] ?? 0);
 
 const PROGRAM = new URL("dying-owner.ts", import.meta.url).href;
+const FAILING_CLOSE = new URL("failing-close-owner.ts", import.meta.url).href;
 
 const ENDLESS =
   "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
@@ -144,6 +145,21 @@ test("threads that end at once, again and again, fail the store", async () => {
     error = await store.open("zero").catch((thrown: unknown) => thrown);
   expect(error).toMatchObject({ code: "STORE_FAILED" });
   expect(String(error)).toContain("without answering a call");
+  expect(await idsIn(await store.open("one"))).toEqual([]);
+});
+
+test("threads that end as soon as they are open, and have answered nothing, fail the store", async () => {
+  await using store = await openWithTables();
+  // They are told all names when they are open, which is no call.
+  fs.writeFileSync(join(directory, "die-open-0"), "");
+  await end(store, 0, "exit");
+  let deaths = 1;
+  const ended = async (): Promise<void> => {
+    for (; deaths < 10; deaths++) await store.owner(0).thread.ended;
+  };
+  expect(await codeOf(ended())).toBe("STORE_FAILED");
+  expect(deaths).toBe(6);
+  expect(await codeOf(store.open("zero"))).toBe("STORE_FAILED");
   expect(await idsIn(await store.open("one"))).toEqual([]);
 });
 
@@ -348,6 +364,28 @@ test("a hand-over whose thread ends, at any step, has happened or not, and nothi
   expect(await idsIn(await store.open("zero"))).toHaveLength(expected);
 });
 
+test("a partition that fails when it is closed keeps no call of another one from its answer", async () => {
+  await (await openWithTables()).close();
+  const store = ThreadedStore.open(directory, { threads: 1 }, { program: FAILING_CLOSE });
+  let closed: Promise<void> = Promise.resolve();
+  const call = store.transact("one", async (transaction) => {
+    const channel = new BroadcastChannel(`bough-death ${directory}`);
+    const failed = new Promise((resolve) => channel.addEventListener("message", resolve));
+    closed = store.close();
+    closed.catch(() => {}); // Awaited below.
+    await failed;
+    channel.close();
+    await transaction.get("SELECT 1"); // What the first one says has come before this answer.
+    await transaction.run("INSERT INTO item VALUES (1, 1)");
+    return "done";
+  });
+  expect(await call).toBe("done");
+  await expect(closed).rejects.toThrow("on purpose");
+  using reopened = openStore(directory);
+  using connection = reopened.connect("one");
+  expect(connection.prepare("SELECT id FROM item").pluck().all()).toEqual([1]);
+});
+
 test("a store is closed after a hand-over whose thread ends, and changes of names made before", async () => {
   const store = await openWithTables();
   dieAt(store, ["put", "after", "to"], { from: 0, to: 1 });
@@ -420,6 +458,31 @@ test("transact asks again when the thread ends that is asked for the outcome", a
     if (++runs === 1) await owner.thread.terminate();
   });
   expect([asked, runs]).toEqual([3, 2]);
+  expect(await idsIn(await store.open("zero"))).toEqual([1]);
+});
+
+test("transact whose signal is aborted when it has committed resolves, also when its thread ends before it answers", async () => {
+  await using store = await openWithTables();
+  const owner = store.owner(0);
+  const { thread } = owner;
+  const controller = new AbortController();
+  const call = thread.call.bind(thread);
+  thread.call = async (request) => {
+    const answer = await call(request);
+    if (request.operation !== Operation.transact) return answer;
+    await thread.terminate();
+    controller.abort(new Error("gave up"));
+    throw new StoreError("OWNER_LOST", "The answer is lost");
+  };
+  const value = store.transact(
+    "zero",
+    async (transaction) => {
+      await transaction.run("INSERT INTO item VALUES (1, 1)");
+      return "done";
+    },
+    { signal: controller.signal },
+  );
+  expect(await value).toBe("done");
   expect(await idsIn(await store.open("zero"))).toEqual([1]);
 });
 

@@ -1,10 +1,13 @@
 /** What only a store with threads has: turns, urgent calls, names over partitions, hand-over, closing. */
 import fs from "node:fs";
+import { randomUUID } from "node:crypto";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, expect, test, vi } from "vitest";
 import { StoreError } from "../src/errors.ts";
+import type { ThreadedConnection } from "../src/threads/threaded-connection.ts";
 import { ThreadedStore } from "../src/threads/threaded-store.ts";
+import type { ThreadedTransaction } from "../src/threads/threaded-transaction.ts";
 import { failureOf } from "./threads-cases.ts";
 
 const ENDLESS =
@@ -122,6 +125,33 @@ test("calls with more bytes than may wait for a thread are refused, and those be
   expect(await statement.pluck().get(large)).toBe(large.length);
 });
 
+test("what ends a transaction, an iterator or a connection is taken while calls with too many bytes wait", async () => {
+  const large = (await (await store.open(far)).prepare("SELECT length(?)")).pluck();
+  const blob = new Uint8Array(65 * 1024 * 1024);
+  /** No more calls are taken until it resolves. */
+  const fill = (): { readonly done: Promise<unknown> } => ({ done: large.get(blob) });
+  const connection = await store.open(far);
+  const begun = await connection.transaction(async () => {
+    await connection.exec("INSERT INTO item VALUES (1, 1), (2, 2)");
+    return fill();
+  });
+  expect(await begun.done).toBe(blob.length);
+  const committed = await store.transact(far, async (transaction) => {
+    await transaction.run("INSERT INTO item VALUES (3, 3)");
+    return fill();
+  });
+  expect(await committed.done).toBe(blob.length);
+  const rows = (await connection.prepare("SELECT id FROM item")).iterate();
+  await rows.next();
+  const [left] = [fill(), await rows.return()];
+  expect(await left.done).toBe(blob.length);
+  await connection.exec("INSERT INTO item VALUES (4, 4)");
+  const [closed] = [fill(), await connection.close()];
+  expect(await closed.done).toBe(blob.length);
+  const ids = await (await (await store.open(far)).prepare("SELECT id FROM item")).pluck().all();
+  expect(ids).toEqual([1, 2, 3, 4]);
+});
+
 test("SQL functions, and options that cannot be sent, are refused", async () => {
   const connection = await store.open(hot);
   for (const define of ["function", "aggregate", "table"] as const)
@@ -138,6 +168,16 @@ test("SQL functions, and options that cannot be sent, are refused", async () => 
   const unclonable = { pageSize: (() => 1) as unknown as number };
   await expect(store.createDatabase("odd", unclonable)).rejects.toThrow(TypeError);
   await connection.exec("SELECT 1");
+});
+
+test("an id commits once over all threads", async () => {
+  const id = randomUUID();
+  const insert = async (transaction: ThreadedTransaction): Promise<unknown> =>
+    await transaction.run("INSERT INTO item VALUES (1, 1)");
+  await store.transact(hot, insert, { id });
+  for (const name of [hot, cold, far])
+    expect(await codeOf(store.transact(name, insert, { id })), name).toBe("ALREADY_COMMITTED");
+  expect(await store.outcome(id)).toMatchObject({ committed: true, database: hot });
 });
 
 test("names are unique over all threads, and follow renames, deletion and coming back", async () => {
@@ -207,6 +247,30 @@ test("branches, tags, history and retention", async () => {
   expect(await database.tags()).toEqual([]);
 });
 
+test("what a function that is told of progress throws is what its call fails with, and nothing else", async () => {
+  const file = join(directory, `${far}.db`);
+  const connection = await store.open(far);
+  const onProgress = (): void => {
+    throw new RangeError("thrown on purpose");
+  };
+  await connection.exec("INSERT INTO item VALUES (1, 1)");
+  const calls = [store.check({ onProgress }), store.exportFile(far, file, { onProgress })];
+  const answers = await Promise.allSettled([...calls, connection.exec("SELECT 1")]);
+  expect(answers).toMatchObject([
+    { status: "rejected", reason: new RangeError("thrown on purpose") },
+    { status: "rejected", reason: new RangeError("thrown on purpose") },
+    { status: "fulfilled" },
+  ]);
+  const plain = join(directory, `${far}-plain.db`);
+  await store.exportFile(far, plain);
+  const copy = `${far}-copy`;
+  await expect(store.importFile(plain, copy, { onProgress })).rejects.toThrow("on purpose");
+  // Made or not, it is what its thread says that it is.
+  const isMade = (await store.databases()).some(({ name }) => name === copy);
+  expect(await codeOf(store.createDatabase(copy))).toBe(isMade ? "DATABASE_EXISTS" : "no error");
+  await store.open(copy);
+});
+
 test("the store as a whole: files, sizes, checks, garbage", async () => {
   const file = join(directory, `${far}.db`);
   await (await store.open(far)).exec("INSERT INTO item VALUES (7, 7)");
@@ -273,6 +337,30 @@ test("a database goes to another thread with all that it has, and the others go 
   expect((await store.check({ deep: true })).problems).toEqual([]);
   await expect(store.handOver(hot, { thread: 2 })).rejects.toThrow(RangeError);
   expect(await codeOf(store.handOver("nothing", { thread: 0 }))).toBe("DATABASE_NOT_FOUND");
+});
+
+test("calls by a database's name find it when they come where it has just left", async () => {
+  await (await store.open(hot)).exec("INSERT INTO item VALUES (1, 1)");
+  const { thread } = store.owner(0);
+  const call = thread.call.bind(thread);
+  const insert = async (transaction: ThreadedTransaction): Promise<unknown> =>
+    await transaction.run("INSERT INTO item VALUES (2, 2)");
+  let calls: Promise<unknown>[] = [];
+  thread.call = async (request) => {
+    const answer = await call(request);
+    if (request.parameters[0] !== "handOver" || request.parameters[1] !== "finish") return answer;
+    calls = [store.open(hot), store.stat(hot), store.transact(hot, insert)];
+    await store.info(); // They are refused before this is answered.
+    return answer;
+  };
+  try {
+    await store.handOver(hot, { thread: 1 });
+  } finally {
+    thread.call = call;
+  }
+  const [connection] = (await Promise.all(calls)) as [ThreadedConnection];
+  const ids = await (await connection.prepare("SELECT id FROM item")).pluck().all();
+  expect(ids).toEqual([1, 2]);
 });
 
 test("closing answers all calls that were made, and refuses new ones", async () => {

@@ -19,6 +19,8 @@ export interface CatalogContents extends ScannedRows {
   /** Rows of the page index. */
   pageRows: number;
   readonly damaged: { readonly key: RowKey; readonly error: StoreError }[];
+  /** All rows have been met. */
+  isWhole: boolean;
 }
 
 const ROWS_PER_TURN = 8192;
@@ -39,6 +41,7 @@ export async function scanRows(
     chunks: new Map(),
     pageRows: 0,
     damaged: [],
+    isWhole: false,
   };
   try {
     for (const row of scanCatalog(parts.catalog.store)) {
@@ -47,6 +50,7 @@ export async function scanRows(
       onProgress({ phase: "catalog", done: findings.counts.catalogRows, total: null });
       await nextTurn();
     }
+    contents.isWhole = true;
   } catch (error) {
     findings.addDamage({ kind: "catalog" }, error); // The backend itself cannot go on (S1).
   }

@@ -1,7 +1,8 @@
-/** Rows of databases that do not exist: the next database with such a number would have them. Of an open store. */
+/** Rows of databases that do not exist: the next database with such a number would have them. */
 import { TABLES_BY_DATABASE } from "../catalog/catalog.ts";
 import { ByteWriter } from "../catalog/record-codec.ts";
 import type { StoreParts } from "../checkpoint/store-state.ts";
+import type { CatalogContents } from "./check-catalog.ts";
 import type { Findings } from "./report.ts";
 
 const DATABASE_ID_MAX = 0xffff_ffff;
@@ -9,7 +10,34 @@ const DATABASE_ID_MAX = 0xffff_ffff;
 /** In one turn, so that names and rows are those of one moment. Two reads for each database and table. */
 export function checkStrayRows(parts: StoreParts, findings: Findings): void {
   const { refs, arriving, changedRefs } = parts;
-  const known = [refs.databases, arriving, changedRefs.databases, changedRefs.leaving];
+  reportStrays(parts, findings, [
+    refs.databases,
+    arriving,
+    changedRefs.databases,
+    changedRefs.leaving,
+  ]);
+}
+
+/**
+ * The same of a store that is not open. What the log has purged has rows until the next checkpoint; of what has a damaged row it cannot
+ * be said whether it exists.
+ */
+export function checkStrayRowsOfClosed(
+  parts: StoreParts,
+  findings: Findings,
+  { databases, damaged, isWhole }: CatalogContents,
+): void {
+  if (!isWhole) return;
+  const stored = new Set(databases.map(({ id }) => id));
+  const unknown = new Set(damaged.map(({ key }) => key.databaseId ?? -1));
+  reportStrays(parts, findings, [stored, unknown, parts.arriving]);
+}
+
+function reportStrays(
+  parts: StoreParts,
+  findings: Findings,
+  known: readonly { has(id: number): boolean }[],
+): void {
   const strays = new Set<number>();
   for (const table of TABLES_BY_DATABASE)
     for (const id of databasesIn(parts, table))

@@ -17,7 +17,7 @@ import { checkHistorySegment } from "./check-history.ts";
 import { checkLog, type LogContents } from "./check-log.ts";
 import { PageMapChecker, type SlotChecker } from "./check-page-maps.ts";
 import { type CheckOptions, type CheckProgress, type Findings, nextTurn } from "./report.ts";
-import { checkStrayRows } from "./check-strays.ts";
+import { checkStrayRows, checkStrayRowsOfClosed } from "./check-strays.ts";
 import { range, RevisionIndex, type RootUse } from "./revision-index.ts";
 
 const NODES_PER_TURN = 16;
@@ -51,6 +51,7 @@ export async function checkParts(
   const index = new RevisionIndex(contents, refs, log.spans.values());
   reportDamagedRows(contents, index, findings);
   if (options.isOpen) checkStrayRows(parts, findings);
+  else checkStrayRowsOfClosed(parts, findings, contents);
   const { catalog, chunks: store, handles, cipher } = parts;
   const locate = locator(parts, log);
   const chunks = new ChunkChecker({

@@ -5,7 +5,8 @@
  * U1. A pragma that may set something counts when it is prepared, whether it is run or not, and a temporary object for as long as
  *     the connection lives, also when it has been dropped.
  * U2. Attached databases count while they are attached: SQLite is asked.
- * U3. What the host runs itself, and what FTS5 asks while a statement runs, does not count.
+ * U3. The table pragma_data_version counts like the pragma, also where a view reads it.
+ * U4. What the host runs itself, and what FTS5 asks while a statement runs, does not count.
  */
 import type { ConnectionState } from "./connection-state.ts";
 import type { SqliteRuntime } from "./runtime.ts";
@@ -15,6 +16,7 @@ const SQLITE_CREATE_VIEW = 8;
 const SQLITE_CREATE_TEMP_INDEX = 3;
 const SQLITE_CREATE_TEMP_VIEW = 6;
 const SQLITE_PRAGMA = 19;
+const SQLITE_READ = 20;
 const SQLITE_CREATE_VTABLE = 29;
 /** After "main" and "temp". */
 const FIRST_ATTACHED = 2;
@@ -46,6 +48,10 @@ const OF_INSTANCE: ReadonlySet<string> = new Set([
   "temp_store_directory",
 ]);
 
+const PRAGMA_PREFIX = "pragma_";
+const DATA_VERSION_TABLE = `${PRAGMA_PREFIX}data_version`;
+const UNDERSCORE = 0x5f;
+
 /** Once, when the connection is open. */
 export function watchTraces({ runtime, pointer }: ConnectionState): void {
   runtime.exports.sqlite3_set_authorizer(pointer, runtime.traceFunction, 0);
@@ -66,16 +72,27 @@ export function makeTraceFunction(runtime: SqliteRuntime): number {
     schema: number,
   ): number => {
     const creates = action <= SQLITE_CREATE_VIEW || action === SQLITE_CREATE_VTABLE;
-    if (!creates && action !== SQLITE_PRAGMA) return 0;
+    // For each column that a statement names.
+    if (action === SQLITE_READ) {
+      if (!isDataVersion(runtime, first)) return 0;
+    } else if (!creates && action !== SQLITE_PRAGMA) return 0;
     const state = runtime.current;
     if (state === null || state.internalPragma) return 0;
     const { heap } = runtime;
-    if (action === SQLITE_PRAGMA)
+    if (action === SQLITE_READ) state.leavesTraces = true;
+    else if (action === SQLITE_PRAGMA)
       notePragma(state, heap.requireCString(first).toLowerCase(), second !== 0);
     else if (isTemporary(action) || heap.readCString(schema) === "temp") state.leavesTraces = true;
     return 0;
   };
   return runtime.addCallbacks([{ signature: "iiiiii>i", callback }]);
+}
+
+/** Whether a table has the name of that pragma's, in whatever case it was written. */
+function isDataVersion({ heap }: SqliteRuntime, table: number): boolean {
+  if (table === 0 || heap.u8[table + PRAGMA_PREFIX.length - 1] !== UNDERSCORE) return false;
+  const name = heap.requireCString(table);
+  return name.length === DATA_VERSION_TABLE.length && name.toLowerCase() === DATA_VERSION_TABLE;
 }
 
 function isTemporary(action: number): boolean {

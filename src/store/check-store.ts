@@ -18,6 +18,7 @@ import type { Storage } from "../storage/storage.ts";
 import { acquireStoreLock, type StoreLock } from "../storage/store-lock.ts";
 import { checkHeads } from "./check-heads.ts";
 import { openClosedStorage } from "./closed-storage.ts";
+import { type HandOverIntent, readIntent } from "./hand-over-intent.ts";
 import { makeParts } from "./open-state.ts";
 import { openStore } from "./store.ts";
 import { readPackNumbers } from "./pack-numbers.ts";
@@ -39,13 +40,22 @@ export async function checkStore(
   let isReadable: boolean;
   try {
     using files = openClosedStorage(local, options);
-    isReadable = await waitingAsync(() => checkFiles(files.storage, findings, options));
     const header = tryReadHeader(local);
     const count = header === null ? 1 : partitionCount(header);
+    const moving =
+      count === 1 ? { intent: null } : damageTo(findings, "header", () => readMoving(local));
+    const arrivingIn = (index: number): Arriving => {
+      const intent = moving?.intent ?? null;
+      return { arriving: intent?.to === index ? [intent.targetId] : [] };
+    };
+    const given = { ...options, ...arrivingIn(0) };
+    isReadable = await waitingAsync(() => checkFiles(files.storage, findings, given));
+    isReadable &&= moving !== null;
     for (let index = 1; index < count; index++) {
       const found = new Findings();
       others.push(found);
-      isReadable = (await checkPartitionOf(local, header!, index, found, options)) && isReadable;
+      const of = { ...options, ...arrivingIn(index) };
+      isReadable = (await checkPartitionOf(local, header!, index, found, of)) && isReadable;
     }
   } finally {
     lock.release();
@@ -59,6 +69,15 @@ export async function checkStore(
   if (isDeep) await checkBySql(path, bySql, options);
   const files = wholeCheck([findings, ...others].map((each) => each.report()));
   return addCheck(files, bySql.report());
+}
+
+interface Arriving {
+  /** Databases that are on their way to this partition: they have rows, and do not exist yet. */
+  readonly arriving?: readonly number[];
+}
+
+function readMoving(root: Storage): { readonly intent: HandOverIntent | null } {
+  return { intent: readIntent(root) };
 }
 
 /** Null when it is damaged or missing. */
@@ -78,7 +97,7 @@ async function checkPartitionOf(
   header: StoreHeader,
   index: number,
   findings: Findings,
-  options: StoreOptions & CheckOptions,
+  options: StoreOptions & CheckOptions & Arriving,
 ): Promise<boolean> {
   const isThere = damageTo(findings, "header", () => {
     checkPartition(root, header, index);
@@ -105,7 +124,7 @@ export function lockStore(storage: Storage, path: string): StoreLock {
 export async function checkFiles(
   storage: Storage,
   findings: Findings,
-  options: StoreOptions & CheckOptions & { readonly header?: StoreHeader },
+  options: StoreOptions & CheckOptions & Arriving & { readonly header?: StoreHeader },
   then?: (parts: StoreParts, checked: CheckedParts) => Promise<void>,
 ): Promise<boolean> {
   const header = damageTo(findings, "header", () => {
@@ -129,6 +148,7 @@ export async function checkFiles(
     const catalog = new Catalog(then === undefined ? backend : recording(backend));
     const resolved = resolveOptions(options);
     const parts = makeParts({ storage, storeId: header.storeId, cipher, resolved, catalog });
+    for (const id of options.arriving ?? []) parts.arriving.add(id);
     try {
       if (then !== undefined) parts.chunks.reservePackNumbers(readPackNumbers(storage));
       const checked = await checkParts(parts, findings, { ...options, isOpen: false });

@@ -18,7 +18,7 @@
  *     newest head, with nobody who could come in between. So of many who change one row each is run at most once more, whatever
  *     the others do. All other writers of the branch wait meanwhile: a function that takes longer than LOCKED_MS_MAX is left (X3), rolled
  *     back, and run again without the lock, for good. So is one that was refused while it held the lock: it may have waited for
- *     itself, on another connection.
+ *     itself, on another connection. One that has waited for the lock in vain waits again.
  */
 import { AsyncLocalStorage } from "node:async_hooks";
 import { randomBytes } from "node:crypto";
@@ -162,7 +162,8 @@ export class Transactor {
         if (!isRetryable(error)) throw error;
         if (attempt > retries) throw attempt === 1 ? error : triedError(error, attempt);
       }
-      mayLock &&= !isLocked && timed.tookMs <= LOCKED_MS_MAX;
+      const wasHeld: boolean = isLocked && timed.hasBegun;
+      mayLock &&= !wasHeld && timed.tookMs <= LOCKED_MS_MAX;
       isLocked = mayLock && attempt >= OPTIMISTIC_MAX;
       if (isLocked) continue; // X7: it waits at BEGIN.
       if (await pooled.connection.writerIsGone(limit.signal)) continue;
@@ -252,6 +253,7 @@ class TimedBody<T> {
   readonly #now: () => number;
   /** 0: it has not ended. */
   tookMs = 0;
+  hasBegun = false;
 
   constructor(body: (transaction: Transaction) => Promise<T> | T, now: () => number) {
     this.#body = body;
@@ -260,6 +262,7 @@ class TimedBody<T> {
 
   async run(transaction: Transaction): Promise<T> {
     const began = this.#now();
+    this.hasBegun = true;
     try {
       return await this.#body(transaction);
     } finally {

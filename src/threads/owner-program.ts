@@ -71,7 +71,8 @@ class OwnerProgram {
           onDamage: (problem) => this.#post([0, Status.event, problem]),
         });
         opened.push(store);
-        this.#stores.set(index, new ServedStore(store));
+        const onLeaving = (name: string, to: number): void => void this.#names.set(name, to);
+        this.#stores.set(index, new ServedStore(store, onLeaving));
       }
       const facts = [...this.#stores].map(([index, store]) => ({
         index,
@@ -192,10 +193,13 @@ class OwnerProgram {
       else this.#names.set(name, partition);
   }
 
-  /** After all that was asked before has begun. */
+  /** After all that was asked before has begun. One that fails keeps no other from closing: its calls are to be answered. */
   async #close(): Promise<void> {
     await this.#turns.allBegun();
-    for (const { store } of this.#stores.values()) await store.closeAsync();
+    const failures: unknown[] = [];
+    for (const { store } of this.#stores.values())
+      await store.closeAsync().catch((error: unknown) => failures.push(error));
+    if (failures.length > 0) throw failures[0];
   }
 
   #expectCancel(id: number): void {

@@ -17,7 +17,7 @@ import { withBuffers } from "./carried-values.ts";
 import {
   type Answer,
   type Call,
-  type Operation,
+  Operation,
   type OwnerSetup,
   Status,
   Urgent,
@@ -29,6 +29,14 @@ export const CALLS_MAX = 65_536;
 /** Of the parameters of those calls, about: with as many no more are taken. */
 export const CALL_BYTES_MAX: number = 64 * 1024 * 1024;
 const BATCH_CALLS_MAX = 256;
+/** They give back what others wait for, and are taken however many calls wait: refused, they would keep it for good. */
+const ENDING: ReadonlySet<Operation> = new Set([
+  Operation.close,
+  Operation.release,
+  Operation.leave,
+  Operation.end,
+  Operation.endAttempt,
+]);
 
 export interface CallRequest {
   readonly operation: Operation;
@@ -61,6 +69,8 @@ interface Pending {
   /** About, of the parameters. */
   readonly bytes: number;
   unlink: (() => void) | null;
+  /** What a function of the caller has thrown meanwhile. */
+  failure: { readonly error: unknown } | null;
 }
 
 export class OwnerThread {
@@ -70,7 +80,7 @@ export class OwnerThread {
   readonly opened: Promise<unknown>;
   /** Resolves when it has ended (T3). */
   readonly ended: Promise<void>;
-  /** Calls that were answered, the opening not counted. */
+  /** Calls that were answered; the opening, and what it is told by itself, do not count. */
   answeredCount = 0;
   readonly #worker: Worker;
   readonly #port: MessagePort;
@@ -132,7 +142,14 @@ export class OwnerThread {
     this.#urgent.unref();
     this.opened = new Promise((resolve, reject) => {
       const request = { operation: 0, target: 0, parameters: [] } as const;
-      this.#await(this.#nextId++, { resolve, reject, request, bytes: 0, unlink: null });
+      this.#await(this.#nextId++, {
+        resolve,
+        reject,
+        request,
+        bytes: 0,
+        unlink: null,
+        failure: null,
+      });
     });
     this.opened.catch(() => {}); // Told to every call as well.
   }
@@ -164,13 +181,13 @@ export class OwnerThread {
     reject: (error: unknown) => void,
   ): number {
     if (this.#hasEnded) throw this.#lost();
-    const { operation, target, scope = 0, parameters, signal, timeoutMs, transfer } = request;
-    if (request.isUnbounded !== true) this.#refuseMore();
+    const { operation, target, scope = 0, parameters, timeoutMs, transfer } = request;
+    if (request.isUnbounded !== true && !ENDING.has(operation)) this.#refuseMore();
     const bytes = bytesOf(parameters);
     const id = this.#nextId++;
-    const hasSignal = signal !== undefined;
+    const hasSignal = mayBeCancelled(request);
     const limits = hasSignal || timeoutMs !== undefined ? { hasSignal, timeoutMs } : null;
-    this.#await(id, { resolve, reject, request, bytes, unlink: null });
+    this.#await(id, { resolve, reject, request, bytes, unlink: null, failure: null });
     this.#batch.push([id, operation, target, scope, limits, parameters]);
     if (transfer !== undefined) for (const buffer of transfer) this.#transfer.push(buffer);
     if (this.#batch.length >= BATCH_CALLS_MAX) this.#flush();
@@ -251,20 +268,36 @@ export class OwnerThread {
   #take(answers: readonly Answer[]): void {
     for (const [id, status, value] of answers) {
       if ((status & Status.event) !== 0) {
-        // Damage is found at any time: it comes under the number of the opening.
-        if (id === 0) this.#onDamage(value as CheckProblem);
-        else this.#pending.get(id)?.request.onEvent?.(value);
+        this.#tellCaller(id, value);
         continue;
       }
       const pending = this.#settled(id);
       if (pending === null) continue;
-      if (id > 0) this.answeredCount++;
-      const { teller, signal, outerSignal } = pending.request;
+      const { operation, teller, signal, outerSignal } = pending.request;
+      if (id > 0 && operation !== Operation.names) this.answeredCount++;
       if (teller !== undefined) teller.inTransaction = (status & Status.inTransaction) !== 0;
-      if ((status & Status.failed) !== 0)
+      if (pending.failure !== null) pending.reject(pending.failure.error);
+      else if ((status & Status.failed) !== 0)
         pending.reject(errorOf(value as CarriedError, signal, outerSignal));
       else if ((status & Status.hasBlobs) === 0) pending.resolve(value);
       else pending.resolve(withBuffers(value));
+    }
+  }
+
+  /**
+   * What a function of the caller throws is what its call fails with when its thread has ended it; the other answers of the message are
+   * taken all the same.
+   */
+  #tellCaller(id: number, event: unknown): void {
+    // Damage is found at any time: it comes under the number of the opening.
+    if (id === 0) return queueMicrotask(() => this.#onDamage(event as CheckProblem));
+    const pending = this.#pending.get(id);
+    if (pending === undefined || pending.failure !== null) return;
+    try {
+      pending.request.onEvent?.(event);
+    } catch (error) {
+      pending.failure = { error };
+      this.#tell([Urgent.cancel, id]);
     }
   }
 
@@ -308,6 +341,11 @@ export class OwnerThread {
       details: { limit: isFull ? CALLS_MAX : CALL_BYTES_MAX },
     });
   }
+}
+
+/** By its signal, or by what its progress is told to. */
+function mayBeCancelled({ operation, signal, onEvent }: CallRequest): boolean {
+  return signal !== undefined || (operation === Operation.store && onEvent !== undefined);
 }
 
 /** About what a value takes in a message. */

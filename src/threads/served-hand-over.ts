@@ -10,15 +10,20 @@ import { HandOverTarget } from "../store/hand-over-target.ts";
 
 export class ServedHandOver {
   readonly #engine: Engine;
+  readonly #onLeaving: (name: string, to: number) => void;
+  #leavesTo: { readonly name: string; readonly to: number } | null = null;
   #source: HandOverSource | null = null;
   #target: HandOverTarget | null = null;
 
-  constructor(engine: Engine) {
+  /** `onLeaving`: from now on the database is in that partition, for all who ask here. */
+  constructor(engine: Engine, onLeaving: (name: string, to: number) => void) {
     this.#engine = engine;
+    this.#onLeaving = onLeaving;
   }
 
   async beginSource(name: string, to: number): Promise<number> {
     this.#source = await HandOverSource.begin(this.#engine, name, to);
+    this.#leavesTo = { name, to };
     return this.#source.databaseId;
   }
 
@@ -27,7 +32,10 @@ export class ServedHandOver {
   }
 
   finish(): void {
-    this.#leaving().finish();
+    const source = this.#leaving();
+    const { name, to } = this.#leavesTo!;
+    this.#onLeaving(name, to); // Before whoever opened the store says it, calls for it come.
+    source.finish();
     this.#source = null;
   }
 

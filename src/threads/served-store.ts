@@ -14,7 +14,7 @@ import { Database, type Tag } from "../store/database.ts";
 import type { ExportResult } from "../store/export-file.ts";
 import type { HeldSpace } from "../store/garbage-holders.ts";
 import type { ImportResult } from "../store/import-file.ts";
-import type { Outcome, OutcomeRequest } from "../store/outcome.ts";
+import { type Outcome, type OutcomeRequest, requireNewTransaction } from "../store/outcome.ts";
 import { adoptHeader, type HeaderChange } from "../store/partitions.ts";
 import { requireBranchId, requireDatabaseId } from "../store/resolve-revision.ts";
 import type { RetentionStatus } from "../store/retention-status.ts";
@@ -70,9 +70,10 @@ export class ServedStore {
   readonly store: SingleStore;
   readonly #handOver: ServedHandOver;
 
-  constructor(store: SingleStore) {
+  /** As in ServedHandOver. */
+  constructor(store: SingleStore, onLeaving: (name: string, to: number) => void) {
     this.store = store;
-    this.#handOver = new ServedHandOver(store.engine);
+    this.#handOver = new ServedHandOver(store.engine, onLeaving);
   }
 
   /** A call with the name of a method, and its parameters. */
@@ -124,6 +125,10 @@ export class ServedStore {
 
   outcome(_: CallContext, id: string, request: OutcomeRequest): Outcome {
     return this.store.outcome(id, request);
+  }
+
+  requireNewTransaction(_: CallContext, id: string): Promise<void> {
+    return requireNewTransaction(this.store.engine, id);
   }
 
   stat(_: CallContext, database: string | undefined): StoreStatistics {

@@ -59,6 +59,8 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
   readonly #places: Places = new Places();
   /** H1. */
   readonly #names: CallQueue = new CallQueue();
+  /** The last hand-over, over or not; it does not reject. */
+  #handingOver: Promise<void> = Promise.resolve();
   readonly #opened: Promise<void>;
   #closing: Promise<void> | null = null;
 
@@ -179,7 +181,9 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
           this.#tell({ changed: [[name, partition]] });
         },
       };
-      await handOverThreaded(places, place, partition);
+      const moving = handOverThreaded(places, place, partition);
+      this.#handingOver = moving.catch(() => {}); // Its caller is told.
+      await moving;
     });
   }
 
@@ -192,16 +196,17 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
     if (verbose != null)
       throw new TypeError('Option "verbose" is not for a store with "threads": it is a function');
     await this.#ready();
-    const { partition, thread } = await this.#findThread(revision);
-    const number = nextNumber();
-    await thread.call({
-      operation: Operation.open,
-      target: number,
-      parameters: [partition, revision, rest],
-      signal,
+    return await this.#following(revision, async ({ partition, thread }) => {
+      const number = nextNumber();
+      await thread.call({
+        operation: Operation.open,
+        target: number,
+        parameters: [partition, revision, rest],
+        signal,
+      });
+      const facts = { name: revision, readonly: options.readonly ?? false };
+      return new ThreadedConnection(thread, number, facts);
     });
-    const facts = { name: revision, readonly: options.readonly ?? false };
-    return new ThreadedConnection(thread, number, facts);
   }
 
   /**
@@ -218,14 +223,29 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
     const place = {
       store: this,
       find: () => this.#findThread(revision),
+      hasMoved: (error: unknown, partition: number) => this.#hasMoved(revision, error, partition),
+      requireNew: (id: string) => this.#requireNew(id),
       outcome: (id: string, partition: number) => this.#outcomeOf(revision, id, partition),
     };
     return await transactThreaded(place, revision, body, options);
   }
 
+  /** Rejects with ALREADY_COMMITTED. */
+  async #requireNew(id: string): Promise<void> {
+    const ask = async (index: number): Promise<void> => {
+      try {
+        await this.#ownerOf(index).ask(index, "requireNewTransaction", [id]);
+      } catch (error) {
+        if (!(error instanceof StoreError && error.code === "STORE_FAILED")) throw error;
+      }
+    };
+    await Promise.all(this.#all().map(ask));
+  }
+
   /** Of a transaction on a database that was in that partition. */
   async #outcomeOf(revision: string, id: string, partition: number): Promise<Outcome> {
     const before = await this.#ownerOf(partition).ask(partition, "outcome", [id, {}]);
+    if (before.committed !== true) await this.#handingOver;
     const now = this.#places.find(parseRevision(revision).database)?.partition ?? partition;
     if (now === partition) return before;
     return wholeOutcome([before, await this.#ownerOf(now).ask(now, "outcome", [id, {}])]);
@@ -249,12 +269,19 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
       const partition = known ?? this.#places.emptiest(this.#all());
       const { signal, onProgress } = options;
       const onEvent = (progress: unknown): void => onProgress?.(progress as ByteProgress);
-      const answer = await this.#ownerOf(partition).ask(partition, "importFile", [path, revision], {
-        signal,
-        onEvent,
-      });
-      this.#settle(partition, answer.database);
-      return answer.result;
+      const owner = this.#ownerOf(partition);
+      try {
+        const more = { signal, onEvent };
+        const answer = await owner.ask(partition, "importFile", [path, revision], more);
+        this.#settle(partition, answer.database);
+        return answer.result;
+      } catch (error) {
+        // It may have made the database before it failed, and a thread that has ended says so when it begins again.
+        const facts = await owner.ask(partition, "databases", []).catch(() => []);
+        for (const each of facts)
+          if (this.#places.find(each.name) === undefined) this.#settle(partition, each);
+        throw error;
+      }
     });
   }
 
@@ -264,11 +291,14 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
     path: string,
     { overwrite, signal, onProgress }: ExportOptions = {},
   ): Promise<ExportResult> {
-    const { partition, owner } = await this.#find(revision);
+    await this.#ready();
+    parseRevision(revision);
     refuseInsideStore(path, this.#partitions.storage.directory);
     const onEvent = (progress: unknown): void => onProgress?.(progress as ByteProgress);
     const parameters: [string, string, boolean | undefined] = [revision, path, overwrite];
-    return await owner.ask(partition, "exportFile", parameters, { signal, onEvent });
+    return await this.#following(revision, ({ partition, owner }) =>
+      owner.ask(partition, "exportFile", parameters, { signal, onEvent }),
+    );
   }
 
   /** Seals everything written from now on with a new key, and lets only the new master key open the store. */
@@ -345,8 +375,10 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
     method: M,
     parameters: Rest<M>,
   ): Promise<Asked<M>> {
-    const { partition, owner } = await this.#find(database);
-    return await owner.ask(partition, method, parameters);
+    await this.#ready();
+    return await this.#following(database, ({ partition, owner }) =>
+      owner.ask(partition, method, parameters),
+    );
   }
 
   async #close(): Promise<void> {
@@ -375,17 +407,34 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
       throw new StoreError("STORE_CLOSED", `Cannot use store "${this.path}": it is closed`);
   }
 
-  /** Where the database of a revision is. */
-  async #find(revision: string): Promise<{ readonly partition: number; readonly owner: Owner }> {
-    await this.#ready();
-    const { database } = parseRevision(revision);
-    const place = this.#places.find(database);
-    if (place === undefined) throw this.#notFound(database);
-    const { partition } = place;
-    return { partition, owner: this.#ownerOf(partition) };
+  /** What is refused because the database has been handed over meanwhile is done where it is now. */
+  async #following<T>(
+    revision: string,
+    call: (found: {
+      readonly partition: number;
+      readonly owner: Owner;
+      readonly thread: OwnerThread;
+    }) => Promise<T>,
+  ): Promise<T> {
+    for (;;) {
+      const { partition, thread } = await this.#findThread(revision);
+      try {
+        return await call({ partition, owner: this.#ownerOf(partition), thread });
+      } catch (error) {
+        if (!(await this.#hasMoved(revision, error, partition))) throw error;
+      }
+    }
   }
 
-  /** As `#find`, with the thread of now. Also while the store is being closed: for what began before. */
+  /** Whether the error says that a database is not in that partition, and it is not there any more. */
+  async #hasMoved(revision: string, error: unknown, partition: number): Promise<boolean> {
+    if (!(error instanceof StoreError && error.code === "OTHER_PARTITION")) return false;
+    await this.#handingOver;
+    const place = this.#places.find(parseRevision(revision).database);
+    return place !== undefined && place.partition !== partition;
+  }
+
+  /** Where the database of a revision is, and the thread of now. Also while the store is being closed: for what began before. */
   async #findThread(
     revision: string,
   ): Promise<{ readonly partition: number; readonly thread: OwnerThread }> {

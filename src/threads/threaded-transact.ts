@@ -10,6 +10,9 @@
  *     here and is in the log: that resolves with the value of the function. Nothing is run again that has committed.
  *     A database that was handed over meanwhile has taken its outcomes with it: the partition of now is asked as well.
  * D2. Runs after the end of a thread count as retries.
+ * D3. An id that is given commits once, over all partitions: each is asked before, and that of the database looks again at COMMIT. What a
+ *     thread that has failed would say is not waited for.
+ * D4. What was refused because the database has been handed over meanwhile has not committed: it is run again where it is now.
  */
 import { AsyncLocalStorage } from "node:async_hooks";
 import { randomBytes } from "node:crypto";
@@ -24,7 +27,7 @@ import { BodyError, type OwnerThread } from "./owner-thread.ts";
 import { ThreadedTransaction } from "./threaded-transaction.ts";
 
 const RETRIES = 10;
-/** Of the question for the outcome, when the thread that is asked ends as well. */
+/** Of one question, when the thread that is asked ends as well. */
 const QUESTIONS_MAX = 10;
 
 /** A transaction whose function runs: what is called from there finds it. */
@@ -41,6 +44,10 @@ export interface TransactPlace {
   readonly store: object;
   /** Where the database is now; rejects when there will be no thread. */
   readonly find: () => Promise<{ readonly partition: number; readonly thread: OwnerThread }>;
+  /** D4. */
+  readonly hasMoved: (error: unknown, partition: number) => Promise<boolean>;
+  /** D3. */
+  readonly requireNew: (id: string) => Promise<void>;
   /** D1. Of a transaction that was run in a partition. */
   readonly outcome: (id: string, partition: number) => Promise<Outcome>;
 }
@@ -71,6 +78,7 @@ export async function transactThreaded<T>(
   refuseNested(place.store);
   const id =
     options.id === undefined ? randomBytes(16).toString("hex") : parseTransactionId(options.id);
+  if (options.id !== undefined) await untilAnswered(() => place.requireNew(id));
   const progress: Progress<T> = { attempts: 0, value: null, error: null, partition: null };
   for (;;) {
     const left = Math.max(0, retries - progress.attempts);
@@ -78,20 +86,25 @@ export async function transactThreaded<T>(
       await runOn(place, { revision, body, progress, options: { ...options, id, retries: left } });
       return progress.value!.value;
     } catch (error) {
-      if (error instanceof BodyError) throw progress.error;
+      const cause = error instanceof BodyError ? progress.error : error;
+      if (progress.partition !== null && (await place.hasMoved(cause, progress.partition))) {
+        if (progress.attempts <= retries) continue; // D4
+      }
+      if (error instanceof BodyError) throw cause;
       if (!isOwnerLost(error) || progress.partition === null) throw error;
-      options.signal?.throwIfAborted();
-      const { committed } = await outcomeOf(place, id, progress.partition);
+      const { partition } = progress;
+      const { committed } = await untilAnswered(() => place.outcome(id, partition));
       if (committed === true && progress.value !== null) return progress.value.value; // D1
+      options.signal?.throwIfAborted();
       if (committed === null || progress.attempts > retries) throw error;
     }
   }
 }
 
-async function outcomeOf(place: TransactPlace, id: string, partition: number): Promise<Outcome> {
+async function untilAnswered<T>(ask: () => Promise<T>): Promise<T> {
   for (let questions = 1; ; questions++) {
     try {
-      return await place.outcome(id, partition);
+      return await ask();
     } catch (error) {
       if (!isOwnerLost(error) || questions >= QUESTIONS_MAX) throw error;
     }
