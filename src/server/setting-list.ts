@@ -38,12 +38,19 @@ export interface ServerSettings {
   readonly logLevel: LogLevel;
   readonly slowQueryMs: number;
   readonly metricsDatabasesMax: number;
+  readonly otelEndpoint: string | null;
+  readonly otelServiceName: string | null;
+  readonly otelSamplePercent: number;
 }
 
 /** What is logged: all that is as bad, or worse. */
 export type LogLevel = "debug" | "info" | "warn" | "error" | "off";
 
-export type SettingFacts = { readonly description: string } & (
+export type SettingFacts = {
+  readonly description: string;
+  /** What the environment calls it beside our own name, by a standard of others. */
+  readonly standardVariable?: string;
+} & (
   | { readonly type: "text"; readonly defaultValue: string | null }
   | {
       readonly type: "choice";
@@ -140,6 +147,21 @@ export const SERVER_SETTINGS: Readonly<Record<keyof ServerSettings, SettingFacts
     min: 0,
     max: 10_000,
   }),
+  otelEndpoint: {
+    ...optionalText(
+      "OpenTelemetry collector that gets spans, OTLP over HTTP: http://127.0.0.1:4318; also $OTEL_EXPORTER_OTLP_ENDPOINT",
+    ),
+    standardVariable: "OTEL_EXPORTER_OTLP_ENDPOINT",
+  },
+  otelServiceName: {
+    ...optionalText('what spans call this server, if not "bough"; also $OTEL_SERVICE_NAME'),
+    standardVariable: "OTEL_SERVICE_NAME",
+  },
+  otelSamplePercent: integer(
+    100,
+    "how many of a hundred requests have spans, of those whose traceparent does not say",
+    { min: 0, max: 100 },
+  ),
 };
 
 function text(defaultValue: string, description: string): SettingFacts {

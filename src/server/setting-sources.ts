@@ -8,6 +8,7 @@
  *
  * V1. A source with a setting that there is not, or a value that cannot be, is refused as a whole, and named with the words of that source.
  * V2. The environment belongs to others too: a name there that begins with BOUGH_ and is like none of ours is passed over, and told of.
+ * V3. Names of other standards that the list has count after our own, and none does where OTEL_SDK_DISABLED or OTEL_TRACES_EXPORTER says no.
  */
 import { nearest } from "./nearest-name.ts";
 import { SERVER_SETTINGS, type ServerSettings, type SettingFacts } from "./setting-list.ts";
@@ -45,7 +46,7 @@ export function settingsOfEnvironment(
   const settings = new Map(
     Object.entries(SERVER_SETTINGS).map(([name, facts]) => [variableName(name), { name, facts }]),
   );
-  const given: Record<string, unknown> = {};
+  const given = standardSettings(environment);
   const passedOver: string[] = [];
   for (const [variable, text] of Object.entries(environment)) {
     if (!variable.startsWith(VARIABLE_PREFIX) || text === undefined || text === "") continue;
@@ -57,6 +58,22 @@ export function settingsOfEnvironment(
   }
   const source = { title: "the environment", nameOf: variableName };
   return { settings: checkSettings(given, source), passedOver };
+}
+
+/** V3. */
+function standardSettings(
+  environment: Readonly<Record<string, string | undefined>>,
+): Record<string, unknown> {
+  const given: Record<string, unknown> = {};
+  const isOff =
+    environment["OTEL_SDK_DISABLED"]?.toLowerCase() === "true" ||
+    environment["OTEL_TRACES_EXPORTER"] === "none";
+  if (isOff) return given;
+  for (const [name, facts] of Object.entries(SERVER_SETTINGS)) {
+    const text = environment[facts.standardVariable ?? ""];
+    if (text !== undefined && text !== "") given[name] = valueOf(facts, text);
+  }
+  return given;
 }
 
 /** Of the text of a bough.toml. Throws RangeError (V1). */
