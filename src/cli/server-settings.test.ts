@@ -71,6 +71,26 @@ describe("settings of bough serve", () => {
     ).toEqual({ port: 1, otelEndpoint: "http://mine" });
   });
 
+  test("a path in the file is meant from its directory on, one in an option or variable from here (V4)", async () => {
+    const path = file(
+      'auth-key-file = ["keys/a.pem", "/etc/b.pem"]\nauth-secret-file = ["secret"]\nrevocations = "revoked.json"\n' +
+        'tls-cert = "../cert.pem"\ntls-key = "/etc/key.pem"\nhost = "not/a/path"\n',
+    );
+    const { settings } = await findServerSettings(contextOf(), path, {});
+    expect(settings).toEqual({
+      authKeyFile: [join(directory, "keys/a.pem"), "/etc/b.pem"],
+      authSecretFile: [join(directory, "secret")],
+      revocations: join(directory, "revoked.json"),
+      tlsCert: join(directory, "../cert.pem"),
+      tlsKey: "/etc/key.pem",
+      host: "not/a/path",
+    });
+    const fromHere = contextOf({ BOUGH_TLS_CERT: "cert.pem", BOUGH_AUTH_KEY_FILE: "a.pem" });
+    expect(
+      (await findServerSettings(fromHere, path, { revocations: "mine.json" })).settings,
+    ).toMatchObject({ tlsCert: "cert.pem", authKeyFile: ["a.pem"], revocations: "mine.json" });
+  });
+
   test("lists and yes-or-no come from the environment, too; an empty variable is none", async () => {
     const context = contextOf({
       BOUGH_DOMAIN: "a.example, b.example",

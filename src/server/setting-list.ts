@@ -50,6 +50,8 @@ export type SettingFacts = {
   readonly description: string;
   /** What the environment calls it beside our own name, by a standard of others. */
   readonly standardVariable?: string;
+  /** It names a file: in a file of settings from that file's directory on, elsewhere from the working directory. */
+  readonly isPath?: true;
 } & (
   | { readonly type: "text"; readonly defaultValue: string | null }
   | {
@@ -81,17 +83,21 @@ export const SERVER_SETTINGS: Readonly<Record<keyof ServerSettings, SettingFacts
   host: text("127.0.0.1", "address to listen on"),
   port: integer(8080, "port to listen on; 0: any that is free", { min: 0, max: 65_535 }),
   noAuth: flag("ask nobody for a token, also where other machines reach the server"),
-  authKeyFile: texts("public keys that verify tokens: PEM, JWK or JWK set; see bough token"),
-  authSecretFile: texts("file whose content is the secret that tokens are signed with (HS256)"),
+  authKeyFile: path(texts("public keys that verify tokens: PEM, JWK or JWK set; see bough token")),
+  authSecretFile: path(
+    texts("file whose content is the secret that tokens are signed with (HS256)"),
+  ),
   authJwksUrl: texts("address of a JWK set with public keys"),
   authAudience: optionalText('what tokens must have in "aud"'),
   authIssuer: optionalText('what tokens must have in "iss"'),
   authWithoutClaims: flag("let tokens that name no database read and write all of them"),
-  revocations: optionalText("the list of revoked tokens, if not the one in the store's directory"),
-  tlsCert: optionalText(
-    "certificate chain, PEM: serve https: and wss:; read again when it changes",
+  revocations: path(
+    optionalText("the list of revoked tokens, if not the one in the store's directory"),
   ),
-  tlsKey: optionalText("private key of the certificate, PEM"),
+  tlsCert: path(
+    optionalText("certificate chain, PEM: serve https: and wss:; read again when it changes"),
+  ),
+  tlsKey: path(optionalText("private key of the certificate, PEM")),
   defaultDatabase: text("default", "database of URLs that name none; made at its first use"),
   domain: texts("name of this server; below it shop.NAME and dev--shop.NAME are databases"),
   allowOrigin: texts("origin of web pages that may ask, beside those on this machine; *: any"),
@@ -166,6 +172,10 @@ export const SERVER_SETTINGS: Readonly<Record<keyof ServerSettings, SettingFacts
 
 function text(defaultValue: string, description: string): SettingFacts {
   return { type: "text", description, defaultValue };
+}
+
+function path(facts: SettingFacts): SettingFacts {
+  return { ...facts, isPath: true };
 }
 
 function optionalText(description: string): SettingFacts {
