@@ -36,6 +36,7 @@ import { answerProbe, MetricsEndpoint, probeOf } from "./operations/probes.ts";
 import { type RequestKind, ServerCounters } from "./operations/server-counters.ts";
 import { type RequestSpan, targetOf, type Tracing } from "./operations/tracing.ts";
 import { describeError, NO_LOG, type ServerLog } from "./operations/server-log.ts";
+import { closeWithConnection } from "./queued-answers.ts";
 import { sendProblem } from "./problem.ts";
 import { type HranaCall, type Route, Router } from "./route.ts";
 import type { ServedStore } from "./served-store.ts";
@@ -135,6 +136,7 @@ export class HttpServer {
     this.#router = new Router(settings);
     this.#tls = tlsOf(settings, now);
     const take = (request: IncomingMessage, response: ServerResponse): void => {
+      closeWithConnection(response);
       void this.#take(request, response);
     };
     this.#server =

@@ -78,7 +78,8 @@ export class AdminApi {
   /** Answers; never fails. */
   async answer(request: IncomingMessage, response: ServerResponse, caller: Caller): Promise<void> {
     try {
-      await sendAnswer(request, response, await this.#handle(request, response, caller));
+      const answer = await this.#handle(request, response, caller);
+      await sendAnswer(request, response, { answer, sending: this.#context.sending });
     } catch (error) {
       caller.span?.failed(describeFailure(error).code);
       this.#fail(request, response, withoutOtherNames(caller.principal, error));
