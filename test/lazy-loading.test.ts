@@ -37,3 +37,10 @@ test("the server loads the admin API when it is asked, and not before", () => {
   expect(loaded).not.toContain("find-my-way");
   expect([...loadedBy("src/server/admin/api.ts")]).toContain("find-my-way");
 });
+
+test("the server loads what makes spans when a collector is configured, and not before (X1)", () => {
+  const loaded = [...loadedBy("src/server/serve.ts")];
+  expect(loaded).toContain("src/server/operations/tracing.ts");
+  expect(loaded.filter((name) => name.startsWith("@opentelemetry/"))).toEqual([]);
+  expect([...loadedBy("src/server/operations/otel-tracing.ts")]).toContain("@opentelemetry/api");
+});

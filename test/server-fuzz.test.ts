@@ -13,6 +13,7 @@ import { TokenWorld } from "./server-tokens.ts";
 const LONG = process.env["BOUGH_TEST_LONG"] === "1";
 const SEED = 1 + Number(process.env["BOUGH_TEST_SEED"] ?? 0);
 const REQUESTS = LONG ? 20_000 : 300;
+const TIMEOUT = LONG ? { timeout: 1_800_000 } : {};
 /** In the database, branch and tag of another tenant. */
 const SECRET = "zq7secret";
 /** So often what has been left open is ended. */
@@ -284,7 +285,7 @@ async function works({ served, token }: World): Promise<void> {
 const PLACES = ["", "/shop", "/shop/dev", `/shop/${SECRET}`, `/${SECRET}`, "/shop@1", "/shop@-5m"];
 const ODD_PLACES = ["/%00", "/a..b", "/shop@@", "/shop/%2e%2e/x", "//", `/shop@${SECRET}`, "/é"];
 
-test("HTTP: every request is answered, by no 5xx", async () => {
+test("HTTP: every request is answered, by no 5xx", TIMEOUT, async () => {
   using tokens = new TokenWorld();
   const world = await start(SEED, tokens);
   const { served, random, token } = world;
@@ -319,7 +320,7 @@ test("HTTP: every request is answered, by no 5xx", async () => {
   await served[Symbol.asyncDispose]();
 });
 
-test("HTTP: what is no HTTP is refused, and ends with its connection", async () => {
+test("HTTP: what is no HTTP is refused, and ends with its connection", TIMEOUT, async () => {
   using tokens = new TokenWorld();
   const world = await start(SEED + 1, tokens);
   const { served, random } = world;
@@ -370,7 +371,7 @@ function goodMessage(random: Random, token: string): Json {
   };
 }
 
-test("WebSocket: frames are answered, or end the socket", async () => {
+test("WebSocket: frames are answered, or end the socket", TIMEOUT, async () => {
   using tokens = new TokenWorld();
   const world = await start(SEED + 2, tokens);
   const { served, random, token } = world;

@@ -17,7 +17,7 @@ const MIB = 1024 * 1024;
 let served: ServedDirectory | null = null;
 const sockets: Socket[] = [];
 
-async function start(settings: Partial<ServerSettings>): Promise<ServedDirectory> {
+async function start(settings: Partial<ServerSettings> = {}): Promise<ServedDirectory> {
   served = await ServedDirectory.start(settings);
   served.store.createDatabase("shop");
   return served;
@@ -120,6 +120,67 @@ describe("a client that does not read", () => {
     expect(await first.read()).toBeLessThan(ANSWER);
     expect(await second.read()).toBeGreaterThan(ANSWER);
     expect(server.unsentBytes).toBe(0);
+  });
+
+  /** Requests that are sent together on one connection, of which nothing is read. */
+  async function pipeline(...requests: readonly string[]): Promise<Socket> {
+    const { port } = new URL(served!.server.url);
+    const socket = connect(Number(port), "127.0.0.1").pause();
+    socket.on("error", () => {});
+    await once(socket, "connect");
+    socket.write(requests.join(""));
+    return socket;
+  }
+  const postOf = (path: string, body: unknown): string => {
+    const text = JSON.stringify(body);
+    return `POST ${path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: ${text.length}\r\n\r\n${text}`;
+  };
+  const answered = (bytes: number): string =>
+    postOf("/shop/v2/pipeline", sqls(`SELECT hex(zeroblob(${bytes / 2}))`));
+
+  test("and others behind it are forgotten with their connection", async () => {
+    const { server } = await start();
+    const socket = await pipeline(answered(ANSWER), answered(MIB), answered(MIB));
+    await until(() => server.unsentBytes > ANSWER + 2 * MIB);
+    socket.destroy();
+    await until(() => server.unsentBytes === 0);
+  });
+
+  test("and a cursor behind it end with their connection", async () => {
+    const { server } = await start();
+    const cursor = {
+      batch: {
+        steps: [
+          {
+            stmt: {
+              sql: "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n",
+            },
+          },
+        ],
+      },
+    };
+    const socket = await pipeline(
+      answered(ANSWER),
+      answered(MIB),
+      postOf("/shop/v3/cursor", cursor),
+    );
+    await until(() => server.unsentBytes > ANSWER + MIB && server.streams.size === 1);
+    socket.destroy();
+    await until(() => server.streams.size === 0);
+    expect(server.unsentBytes).toBe(0);
+  });
+
+  test("of the admin API is left after a time", async () => {
+    const { server } = await start({ sendMs: 100 });
+    const asked = "GET /api/v1/openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    const socket = await pipeline(asked.repeat(200));
+    await until(() => server.unsentBytes > 0);
+    await until(() => server.unsentBytes === 0);
+    let bytes = 0;
+    socket.on("data", (data: Buffer) => void (bytes += data.length));
+    await once(socket.resume(), "close");
+    const one = await (await fetch(`${server.url}/api/v1/openapi.json`)).text();
+    expect(bytes).toBeLessThan(200 * one.length);
   });
 });
 

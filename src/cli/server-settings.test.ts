@@ -48,6 +48,49 @@ describe("settings of bough serve", () => {
     expect(passedOver).toEqual([]);
   });
 
+  test("standard variables of OpenTelemetry count after our own, and not where they are turned off (V3)", async () => {
+    const env = {
+      OTEL_EXPORTER_OTLP_ENDPOINT: "http://collector:4318",
+      OTEL_SERVICE_NAME: "shop",
+      OTEL_TRACES_SAMPLER: "always_on",
+    };
+    const settingsWith = async (more: Readonly<Record<string, string>>): Promise<unknown> =>
+      (await findServerSettings(contextOf({ ...env, ...more }), file("port = 1"), {})).settings;
+    expect(await settingsWith({})).toEqual({
+      port: 1,
+      otelEndpoint: "http://collector:4318",
+      otelServiceName: "shop",
+    });
+    expect(await settingsWith({ BOUGH_OTEL_ENDPOINT: "http://mine" })).toMatchObject({
+      otelEndpoint: "http://mine",
+    });
+    for (const off of [{ OTEL_SDK_DISABLED: "TRUE" }, { OTEL_TRACES_EXPORTER: "none" }])
+      expect(await settingsWith(off)).toEqual({ port: 1 });
+    expect(
+      await settingsWith({ OTEL_SDK_DISABLED: "true", BOUGH_OTEL_ENDPOINT: "http://mine" }),
+    ).toEqual({ port: 1, otelEndpoint: "http://mine" });
+  });
+
+  test("a path in the file is meant from its directory on, one in an option or variable from here (V4)", async () => {
+    const path = file(
+      'auth-key-file = ["keys/a.pem", "/etc/b.pem"]\nauth-secret-file = ["secret"]\nrevocations = "revoked.json"\n' +
+        'tls-cert = "../cert.pem"\ntls-key = "/etc/key.pem"\nhost = "not/a/path"\n',
+    );
+    const { settings } = await findServerSettings(contextOf(), path, {});
+    expect(settings).toEqual({
+      authKeyFile: [join(directory, "keys/a.pem"), "/etc/b.pem"],
+      authSecretFile: [join(directory, "secret")],
+      revocations: join(directory, "revoked.json"),
+      tlsCert: join(directory, "../cert.pem"),
+      tlsKey: "/etc/key.pem",
+      host: "not/a/path",
+    });
+    const fromHere = contextOf({ BOUGH_TLS_CERT: "cert.pem", BOUGH_AUTH_KEY_FILE: "a.pem" });
+    expect(
+      (await findServerSettings(fromHere, path, { revocations: "mine.json" })).settings,
+    ).toMatchObject({ tlsCert: "cert.pem", authKeyFile: ["a.pem"], revocations: "mine.json" });
+  });
+
   test("lists and yes-or-no come from the environment, too; an empty variable is none", async () => {
     const context = contextOf({
       BOUGH_DOMAIN: "a.example, b.example",

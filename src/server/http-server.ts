@@ -34,7 +34,9 @@ import { readBody, sendJson } from "./http-exchange.ts";
 import { checkOrigin, isAllowedOrigin } from "./origin.ts";
 import { answerProbe, MetricsEndpoint, probeOf } from "./operations/probes.ts";
 import { type RequestKind, ServerCounters } from "./operations/server-counters.ts";
+import { type RequestSpan, targetOf, type Tracing } from "./operations/tracing.ts";
 import { describeError, NO_LOG, type ServerLog } from "./operations/server-log.ts";
+import { closeWithConnection } from "./queued-answers.ts";
 import { sendProblem } from "./problem.ts";
 import { type HranaCall, type Route, Router } from "./route.ts";
 import type { ServedStore } from "./served-store.ts";
@@ -49,6 +51,8 @@ export interface HttpServerOptions {
   readonly settings: ServerSettings;
   readonly access: Access;
   readonly log?: ServerLog;
+  /** None: there are no spans. The server ends it. */
+  readonly tracing?: Tracing | null;
   /** Milliseconds; only differences count. */
   readonly now?: () => number;
   /** For event streams; see admin/job-events.ts. */
@@ -107,7 +111,8 @@ export class HttpServer {
   readonly #timers: readonly NodeJS.Timeout[];
 
   private constructor(options: HttpServerOptions) {
-    const { store, settings, access, log = NO_LOG, now = () => performance.now() } = options;
+    const { store, settings, access, log = NO_LOG, tracing = null } = options;
+    const { now = () => performance.now() } = options;
     this.#settings = settings;
     this.#adminStore = options.admin;
     this.#startHeartbeat = options.startHeartbeat;
@@ -121,7 +126,7 @@ export class HttpServer {
     };
     const streams = new StreamTable({ ...settings, now, onBug });
     const sending = new SendLimit(settings);
-    this.#context = { store, settings, streams, access, sending, now, counters, onBug };
+    this.#context = { store, settings, streams, access, sending, now, counters, tracing, onBug };
     const open = (): { readonly streams: number; readonly webSockets: number } => ({
       streams: streams.size,
       webSockets: this.#sockets.size,
@@ -131,6 +136,7 @@ export class HttpServer {
     this.#router = new Router(settings);
     this.#tls = tlsOf(settings, now);
     const take = (request: IncomingMessage, response: ServerResponse): void => {
+      closeWithConnection(response);
       void this.#take(request, response);
     };
     this.#server =
@@ -216,7 +222,7 @@ export class HttpServer {
   }
 
   async #stop(): Promise<void> {
-    const { streams, store } = this.#context;
+    const { streams, store, tracing } = this.#context;
     const { stopMs } = this.#settings;
     this.#log.info("server.stopping", { streams: streams.size, stopMs });
     for (const timer of this.#timers) clearInterval(timer);
@@ -236,23 +242,28 @@ export class HttpServer {
       await streams.close();
       await store.close();
     });
+    if (tracing !== null) isInTime &&= await endsWithin(stopMs, () => tracing.stop());
     this.#log[isInTime ? "info" : "warn"]("server.stopped", { isInTime });
   }
 
   async #take(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const { now, store, counters } = this.#context;
+    const { now, store, counters, tracing } = this.#context;
     const startedAt = now();
     let kind: RequestKind = "failed";
+    let span: RequestSpan | null = null;
     try {
       const probe = probeOf(request);
-      if (probe === null) kind = await this.#answer(request, response);
-      else {
+      if (probe === null) {
+        span = tracing?.request(request) ?? null;
+        kind = await this.#answer(request, response, span);
+      } else {
         kind = "probe";
         await answerProbe(probe, response, { store, isStopping: this.#stopping !== null });
       }
     } catch (error) {
-      this.#fail(response, error);
+      this.#fail(response, error, span);
     }
+    span?.end(response.headersSent ? response.statusCode : undefined);
     const durationMs = now() - startedAt;
     counters.requestEnded(kind, durationMs);
     if (this.#stopping !== null) setImmediate(() => this.#server.closeIdleConnections());
@@ -262,7 +273,11 @@ export class HttpServer {
     this.#log.debug("request", { method, path, status: response.statusCode, durationMs });
   }
 
-  async #answer(request: IncomingMessage, response: ServerResponse): Promise<RequestKind> {
+  async #answer(
+    request: IncomingMessage,
+    response: ServerResponse,
+    span: RequestSpan | null,
+  ): Promise<RequestKind> {
     if (this.#stopping !== null) {
       response.shouldKeepAlive = false;
       throw new StoreError("SERVER_STOPPING", "Cannot answer: the server is being stopped", {
@@ -280,6 +295,7 @@ export class HttpServer {
       }
     }
     const route = this.#router.route(placeOf(request));
+    if (span !== null) tellRoute(span, route);
     const isAsking = request.method === "GET" || request.method === "HEAD";
     if (isAsking && route.kind === "hrana" && isQuestion(route.call)) {
       answerQuestion(route.call, response); // Q2
@@ -287,7 +303,7 @@ export class HttpServer {
     }
     const principal = await this.#access.authenticate(credentialsOf(request));
     try {
-      return await this.#dispatch(request, response, { route, principal });
+      return await this.#dispatch(request, response, { route, principal, span });
     } catch (error) {
       throw withoutOtherNames(principal, error);
     }
@@ -302,7 +318,15 @@ export class HttpServer {
   async #dispatch(
     request: IncomingMessage,
     response: ServerResponse,
-    { route, principal }: { readonly route: Route; readonly principal: Principal },
+    {
+      route,
+      principal,
+      span,
+    }: {
+      readonly route: Route;
+      readonly principal: Principal;
+      readonly span: RequestSpan | null;
+    },
   ): Promise<RequestKind> {
     switch (route.kind) {
       case "hrana": {
@@ -311,6 +335,7 @@ export class HttpServer {
           revision: route.revision,
           principal,
           address: request.socket.remoteAddress,
+          span,
         });
         const body = await readBody(request, this.#settings.requestBytesMax);
         await answerHrana(endpoint, { call: route.call, body, response, request });
@@ -318,7 +343,7 @@ export class HttpServer {
       }
       case "api": {
         const admin = await (this.#admin ??= this.#loadAdmin());
-        await admin.answer(request, response, principal);
+        await admin.answer(request, response, { principal, span });
         return "api";
       }
       case "metrics":
@@ -373,6 +398,7 @@ export class HttpServer {
       const hrana = new HranaSocket(webSocket, {
         version: versionOf(request) ?? 1,
         requestBytesMax: this.#settings.requestBytesMax,
+        beginSpan: () => this.#context.tracing?.message(request) ?? null,
         greet: async (jwt) => {
           const given = { ...credentials, hello: { jwt } };
           const principal = await this.#access.authenticate(given);
@@ -400,9 +426,10 @@ export class HttpServer {
   }
 
   /** Q3. */
-  #fail(response: ServerResponse, error: unknown): void {
-    if (response.destroyed) return; // Nobody is there to be told.
+  #fail(response: ServerResponse, error: unknown, span: RequestSpan | null): void {
     const failure = describeFailure(error);
+    span?.failed(failure.code);
+    if (response.destroyed) return; // Nobody is there to be told.
     this.#context.counters.requestFailed(failure.code);
     if (failure.isInternal) this.#context.onBug(error);
     // What was not read of the request would be taken for the next one.
@@ -470,6 +497,15 @@ async function answerHrana(
     case "v3":
       throw notFound(request);
   }
+}
+
+function tellRoute(span: RequestSpan, route: Route): void {
+  if (route.kind === "hrana")
+    span.routed(
+      route.call === "root" ? "/{revision}/" : `/{revision}/${route.call}`,
+      targetOf(route.revision),
+    );
+  else if (route.kind === "metrics") span.routed("/metrics", { database: null, branch: null });
 }
 
 function isQuestion(call: HranaCall): call is "root" | "v2" | "v3" {

@@ -32,7 +32,7 @@ export class SendLimit {
     if (response.writableFinished || response.destroyed) return;
     this.#unsent.set(response, bytes);
     this.#bytes += bytes;
-    const timer = setTimeout(() => response.destroy(), this.#options.sendMs);
+    const timer = setTimeout(() => hangUp(response), this.#options.sendMs);
     const done = (): void => {
       clearTimeout(timer);
       this.#forget(response);
@@ -42,14 +42,14 @@ export class SendLimit {
     for (const oldest of this.#unsent.keys()) {
       if (this.#bytes <= this.#options.unsentBytesMax || oldest === response) return;
       this.#forget(oldest);
-      oldest.destroy();
+      hangUp(oldest);
     }
   }
 
   /** Resolves when more may be written, or when nobody reads any more. */
   drained(response: ServerResponse): Promise<void> {
     return new Promise((resolve) => {
-      const timer = setTimeout(() => response.destroy(), this.#options.sendMs);
+      const timer = setTimeout(() => hangUp(response), this.#options.sendMs);
       const done = (): void => {
         clearTimeout(timer);
         response.off("drain", done);
@@ -65,4 +65,9 @@ export class SendLimit {
     this.#bytes -= this.#unsent.get(response) ?? 0;
     this.#unsent.delete(response);
   }
+}
+
+/** Also for an answer that waits behind others: it has no connection of its own yet. */
+function hangUp(response: ServerResponse): void {
+  response.req.socket.destroy();
 }

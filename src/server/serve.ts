@@ -5,7 +5,8 @@ import { openAuthenticator } from "./access/open-authenticator.ts";
 import { LocalAdminStore } from "./admin/local-admin-store.ts";
 import { HttpServer } from "./http-server.ts";
 import { LocalStore } from "./local-store.ts";
-import { describeError, makeServerLog, NO_LOG } from "./operations/server-log.ts";
+import { describeError, makeServerLog, NO_LOG, type ServerLog } from "./operations/server-log.ts";
+import type { Tracing } from "./operations/tracing.ts";
 import type { ServerSettings } from "./setting-list.ts";
 import { parseSettings } from "./settings.ts";
 
@@ -45,6 +46,7 @@ export async function serveStore(
     ...(databaseBytesMax === 0 ? {} : { branchBytesMax: databaseBytesMax }),
   });
   const admin = new LocalAdminStore(store);
+  const tracing = await tracingOf(settings, log);
   const { now, startHeartbeat, onBug } = options;
   return await HttpServer.start({
     store: served,
@@ -52,11 +54,20 @@ export async function serveStore(
     settings,
     access,
     log,
+    tracing,
     onProblem,
     ...(now === undefined ? {} : { now }),
     ...(startHeartbeat === undefined ? {} : { startHeartbeat }),
     ...(onBug === undefined ? {} : { onBug }),
   });
+}
+
+/** X1 in tracing.ts. */
+async function tracingOf(settings: ServerSettings, log: ServerLog): Promise<Tracing | null> {
+  const { otelEndpoint } = settings;
+  if (otelEndpoint === null) return null;
+  const { makeTracing } = await import("./operations/otel-tracing.ts");
+  return makeTracing(otelEndpoint, { settings, log });
 }
 
 /** Without any key there is no access control. */

@@ -38,12 +38,21 @@ export interface ServerSettings {
   readonly logLevel: LogLevel;
   readonly slowQueryMs: number;
   readonly metricsDatabasesMax: number;
+  readonly otelEndpoint: string | null;
+  readonly otelServiceName: string | null;
+  readonly otelSamplePercent: number;
 }
 
 /** What is logged: all that is as bad, or worse. */
 export type LogLevel = "debug" | "info" | "warn" | "error" | "off";
 
-export type SettingFacts = { readonly description: string } & (
+export type SettingFacts = {
+  readonly description: string;
+  /** What the environment calls it beside our own name, by a standard of others. */
+  readonly standardVariable?: string;
+  /** It names a file: in a file of settings from that file's directory on, elsewhere from the working directory. */
+  readonly isPath?: true;
+} & (
   | { readonly type: "text"; readonly defaultValue: string | null }
   | {
       readonly type: "choice";
@@ -74,17 +83,21 @@ export const SERVER_SETTINGS: Readonly<Record<keyof ServerSettings, SettingFacts
   host: text("127.0.0.1", "address to listen on"),
   port: integer(8080, "port to listen on; 0: any that is free", { min: 0, max: 65_535 }),
   noAuth: flag("ask nobody for a token, also where other machines reach the server"),
-  authKeyFile: texts("public keys that verify tokens: PEM, JWK or JWK set; see bough token"),
-  authSecretFile: texts("file whose content is the secret that tokens are signed with (HS256)"),
+  authKeyFile: path(texts("public keys that verify tokens: PEM, JWK or JWK set; see bough token")),
+  authSecretFile: path(
+    texts("file whose content is the secret that tokens are signed with (HS256)"),
+  ),
   authJwksUrl: texts("address of a JWK set with public keys"),
   authAudience: optionalText('what tokens must have in "aud"'),
   authIssuer: optionalText('what tokens must have in "iss"'),
   authWithoutClaims: flag("let tokens that name no database read and write all of them"),
-  revocations: optionalText("the list of revoked tokens, if not the one in the store's directory"),
-  tlsCert: optionalText(
-    "certificate chain, PEM: serve https: and wss:; read again when it changes",
+  revocations: path(
+    optionalText("the list of revoked tokens, if not the one in the store's directory"),
   ),
-  tlsKey: optionalText("private key of the certificate, PEM"),
+  tlsCert: path(
+    optionalText("certificate chain, PEM: serve https: and wss:; read again when it changes"),
+  ),
+  tlsKey: path(optionalText("private key of the certificate, PEM")),
   defaultDatabase: text("default", "database of URLs that name none; made at its first use"),
   domain: texts("name of this server; below it shop.NAME and dev--shop.NAME are databases"),
   allowOrigin: texts("origin of web pages that may ask, beside those on this machine; *: any"),
@@ -140,10 +153,29 @@ export const SERVER_SETTINGS: Readonly<Record<keyof ServerSettings, SettingFacts
     min: 0,
     max: 10_000,
   }),
+  otelEndpoint: {
+    ...optionalText(
+      "OpenTelemetry collector that gets spans, OTLP over HTTP: http://127.0.0.1:4318; also $OTEL_EXPORTER_OTLP_ENDPOINT",
+    ),
+    standardVariable: "OTEL_EXPORTER_OTLP_ENDPOINT",
+  },
+  otelServiceName: {
+    ...optionalText('what spans call this server, if not "bough"; also $OTEL_SERVICE_NAME'),
+    standardVariable: "OTEL_SERVICE_NAME",
+  },
+  otelSamplePercent: integer(
+    100,
+    "how many of a hundred requests have spans, of those whose traceparent does not say",
+    { min: 0, max: 100 },
+  ),
 };
 
 function text(defaultValue: string, description: string): SettingFacts {
   return { type: "text", description, defaultValue };
+}
+
+function path(facts: SettingFacts): SettingFacts {
+  return { ...facts, isPath: true };
 }
 
 function optionalText(description: string): SettingFacts {

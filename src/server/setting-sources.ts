@@ -8,7 +8,10 @@
  *
  * V1. A source with a setting that there is not, or a value that cannot be, is refused as a whole, and named with the words of that source.
  * V2. The environment belongs to others too: a name there that begins with BOUGH_ and is like none of ours is passed over, and told of.
+ * V3. Names of other standards that the list has count after our own, and none does where OTEL_SDK_DISABLED or OTEL_TRACES_EXPORTER says no.
+ * V4. What a file of settings calls by a relative path is meant from that file's directory on: the file can be used from anywhere.
  */
+import { dirname, resolve } from "node:path";
 import { nearest } from "./nearest-name.ts";
 import { SERVER_SETTINGS, type ServerSettings, type SettingFacts } from "./setting-list.ts";
 import { kebabName, VARIABLE_PREFIX, variableName } from "./setting-name.ts";
@@ -45,7 +48,7 @@ export function settingsOfEnvironment(
   const settings = new Map(
     Object.entries(SERVER_SETTINGS).map(([name, facts]) => [variableName(name), { name, facts }]),
   );
-  const given: Record<string, unknown> = {};
+  const given = standardSettings(environment);
   const passedOver: string[] = [];
   for (const [variable, text] of Object.entries(environment)) {
     if (!variable.startsWith(VARIABLE_PREFIX) || text === undefined || text === "") continue;
@@ -59,7 +62,23 @@ export function settingsOfEnvironment(
   return { settings: checkSettings(given, source), passedOver };
 }
 
-/** Of the text of a bough.toml. Throws RangeError (V1). */
+/** V3. */
+function standardSettings(
+  environment: Readonly<Record<string, string | undefined>>,
+): Record<string, unknown> {
+  const given: Record<string, unknown> = {};
+  const isOff =
+    environment["OTEL_SDK_DISABLED"]?.toLowerCase() === "true" ||
+    environment["OTEL_TRACES_EXPORTER"] === "none";
+  if (isOff) return given;
+  for (const [name, facts] of Object.entries(SERVER_SETTINGS)) {
+    const text = environment[facts.standardVariable ?? ""];
+    if (text !== undefined && text !== "") given[name] = valueOf(facts, text);
+  }
+  return given;
+}
+
+/** Of the text of a bough.toml, with paths as they are from the working directory (V4). Throws RangeError (V1). */
 export async function settingsOfFile(text: string, path: string): Promise<FileSettings> {
   const { parse } = await import("smol-toml");
   let table: Record<string, unknown>;
@@ -72,18 +91,36 @@ export async function settingsOfFile(text: string, path: string): Promise<FileSe
   const { store, ...rest } = table;
   if (store !== undefined && (typeof store !== "string" || store === ""))
     throw new RangeError(`Cannot use these settings of "${path}": "store": it is not a path`);
-  const names = new Map(Object.keys(SERVER_SETTINGS).map((name) => [kebabName(name), name]));
+  const known = new Map(
+    Object.entries(SERVER_SETTINGS).map(([name, facts]) => [kebabName(name), { name, facts }]),
+  );
   const given = Object.fromEntries(
-    Object.entries(rest).map(([name, value]) => [names.get(name) ?? name, value]),
+    Object.entries(rest).map(([name, value]) => {
+      const setting = known.get(name);
+      if (setting === undefined) return [name, value];
+      return [setting.name, fromDirectory(dirname(path), setting.facts, value)];
+    }),
   );
   // A name that is written as in the library is not a setting of the file.
   for (const name of Object.keys(rest))
-    if (Object.hasOwn(SERVER_SETTINGS, name) && !names.has(name))
+    if (Object.hasOwn(SERVER_SETTINGS, name) && !known.has(name))
       throw new RangeError(
         `Cannot use these settings of "${path}": there is no "${name}"; did you mean "${kebabName(name)}"?`,
       );
   const source = { title: `"${path}"`, nameOf: kebabName, others: ["store"] };
   return { settings: checkSettings(given, source), store: store ?? null };
+}
+
+/** V4. Of settings as they were read, not checked yet. */
+function fromDirectory(
+  directory: string,
+  { isPath }: Pick<SettingFacts, "isPath">,
+  value: unknown,
+): unknown {
+  if (isPath !== true) return value;
+  if (Array.isArray(value))
+    return value.map((each: unknown) => fromDirectory(directory, { isPath }, each));
+  return typeof value === "string" && value !== "" ? resolve(directory, value) : value;
 }
 
 /** What cannot be read stays a text, which the check refuses. */

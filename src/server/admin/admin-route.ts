@@ -5,6 +5,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { z } from "zod";
 import type { Action, Principal, Target } from "../access/principal.ts";
+import type { RequestSpan } from "../operations/tracing.ts";
 import type { AdminContext } from "./admin-context.ts";
 
 export type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
@@ -53,6 +54,8 @@ export type Answer =
 export interface AdminCall<Query = unknown, Body = unknown> extends Place {
   readonly context: AdminContext;
   readonly principal: Principal;
+  /** Null: the request has none. */
+  readonly span: RequestSpan | null;
   /** Of the path, as they came. */
   readonly parameters: Readonly<Record<string, string>>;
   readonly query: Query;

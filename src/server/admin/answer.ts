@@ -5,12 +5,13 @@
  */
 import { createHash } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
+import type { SendLimit } from "../send-limit.ts";
 import type { Answer } from "./admin-route.ts";
 
 export async function sendAnswer(
   request: IncomingMessage,
   response: ServerResponse,
-  answer: Answer,
+  { answer, sending }: { readonly answer: Answer; readonly sending: SendLimit },
 ): Promise<void> {
   if (response.destroyed) return;
   if ("stream" in answer) {
@@ -39,6 +40,7 @@ export async function sendAnswer(
     ...headers,
   });
   response.end(bytes);
+  sending.watch(response, bytes.length);
 }
 
 /** Whether If-None-Match names the tag, or anything. */

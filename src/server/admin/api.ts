@@ -13,11 +13,19 @@ import { StoreError } from "../../errors.ts";
 import type { Access, Principal } from "../access.ts";
 import { withoutOtherNames } from "../access/principal.ts";
 import { describeFailure } from "../failure.ts";
+import type { RequestSpan, TracedTarget } from "../operations/tracing.ts";
 import { sendProblem } from "../problem.ts";
 import type { SendLimit } from "../send-limit.ts";
 import type { ServerSettings } from "../setting-list.ts";
 import type { AdminContext } from "./admin-context.ts";
-import { type AdminCall, type AdminRoute, type Answer, type Method, ok } from "./admin-route.ts";
+import {
+  type AdminCall,
+  type AdminRoute,
+  type Answer,
+  type Method,
+  ok,
+  type Place,
+} from "./admin-route.ts";
 import type { AdminStore } from "./admin-store.ts";
 import { sendAnswer } from "./answer.ts";
 import { everyHeartbeat } from "./job-events.ts";
@@ -68,15 +76,13 @@ export class AdminApi {
   }
 
   /** Answers; never fails. */
-  async answer(
-    request: IncomingMessage,
-    response: ServerResponse,
-    principal: Principal,
-  ): Promise<void> {
+  async answer(request: IncomingMessage, response: ServerResponse, caller: Caller): Promise<void> {
     try {
-      await sendAnswer(request, response, await this.#handle(request, response, principal));
+      const answer = await this.#handle(request, response, caller);
+      await sendAnswer(request, response, { answer, sending: this.#context.sending });
     } catch (error) {
-      this.#fail(request, response, withoutOtherNames(principal, error));
+      caller.span?.failed(describeFailure(error).code);
+      this.#fail(request, response, withoutOtherNames(caller.principal, error));
     }
   }
 
@@ -89,7 +95,7 @@ export class AdminApi {
   async #handle(
     request: IncomingMessage,
     response: ServerResponse,
-    principal: Principal,
+    { principal, span }: Caller,
   ): Promise<Answer> {
     const { route, params, searchParams } = this.#find(request, response);
     if (route === null) return ok(documentOf());
@@ -98,6 +104,7 @@ export class AdminApi {
       permission: route.permission,
       path,
     });
+    span?.routed(API_PREFIX + route.path, targetOf(place));
     const query = parseQuery(route.query, searchParams);
     const body = route.body === "file" ? undefined : await parseJsonBody(route.body, request);
     admitNamed(principal, route.permission, { place, body });
@@ -108,6 +115,7 @@ export class AdminApi {
     const call: AdminCall = {
       context: this.#context,
       principal,
+      span,
       ...place,
       parameters: params,
       query,
@@ -160,6 +168,11 @@ export class AdminApi {
   }
 }
 
+interface Caller {
+  readonly principal: Principal;
+  readonly span: RequestSpan | null;
+}
+
 interface RouteMatch {
   /** Null: the document. */
   readonly route: AdminRoute | null;
@@ -190,6 +203,13 @@ function pathOf({ database, branch }: Readonly<Record<string, string>>): {
   return {
     ...(database === undefined ? {} : { database }),
     ...(branch === undefined ? {} : { branch }),
+  };
+}
+
+function targetOf({ database, branch }: Place): TracedTarget {
+  return {
+    database: database === "" ? null : database,
+    branch: branch === "" ? null : branch,
   };
 }
 

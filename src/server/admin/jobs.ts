@@ -61,11 +61,13 @@ export function accept(call: AdminCall, request: Omit<JobRequest, "owner" | "red
 }
 
 export function startJob(
-  { context, principal }: AdminCall,
+  { context, principal, span }: AdminCall,
   request: Omit<JobRequest, "owner" | "redact">,
 ): Job {
   const redact = (error: unknown): unknown => withoutOtherNames(principal, error);
-  return context.jobs.start({ ...request, owner: ownerId(principal), redact });
+  const job = context.jobs.start({ ...request, owner: ownerId(principal), redact });
+  span?.job(job);
+  return job;
 }
 
 export function accepted(job: Job): Answer {

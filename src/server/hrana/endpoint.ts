@@ -9,6 +9,7 @@ import type {
   EndedStatement,
   ServerCounters,
 } from "../operations/server-counters.ts";
+import type { Span, Tracing } from "../operations/tracing.ts";
 import type { SendLimit } from "../send-limit.ts";
 import type { ServedConnection, ServedStore } from "../served-store.ts";
 import type { ServerSettings } from "../setting-list.ts";
@@ -24,6 +25,8 @@ export interface HranaContext {
   readonly sending: SendLimit;
   readonly now: () => number;
   readonly counters: ServerCounters;
+  /** Null: there are no spans. */
+  readonly tracing: Tracing | null;
   readonly onBug: (error: unknown) => void;
 }
 
@@ -31,6 +34,8 @@ export class Endpoint implements StreamObserver {
   readonly context: HranaContext;
   readonly revision: string;
   readonly principal: Principal;
+  /** Of the request over HTTP that it is for; over WebSocket each has its own. */
+  readonly span: Span | null;
   /** Once the database was found to be there. */
   #database: DatabaseCounters | null = null;
   /** Whose streams are counted together: all of a token, or of an address. */
@@ -42,12 +47,14 @@ export class Endpoint implements StreamObserver {
       readonly revision: string;
       readonly principal: Principal;
       readonly address: string | undefined;
+      readonly span?: Span | null;
     },
   ) {
-    const { revision, principal, address = "" } = given;
+    const { revision, principal, address = "", span = null } = given;
     this.context = context;
     this.revision = revision;
     this.principal = principal;
+    this.span = span;
     this.#client = principal.id === null ? address : ownerId(principal);
   }
 
@@ -71,13 +78,15 @@ export class Endpoint implements StreamObserver {
     return stream;
   }
 
-  statementEnded(ended: EndedStatement): void {
+  statementEnded(ended: EndedStatement, span: Span | null): void {
     const { counters } = this.context;
     if (this.#database !== null) counters.statementEnded(this.revision, this.#database, ended);
+    span?.statementEnded(ended);
   }
 
-  waited(durationMs: number): void {
+  waited(durationMs: number, span: Span | null): void {
     this.context.counters.durableWaits.note(durationMs);
+    span?.waited(durationMs);
   }
 
   async #connect(): Promise<ServedConnection> {

@@ -40,8 +40,12 @@ export async function answerPipeline(
 export async function takeStream(endpoint: Endpoint, baton: string | null): Promise<HranaStream> {
   const { streams } = endpoint.context;
   const known = baton === null ? null : streams.take(baton, endpoint.owner);
-  if (known !== null) return known;
+  if (known !== null) {
+    known.span = endpoint.span;
+    return known;
+  }
   const stream = endpoint.openStream();
+  stream.span = endpoint.span;
   try {
     await stream.connect();
     return stream;

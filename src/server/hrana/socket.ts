@@ -18,6 +18,7 @@ import type { WebSocket } from "ws";
 import { StoreError } from "../../errors.ts";
 import { describeFailure, encodeFailure } from "../failure.ts";
 import { decodeSocketMessage, decodeSocketRequest, parseBody } from "./decode.ts";
+import { type RequestSpan, targetOf } from "../operations/tracing.ts";
 import type { Endpoint } from "./endpoint.ts";
 import type { HranaVersion, SocketMessage, SocketRequest, StreamRequest } from "./protocol.ts";
 import { noteSettled } from "./pipeline.ts";
@@ -49,6 +50,9 @@ interface OpenStream {
   answered: Promise<void>;
 }
 
+/** Of a request; null: it has none. */
+type BeginSpan = () => RequestSpan | null;
+
 /** Finds out who has sent the token; throws what hello_error says. */
 type Greet = (token: string | null) => Promise<Endpoint>;
 
@@ -56,6 +60,7 @@ export class HranaSocket {
   readonly #socket: WebSocket;
   readonly #version: HranaVersion;
   readonly #greet: Greet;
+  readonly #beginSpan: BeginSpan;
   readonly #stored: StoredSql = new StoredSql();
   readonly #streams: Map<number, OpenStream> = new Map();
   /** Why a stream was not opened: clients use it before they are told. */
@@ -81,6 +86,7 @@ export class HranaSocket {
       /** As many bytes of messages are held unanswered. */
       readonly requestBytesMax: number;
       readonly greet: Greet;
+      readonly beginSpan: BeginSpan;
     },
   ) {
     this.#requestBytesMax = options.requestBytesMax;
@@ -90,6 +96,7 @@ export class HranaSocket {
     this.#socket = socket;
     this.#version = options.version;
     this.#greet = options.greet;
+    this.#beginSpan = options.beginSpan;
     socket.on("message", (data: Buffer, isBinary: boolean) => this.#receive(data, isBinary));
     socket.on("close", () => void this.#end());
     socket.on("error", () => socket.terminate());
@@ -190,32 +197,37 @@ export class HranaSocket {
     if (endpoint === null)
       throw new StoreError("REQUEST_INVALID", "Cannot answer before the client has said hello");
     this.#unanswered++;
+    const span = this.#beginSpan();
     const answered = (text: string): void => {
+      span?.end();
       this.#unanswered--;
       this.#heldBytes -= bytes;
       this.#send(text);
       this.#resumeIfCalm();
     };
     const fail = (error: unknown): void => {
+      span?.failed(describeFailure(error).code);
       const body = `"request_id":${requestId},"error":${endpoint.encodeFailure(error)}`;
       answered(`{"type":"response_error",${body}}`);
     };
     const succeed = (response: string): void =>
       answered(`{"type":"response_ok","request_id":${requestId},"response":${response}}`);
     try {
-      this.#begin(endpoint, decodeSocketRequest(value)).then(succeed, fail);
+      const request = decodeSocketRequest(value);
+      span?.routed(kindOf(request), targetOf(endpoint.revision));
+      this.#begin(endpoint, request, span).then(succeed, fail);
     } catch (error) {
       fail(error);
     }
   }
 
-  #begin(endpoint: Endpoint, request: SocketRequest): Promise<string> {
+  #begin(endpoint: Endpoint, request: SocketRequest, span: RequestSpan | null): Promise<string> {
     switch (request.type) {
       case "open_stream":
         this.#open(endpoint, request.streamId);
         return Promise.resolve('{"type":"open_stream"}');
       case "close_stream":
-        return this.#close(endpoint, request.streamId);
+        return this.#close(endpoint, request.streamId, span);
       case "store_sql":
         this.#stored.store(request.sqlId, request.sql);
         return Promise.resolve('{"type":"store_sql"}');
@@ -223,7 +235,7 @@ export class HranaSocket {
         this.#stored.close(request.sqlId);
         return Promise.resolve('{"type":"close_sql"}');
       case "stream":
-        return this.#run(endpoint, request.streamId, request.request);
+        return this.#run(endpoint, request, span);
     }
   }
 
@@ -245,12 +257,13 @@ export class HranaSocket {
     }
   }
 
-  async #close({ context }: Endpoint, streamId: number): Promise<string> {
+  async #close({ context }: Endpoint, streamId: number, span: RequestSpan | null): Promise<string> {
     const open = this.#streams.get(streamId);
     this.#streams.delete(streamId);
     this.#refused.delete(streamId);
     if (open !== undefined) {
       await open.tail;
+      open.stream.span = span;
       const settled: Promise<void>[] = [];
       noteSettled(open.stream, settled, true);
       await context.streams.remove(open.stream);
@@ -260,25 +273,35 @@ export class HranaSocket {
     return '{"type":"close_stream"}';
   }
 
-  #run(endpoint: Endpoint, streamId: number, request: StreamRequest): Promise<string> {
+  #run(
+    endpoint: Endpoint,
+    { streamId, request }: SocketRequest & { type: "stream" },
+    span: RequestSpan | null,
+  ): Promise<string> {
     const open = this.#streams.get(streamId);
     if (open === undefined)
       throw (
         this.#refused.get(streamId) ??
         new StoreError("REQUEST_INVALID", `Cannot use stream ${streamId}: it is not open`)
       );
-    const answer = this.#runNext(endpoint, open, this.#stored.resolveAll(request));
+    const resolved = this.#stored.resolveAll(request);
+    const answer = this.#runNext(endpoint, open, { request: resolved, span });
     open.answered = answer.then(nothing, nothing);
     return answer;
   }
 
   /** W2, W3. */
-  async #runNext({ context }: Endpoint, open: OpenStream, request: StreamRequest): Promise<string> {
+  async #runNext(
+    { context }: Endpoint,
+    open: OpenStream,
+    { request, span }: { readonly request: StreamRequest; readonly span: RequestSpan | null },
+  ): Promise<string> {
     const { stream, tail, answered } = open;
     const budget = new ResponseBudget(context.settings);
     const settled: Promise<void>[] = [];
     const running = tail.then(async () => {
       await this.#calm();
+      stream.span = span;
       try {
         return await stream.answer(request, this.#version, budget);
       } finally {
@@ -345,6 +368,10 @@ export class HranaSocket {
     if (table !== undefined)
       await Promise.allSettled(streams.map((stream) => table.remove(stream)));
   }
+}
+
+function kindOf(request: SocketRequest): string {
+  return request.type === "stream" ? request.request.type : request.type;
 }
 
 function reasonOf(error: unknown): string {

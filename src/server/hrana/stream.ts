@@ -14,6 +14,7 @@ import { StoreError } from "../../errors.ts";
 import type { CallLimits } from "../../sqlite/async-calls.ts";
 import type { Executed } from "../../sqlite/async-executor.ts";
 import type { EndedStatement } from "../operations/server-counters.ts";
+import type { Span } from "../operations/tracing.ts";
 import type { ServedConnection } from "../served-store.ts";
 import { isMet, type StepOutcome } from "./batch-condition.ts";
 import type { CountingSink } from "./counting-sink.ts";
@@ -24,9 +25,9 @@ import { StoredSql } from "./stored-sql.ts";
 
 /** Told of what a stream does, for whoever counts. */
 export interface StreamObserver {
-  statementEnded(ended: EndedStatement): void;
+  statementEnded(ended: EndedStatement, span: Span | null): void;
   /** An answer has waited until what it tells was durable. */
-  waited(durationMs: number): void;
+  waited(durationMs: number, span: Span | null): void;
 }
 
 export interface StreamOptions {
@@ -43,8 +44,18 @@ export interface StreamOptions {
   readonly stored?: StoredSql;
 }
 
+interface BatchSinks<Sink extends CountingSink> {
+  readonly sinkFor: (step: number, statement: HranaStatement) => Sink;
+  readonly ended: (step: number, sink: Sink, executed: Executed) => Promise<void> | void;
+  /** `failure`: encoded. */
+  readonly failed: (step: number, failure: string) => Promise<void> | void;
+  readonly skipped: (step: number) => void;
+}
+
 export class HranaStream {
   readonly stored: StoredSql;
+  /** What its statements are part of: the request that has the stream now (G1). Null: it has no span. */
+  span: Span | null = null;
   readonly #options: StreamOptions;
   #connection: ServedConnection | null = null;
   /** When the transaction must have ended; Infinity: none is open. */
@@ -102,9 +113,10 @@ export class HranaStream {
 
   #noteWait(promise: Promise<void>): void {
     const { now, observer } = this.#options;
+    const { span } = this;
     const startedAt = now();
     promise.then(
-      () => observer.waited(now() - startedAt),
+      () => observer.waited(now() - startedAt, span),
       () => {}, // Told to who waits for it.
     );
   }
@@ -180,15 +192,25 @@ export class HranaStream {
   /** What a statement fails with goes to its sink; it rejects for what else goes wrong, the sinks included. */
   async runBatch<Sink extends CountingSink>(
     steps: readonly BatchStep[],
-    sinks: {
-      readonly sinkFor: (step: number, statement: HranaStatement) => Sink;
-      readonly ended: (step: number, sink: Sink, executed: Executed) => Promise<void> | void;
-      /** `failure`: encoded. */
-      readonly failed: (step: number, failure: string) => Promise<void> | void;
-      readonly skipped: (step: number) => void;
-    },
+    sinks: BatchSinks<Sink>,
   ): Promise<void> {
     await this.connect();
+    const { span } = this;
+    const batch = steps.length > 1 ? (span?.batch(steps.length) ?? null) : null;
+    if (batch === null) return await this.#runSteps(steps, sinks);
+    this.span = batch;
+    try {
+      await this.#runSteps(steps, sinks);
+    } finally {
+      this.span = span;
+      batch.end();
+    }
+  }
+
+  async #runSteps<Sink extends CountingSink>(
+    steps: readonly BatchStep[],
+    sinks: BatchSinks<Sink>,
+  ): Promise<void> {
     const outcomes: StepOutcome[] = [];
     for (const [index, { condition, statement }] of steps.entries()) {
       if (condition !== null && !isMet(condition, outcomes, () => this.isAutocommit)) {
@@ -278,7 +300,7 @@ export class HranaStream {
     } finally {
       const durationMs = now() - startedAt;
       const rowCount = sink?.rowCount ?? 0;
-      observer.statementEnded({ sql, durationMs, rowCount, changes, error: failure });
+      observer.statementEnded({ sql, durationMs, rowCount, changes, error: failure }, this.span);
     }
   }
 

@@ -111,16 +111,20 @@ export class ServerCounters {
   }
 
   #logSlow(revision: string, { sql, durationMs, rowCount, changes, error }: EndedStatement): void {
-    const isLong = sql.length > SQL_LENGTH_MAX;
     this.#options.log.warn("statement.slow", {
       revision,
       durationMs: Math.round(durationMs * 1000) / 1000,
       rows: rowCount,
       changes,
       ...(error === null ? {} : { code: describeFailure(error).code }),
-      sql: isLong ? `${sql.slice(0, SQL_LENGTH_MAX)}...` : sql,
+      sql: shownSql(sql),
     });
   }
+}
+
+/** The text of a slow statement, for the log and for spans. */
+export function shownSql(sql: string): string {
+  return sql.length > SQL_LENGTH_MAX ? `${sql.slice(0, SQL_LENGTH_MAX)}...` : sql;
 }
 
 function newCounters(): DatabaseCounters {
