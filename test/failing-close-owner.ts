@@ -7,9 +7,10 @@ const [partition] = (workerData as OwnerSetup).partitions;
 if (partition === undefined) throw new Error("An owner has a partition");
 const channel = new BroadcastChannel(`bough-death ${partition.path}`);
 channel.unref();
-const closeAsync = Reflect.get(SingleStore.prototype, "closeAsync") as (
-  this: SingleStore,
-) => Promise<void>;
+const closeAsync: (this: SingleStore) => Promise<void> = Reflect.get(
+  SingleStore.prototype,
+  "closeAsync",
+);
 let closed = 0;
 SingleStore.prototype.closeAsync = async function (this: SingleStore): Promise<void> {
   await closeAsync.call(this);
