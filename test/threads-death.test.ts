@@ -438,7 +438,7 @@ test("a partition that fails when it is closed keeps no call of another one from
   let closed: Promise<void> = Promise.resolve();
   const call = store.transact("one", async (transaction) => {
     const channel = new BroadcastChannel(`bough-death ${directory}`);
-    const failed = new Promise((resolve) => (channel.onmessage = resolve));
+    const failed = new Promise((resolve) => channel.addEventListener("message", resolve));
     closed = store.close();
     closed.catch(() => {}); // Awaited below.
     await failed;
