@@ -364,6 +364,34 @@ test("a hand-over whose thread ends, at any step, has happened or not, and nothi
   expect(await idsIn(await store.open("zero"))).toHaveLength(expected);
 });
 
+test("a hand-over that cannot be settled fails both threads, and is settled once the cause is gone", async () => {
+  const store = await openWithTables();
+  await (await store.open("zero")).exec("INSERT INTO item VALUES (1, 1)");
+  const intent = join(directory, "hand-over.json");
+  const { thread } = store.owner(1);
+  const call = thread.call.bind(thread);
+  let bytes = Buffer.alloc(0);
+  thread.call = async (request) => {
+    if (request.parameters[1] === "put") {
+      bytes = fs.readFileSync(intent);
+      fs.writeFileSync(intent, "damaged");
+      await thread.terminate();
+    }
+    return await call(request);
+  };
+  expect(await codeOf(store.handOver("zero", { partition: 1 }))).toBe("CORRUPT_HEADER");
+  for (const name of ["zero", "one"])
+    expect(await codeOf(store.open(name)), name).toBe("STORE_FAILED");
+  expect(await codeOf(store.createDatabase("new"))).toBe("STORE_FAILED");
+  await store.close();
+  expect(() => openStore(directory)).toThrow("hand-over.json");
+  fs.writeFileSync(intent, bytes);
+  using reopened = openStore(directory);
+  using connection = reopened.connect("zero");
+  expect(connection.prepare("SELECT id FROM item").pluck().all()).toEqual([1]);
+  expect((await reopened.check({ deep: true })).problems).toEqual([]);
+});
+
 test("a partition that fails when it is closed keeps no call of another one from its answer", async () => {
   await (await openWithTables()).close();
   const store = ThreadedStore.open(directory, { threads: 1 }, { program: FAILING_CLOSE });

@@ -4,8 +4,10 @@
  *
  *   idle --run--> busy --ends, others wait--> busy (the next one's) --ends, nobody waits--> idle
  */
+import { Fifo } from "./fifo.ts";
+
 export class CallQueue {
-  readonly #waiting: (() => void)[] = [];
+  readonly #waiting: Fifo<() => void> = new Fifo();
   #isBusy = false;
 
   /** Nobody has a turn, and nobody waits for one. */
@@ -34,7 +36,7 @@ export class CallQueue {
         resolve();
       };
       const leave = (): void => {
-        this.#waiting.splice(this.#waiting.indexOf(go), 1);
+        this.#waiting.remove(go);
         signal?.removeEventListener("abort", leave);
         // As `throwIfAborted` throws it.
         // oxlint-disable-next-line typescript/prefer-promise-reject-errors

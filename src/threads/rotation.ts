@@ -4,9 +4,11 @@
  *
  * R1. Between two things of one group every other group that waits has one taken; the same holds for members of a group.
  */
+import { Fifo } from "../sqlite/fifo.ts";
+
 export class Rotation<T> {
   /** In the order of their turns. Maps keep the order in which keys are put in. */
-  readonly #groups: Map<string, Map<number, T[]>> = new Map();
+  readonly #groups: Map<string, Map<number, Fifo<T>>> = new Map();
   #size = 0;
 
   get size(): number {
@@ -17,9 +19,9 @@ export class Rotation<T> {
     this.#size++;
     let members = this.#groups.get(group);
     if (members === undefined) this.#groups.set(group, (members = new Map()));
-    const things = members.get(member);
-    if (things === undefined) members.set(member, [thing]);
-    else things.push(thing);
+    let things = members.get(member);
+    if (things === undefined) members.set(member, (things = new Fifo()));
+    things.push(thing);
   }
 
   take(): T | undefined {
@@ -30,7 +32,7 @@ export class Rotation<T> {
     this.#groups.delete(group);
     members.delete(member);
     const thing = things.shift();
-    if (things.length > 0) members.set(member, things);
+    if (things.size > 0) members.set(member, things);
     if (members.size > 0) this.#groups.set(group, members);
     this.#size--;
     return thing;
