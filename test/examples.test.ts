@@ -18,6 +18,7 @@ test.each([
   ["drizzle", "write: done\ntest: open\n"],
   ["kysely", "Grace, 85\n"],
   ["plain-fetch", "1 /home\n"],
+  ["prisma/notes", "first, changed; rolled back\n"],
 ])("%s on a branch, and again", async (name, output) => {
   await using served = await ServedDirectory.start();
   served.store.createDatabase("shop").createBranch("dev");

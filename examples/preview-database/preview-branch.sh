@@ -8,8 +8,10 @@ encoded=$(printf %s "$BRANCH" | sed 's|/|%2F|g')
 
 # The token goes through a pipe: the list of processes does not show it. Prints the status; the answer goes to the error output.
 ask() {
-  { [ -z "${BOUGH_TOKEN:-}" ] || printf 'header = "Authorization: Bearer %s"\n' "$BOUGH_TOKEN"; } |
-    curl --silent --show-error --output /dev/stderr --write-out '%{http_code}' --config - "$@"
+  answer=$({ [ -z "${BOUGH_TOKEN:-}" ] || printf 'header = "Authorization: Bearer %s"\n' "$BOUGH_TOKEN"; } |
+    curl --silent --show-error --write-out '\n%{http_code}' --config - "$@")
+  printf '%s\n' "$answer" | sed '$d' >&2
+  printf '%s\n' "$answer" | tail -n 1
 }
 
 case "${1:-}" in

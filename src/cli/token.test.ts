@@ -101,6 +101,19 @@ describe("bough token create", () => {
     ).toEqual(["shop main", "shop dev/**", "crm-* main", "crm-* dev/**"]);
   });
 
+  test("may read other branches beside, of each database", async () => {
+    const words = ["--database", "shop", "--database", "crm", "--branch", "preview/*"];
+    const made = await directory.json([
+      ...["token", "create", ...words, "--access", "admin", "--also-read", "main"],
+    ]);
+    expect((made as { scopes: unknown }).scopes).toEqual([
+      { database: "shop", branch: "preview/*", access: "admin" },
+      { database: "shop", branch: "main", access: "ro" },
+      { database: "crm", branch: "preview/*", access: "admin" },
+      { database: "crm", branch: "main", access: "ro" },
+    ]);
+  });
+
   test("signs with the key that is given, by option, by variable, or a secret", async () => {
     const pair = ed25519Pair();
     writeFileSync(directory.file("my.pem"), privatePem(pair));

@@ -25,6 +25,7 @@ export function addTokenCommands(program: Command, context: CommandContext): voi
 interface CreateOptions {
   readonly database: readonly string[];
   readonly branch?: readonly string[];
+  readonly alsoRead?: readonly string[];
   readonly access: AccessLevel;
   readonly ttl: string;
   readonly subject?: string;
@@ -42,6 +43,11 @@ function addCreateCommand(group: Command, context: CommandContext): void {
     .option(
       "--branch <pattern>",
       "branches that it is for; may be repeated (default: all)",
+      collect,
+    )
+    .option(
+      "--also-read <pattern>",
+      "branches that it may read beside; may be repeated: what others are made from",
       collect,
     )
     .addOption(
@@ -65,6 +71,7 @@ In a pattern "*" stands for any letters up to a "/", and "**" for one or more pa
 ${examples([
   ["bough token create --database shop --branch 'preview/*' --access rw"],
   ["bough token create --database shop --access ro --ttl 1h", "all branches"],
+  ["bough token create --database shop --branch 'preview/*' --access admin --also-read main"],
   ["bough token create --database '*' --access admin", "everything, the server too"],
 ])}`,
     )
@@ -75,13 +82,11 @@ async function create(context: CommandContext, options: CreateOptions): Promise<
   requireNoStoreKey(context);
   const { faultOfScope } = await import("../../server/access/claims.ts");
   const { createToken } = await import("../../server/access/create-token.ts");
-  const scopes: ScopeClaim[] = options.database.flatMap((database) =>
-    (options.branch ?? [EVERY_BRANCH]).map((branch) => ({
-      database,
-      branch,
-      access: options.access,
-    })),
-  );
+  const { access, branch: branches = [EVERY_BRANCH], alsoRead = [] } = options;
+  const scopes: ScopeClaim[] = options.database.flatMap((database) => [
+    ...branches.map((branch) => ({ database, branch, access })),
+    ...alsoRead.map((branch) => ({ database, branch, access: "ro" as const })),
+  ]);
   for (const scope of scopes) {
     const fault = faultOfScope(scope);
     if (fault !== null) throw new UsageError(`Cannot create a token for ${fault}`);
