@@ -31,6 +31,7 @@ import { HranaSocket } from "./hrana/socket.ts";
 import { answerStateless } from "./hrana/stateless.ts";
 import { StreamTable } from "./hrana/stream-table.ts";
 import { readBody, sendJson } from "./http-exchange.ts";
+import { LOCAL_PRINCIPAL, LocalSocket, withLocalPrincipal } from "./local-socket.ts";
 import { checkOrigin, isAllowedOrigin } from "./origin.ts";
 import { answerProbe, MetricsEndpoint, probeOf } from "./operations/probes.ts";
 import { type RequestKind, ServerCounters } from "./operations/server-counters.ts";
@@ -48,6 +49,8 @@ export interface HttpServerOptions {
   readonly admin: AdminStore;
   readonly settings: ServerSettings;
   readonly access: Access;
+  /** Where the socket for commands on this machine is made. This process has the store's lock. */
+  readonly storeDirectory?: string | null;
   readonly log?: ServerLog;
   /** Milliseconds; only differences count. */
   readonly now?: () => number;
@@ -96,6 +99,7 @@ export class HttpServer {
   readonly #server: Server | TlsServer;
   readonly #tls: TlsFiles | null;
   readonly #onProblem: (error: unknown) => void;
+  readonly #local: LocalSocket | null;
   readonly #webSockets: WebSocketServer;
   readonly #sockets: Set<HranaSocket> = new Set();
   /** Values of the header Host that were found to be this server's. */
@@ -107,7 +111,8 @@ export class HttpServer {
   readonly #timers: readonly NodeJS.Timeout[];
 
   private constructor(options: HttpServerOptions) {
-    const { store, settings, access, log = NO_LOG, now = () => performance.now() } = options;
+    const { store, settings, log = NO_LOG, now = () => performance.now() } = options;
+    const access = withLocalPrincipal(options.access);
     this.#settings = settings;
     this.#adminStore = options.admin;
     this.#startHeartbeat = options.startHeartbeat;
@@ -138,6 +143,9 @@ export class HttpServer {
         ? createServer(SERVER_OPTIONS, take)
         : createTlsServer({ ...SERVER_OPTIONS, ...this.#tls.used }, take);
     this.#server.maxConnections = settings.connectionsMax;
+    const { storeDirectory = null } = options;
+    this.#local =
+      storeDirectory === null ? null : new LocalSocket(storeDirectory, SERVER_OPTIONS, take);
     this.#webSockets = new WebSocketServer({
       noServer: true,
       maxPayload: settings.requestBytesMax,
@@ -172,6 +180,9 @@ export class HttpServer {
       await server.stop();
       throw error;
     }
+    await server.#local?.listen().catch((error: unknown) => {
+      server.#log.warn("socket.none", { error: describeError(error) });
+    });
     server.#log.info("server.start", { url: server.url });
     return server;
   }
@@ -223,15 +234,17 @@ export class HttpServer {
     const closed = new Promise<void>((resolve) => {
       this.#server.close(() => resolve());
     });
+    const closedLocally = this.#local?.close();
     const sockets = Promise.allSettled([...this.#sockets].map((socket) => socket.stop()));
     const jobs = this.#admin?.then((admin) => admin.stop());
     let isInTime = await endsWithin(stopMs, async (limit) => {
       await Promise.race([Promise.all([sockets, jobs]), limit]);
       // Those that do not answer the closing.
       for (const socket of this.#webSockets.clients) socket.terminate();
-      await closed;
+      await Promise.all([closed, closedLocally]);
     });
     this.#server.closeAllConnections();
+    this.#local?.closeAllConnections();
     isInTime &&= await endsWithin(stopMs, async () => {
       await streams.close();
       await store.close();
@@ -255,7 +268,11 @@ export class HttpServer {
     }
     const durationMs = now() - startedAt;
     counters.requestEnded(kind, durationMs);
-    if (this.#stopping !== null) setImmediate(() => this.#server.closeIdleConnections());
+    if (this.#stopping !== null)
+      setImmediate(() => {
+        this.#server.closeIdleConnections();
+        this.#local?.closeIdleConnections();
+      });
     if (!this.#log.isDebug) return;
     const { method = "", url = "" } = request;
     const [path = ""] = url.split("?", 1);
@@ -270,7 +287,8 @@ export class HttpServer {
       });
     }
     const { origin } = request.headers;
-    if (this.#access.isOpen) this.#checkOrigin(request);
+    const isLocal = this.#local?.has(request) ?? false;
+    if (this.#access.isOpen && !isLocal) this.#checkOrigin(request);
     if (origin !== undefined && isAllowedOrigin(origin, this.#settings)) {
       response.setHeader("access-control-allow-origin", origin);
       response.setHeader("vary", "origin");
@@ -285,7 +303,9 @@ export class HttpServer {
       answerQuestion(route.call, response); // Q2
       return "question";
     }
-    const principal = await this.#access.authenticate(credentialsOf(request));
+    const principal = isLocal
+      ? LOCAL_PRINCIPAL
+      : await this.#access.authenticate(credentialsOf(request));
     try {
       return await this.#dispatch(request, response, { route, principal });
     } catch (error) {

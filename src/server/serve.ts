@@ -51,6 +51,7 @@ export async function serveStore(
     admin,
     settings,
     access,
+    storeDirectory: admin.directory,
     log,
     onProblem,
     ...(now === undefined ? {} : { now }),
