@@ -14,8 +14,7 @@ import { StoreError } from "../errors.ts";
 import { makeSocketPrivate, removeStaleSocket, socketPath } from "../storage/socket-file.ts";
 import type { Access, Principal } from "./access.ts";
 import { UNAUTHENTICATED } from "./access/principal.ts";
-
-export const SOCKET_NAME = "server.sock";
+import { SOCKET_NAME } from "./socket-name.ts";
 
 /** Nothing that a token can say is its id. */
 export const LOCAL_PRINCIPAL: Principal = { ...UNAUTHENTICATED, id: `socket:${randomUUID()}` };

@@ -46,36 +46,34 @@ async function serve(
   config: string | null,
   options: Partial<ServerSettings>,
 ): Promise<void> {
+  context.requireHere("serve");
   const { serveStore } = await import("../../server/serve.ts");
   const { findServerSettings } = await import("../server-settings.ts");
   const { settings, passedOver } = await startServer(() =>
     findServerSettings(context, config, options),
   );
   const { connectionBytesMax = CONNECTION_BYTES_MAX } = settings;
-  await context.withStore(
-    async (store) => {
-      const server = await startServer(() =>
-        serveStore(store, {
-          settings,
-          writeLog: (line) => {
-            void context.errors.write(line);
-            void context.errors.flush();
-          },
-        }),
-      );
-      const { url } = server;
-      for (const name of passedOver) server.log.warn("setting.unknown", { variable: name });
-      const stopped = untilStopped();
-      await context.printDone(`Serving store "${store.path}" at ${url}`, {
-        store: store.path,
-        url,
-      });
-      await context.output.flush();
-      await stopped;
-      await server.stop();
-    },
-    { create: true, connectionBytesMax },
-  );
+  await context.withLocalStore("serve", { create: true, connectionBytesMax }, async (store) => {
+    const server = await startServer(() =>
+      serveStore(store, {
+        settings,
+        writeLog: (line) => {
+          void context.errors.write(line);
+          void context.errors.flush();
+        },
+      }),
+    );
+    const { url } = server;
+    for (const name of passedOver) server.log.warn("setting.unknown", { variable: name });
+    const stopped = untilStopped();
+    await context.printDone(`Serving store "${store.path}" at ${url}`, {
+      store: store.path,
+      url,
+    });
+    await context.output.flush();
+    await stopped;
+    await server.stop();
+  });
 }
 
 /** A setting that is wrong is wrong usage. */
