@@ -2,6 +2,7 @@
  * The shell behind its lines: SQL goes to the connection statement by statement, lines that begin with "." and stand
  * outside of a statement are commands (shell-commands.ts).
  */
+import { StoreError } from "../errors.ts";
 import type { CommandContext, OutputFormat } from "./command-context.ts";
 import type { CommandStore, SqlConnection } from "./command-store.ts";
 import { CommandError } from "./errors.ts";
@@ -50,12 +51,19 @@ export class ShellSession {
     return this.#splitter.isPending;
   }
 
-  /** "shop/dev@12> ", "shop/dev@12*> " inside a transaction, "   ...> " inside a statement. */
+  /** "shop/dev@12> ", "shop/dev@12*> " inside a transaction, "   ...> " inside a statement, "not connected> " without the server. */
   async prompt(): Promise<string> {
     if (this.isPending) return "   ...> ";
-    const { database, branch, version } = await this.place();
-    const mark = (await this.connection.inTransaction()) ? "*" : "";
-    return `${database}/${branch}@${version}${mark}> `;
+    try {
+      const { database, branch, version } = await this.place();
+      const mark = (await this.connection.inTransaction()) ? "*" : "";
+      return `${database}/${branch}@${version}${mark}> `;
+    } catch (error) {
+      // The server may be there again for the next statement.
+      if (error instanceof StoreError && error.code === "SERVER_UNREACHABLE")
+        return "not connected> ";
+      throw error;
+    }
   }
 
   /** Where the connection is now. */

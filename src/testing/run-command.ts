@@ -7,7 +7,7 @@ import type { ExitCode } from "../cli/errors.ts";
 import { run } from "../cli/run.ts";
 import type { InputStream, OutputStream } from "../cli/terminal.ts";
 import type { HttpServer } from "../server/http-server.ts";
-import { serveStore } from "../server/serve.ts";
+import { type ServeOptions, serveStore } from "../server/serve.ts";
 import type { ServerSettings } from "../server/setting-list.ts";
 import { openStore } from "../store/store.ts";
 
@@ -60,10 +60,13 @@ export class CommandDirectory implements Disposable {
     return directory;
   }
 
-  /** Serves the store until `end`. */
-  async serve(settings: Partial<ServerSettings> = {}): Promise<HttpServer> {
-    const store = openStore(this.file("store"));
-    const server = await serveStore(store, { settings: { port: 0, ...settings } });
+  /** Serves the store until `stopServing`. */
+  async serve(
+    settings: Partial<ServerSettings> = {},
+    { path = this.file("store"), ...options }: ServeOptions & { readonly path?: string } = {},
+  ): Promise<HttpServer> {
+    const store = openStore(path);
+    const server = await serveStore(store, { settings: { port: 0, ...settings }, ...options });
     this.#stop = async () => {
       await server.stop();
       await store.closeAsync();
@@ -71,10 +74,14 @@ export class CommandDirectory implements Disposable {
     return server;
   }
 
-  /** The server, too. */
-  async end(): Promise<void> {
+  async stopServing(): Promise<void> {
     await this.#stop?.();
     this.#stop = null;
+  }
+
+  /** Stops the server, too. */
+  async end(): Promise<void> {
+    await this.stopServing();
     this[Symbol.dispose]();
   }
 
