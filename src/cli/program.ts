@@ -115,6 +115,7 @@ ${examples([
   ["bough restore shop/dev --to shop/dev@-5m", "go back five minutes"],
   ["bough export shop/dev dev.db", "write a plain SQLite file"],
   ["bough remote set s3://backups/shop", "keep the store in object storage, too"],
+  ["bough stat --url https://bough.example.com --token-file token", "of the store of a server"],
 ])}
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a bug in bough.`,

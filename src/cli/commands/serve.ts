@@ -21,7 +21,7 @@ export function addServeCommand(program: Command, context: CommandContext): void
 Every option of the server is a variable of the environment too, BOUGH_STREAM_IDLE_MS=5000, and a line of the file, stream-idle-ms = 5000,
 where "store" is the directory. An option is stronger than a variable, a variable stronger than the file. Lists: BOUGH_DOMAIN=a.example,b.example.
 A branch has a URL: http://127.0.0.1:8080/shop/feature-auth/ and a version http://127.0.0.1:8080/shop@120/ - with the slash at the end.
-The store is made when there is none. SIGTERM and SIGINT end the server: what was asked is answered first.
+The store is made when there is none. Other commands on its directory go through the server, over a socket there. SIGTERM and SIGINT end the server: what was asked is answered first.
 ${examples([
   ["bough serve --store ./data"],
   ["bough serve --config /etc/bough.toml"],
