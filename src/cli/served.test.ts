@@ -1,6 +1,13 @@
 /** What only a command that works through a server can meet. What it does otherwise the other tests here say, on every kind of store. */
 import { createHash } from "node:crypto";
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { createServer as createHttpServer, type RequestListener } from "node:http";
 import { createServer, type Server } from "node:net";
 import { join } from "node:path";
@@ -146,6 +153,31 @@ describe("a server that is not there, or is another one", () => {
           expect((await failure("sql", "shop", "SELECT 1", "--url", url)).code).toBe(error.code);
         },
       );
+  });
+
+  test("a server behind a path is reached, and a certificate that nobody vouches for is not", async () => {
+    const paths: string[] = [];
+    await answeredBy(
+      (request, response) => {
+        paths.push(request.url ?? "");
+        response.end('{"items":[],"next":null}');
+      },
+      async (url) => {
+        const words = ["database", "list", "--output", "json"];
+        directory.env = { BOUGH_URL: `${url}/databases/` };
+        expect(await directory.ok(words)).toBe("[]\n");
+      },
+    );
+    expect(paths).toEqual(["/databases/api/v1/databases?limit=1000"]);
+    const tls = {
+      tlsCert: "test/fixtures/tls/first.cert.pem",
+      tlsKey: "test/fixtures/tls/first.key.pem",
+    };
+    const { url } = await directory.serve(tls);
+    directory.env = { BOUGH_URL: url };
+    const { code, message } = await failure("database", "list");
+    expect(code).toBe("SERVER_UNREACHABLE");
+    expect(message).toMatch(/certificate/);
   });
 
   test("an answer that breaks off is an error, after the rows that have come", async () => {
@@ -368,6 +400,29 @@ describe("files", () => {
     expect(await directory.json(["database", "list"])).toHaveLength(2);
   });
 
+  test("a large file that the server does not want is not sent, and why is told", async () => {
+    await makeShop();
+    const [file, large, key] = ["shop.db", "large.db", "key.pem"].map((name) =>
+      directory.file(name),
+    ) as [string, string, string];
+    await directory.ok(["export", "shop", file]);
+    const pageCount = 20_000;
+    const bytes = readFileSync(file);
+    bytes.writeUInt32BE(pageCount, 28);
+    writeFileSync(large, bytes);
+    truncateSync(large, pageCount * 4096);
+    const pair = ed25519Pair();
+    writeFileSync(key, publicPem(pair));
+    const { url } = await directory.serve({ authKeyFile: [key], uploadBytesMax: 1_000_000 });
+    const exp = Math.floor(Date.now() / 1000) + 600;
+    const codes: string[] = [];
+    for (const a of ["ro", "rw", "ro", "rw"]) {
+      directory.env = { BOUGH_URL: url, BOUGH_TOKEN: tokenOf(pair, { a, exp }) };
+      codes.push((await failure("import", large, "shop")).code);
+    }
+    expect(codes).toEqual(["FORBIDDEN", "REQUEST_TOO_LARGE", "FORBIDDEN", "REQUEST_TOO_LARGE"]);
+  });
+
   test("an upload that is too large is refused by the server's limit", async () => {
     await makeShop();
     await directory.ok(["export", "shop", directory.file("shop.db")]);
@@ -449,6 +504,19 @@ describe("the socket", () => {
     await directory.stopServing();
     expect(existsSync(path)).toBe(false);
     expect(await directory.json(["database", "list"])).toHaveLength(1);
+  });
+
+  test("a database is handed over while it is served, and its revisions lead to it", async () => {
+    await makeShop();
+    await directory.ok(["store", "set", "--partitions", "2"]);
+    await directory.serve();
+    const rows = ["sql", "shop", "SELECT count(*) AS n FROM t"];
+    expect(await directory.json(rows)).toEqual([{ n: 2 }]);
+    const words = ["database", "hand-over", "shop", "--partition"];
+    await directory.ok([...words, "1"]);
+    expect(await directory.json(["database", "list"])).toMatchObject([{ partition: 1 }]);
+    expect(await directory.json(rows)).toEqual([{ n: 2 }]);
+    expect((await failure(...words, "2")).message).toContain("the store has 2, from 0 on");
   });
 
   test("what needs the store for itself is refused while a server has it", async () => {

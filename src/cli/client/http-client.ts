@@ -4,6 +4,7 @@
  * C1. What fails is a StoreError: what the server said; SERVER_UNREACHABLE when it said nothing, or not all; SERVER_ANSWER_INVALID when
  *     it is no such server.
  * C2. The token is in a header, and in no message.
+ * C3. A file is sent when the server wants it: what it refuses before is not lost with the connection.
  */
 import http, { type IncomingMessage } from "node:http";
 import https from "node:https";
@@ -32,6 +33,8 @@ export interface ClientRequest {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** How long a proxy that does not pass on that the server wants the file is waited for. */
+const CONTINUE_MS = 1000;
 /** Errors and lists are not longer. */
 const TEXT_LENGTH_MAX = 256 * 1024 * 1024;
 
@@ -118,7 +121,7 @@ export class HttpClient {
         ...(json === null
           ? {}
           : { "content-type": "application/json", "content-length": json.length }),
-        ...(upload === undefined ? {} : { "content-length": upload.bytes }),
+        ...(upload === undefined ? {} : { "content-length": upload.bytes, expect: "100-continue" }),
         ...headers,
       },
     };
@@ -143,12 +146,39 @@ export class HttpClient {
       });
       if (upload === undefined) sent.end(json);
       else
-        void writeBlocks(sent, upload.blocks).catch((error: unknown) => {
-          failure = error;
-          sent.destroy();
+        whenAllowed(sent, () => {
+          writeBlocks(sent, upload.blocks).catch((error: unknown) => {
+            failure = error;
+            sent.destroy();
+          });
         });
     });
   }
+}
+
+/** C3. */
+function whenAllowed(request: http.ClientRequest, write: () => void): void {
+  let timer: NodeJS.Timeout | null = null;
+  const begin = (): void => {
+    if (timer !== null) clearTimeout(timer);
+    timer = null;
+    request.off("response", refused);
+    write();
+  };
+  const refused = (response: IncomingMessage): void => {
+    if (timer !== null) clearTimeout(timer);
+    timer = null;
+    request.off("continue", begin);
+    // The connection is of no more use without the body.
+    response.once("close", () => request.destroy());
+  };
+  timer = setTimeout(begin, CONTINUE_MS);
+  request.once("continue", begin);
+  request.once("response", refused);
+  request.once("close", () => {
+    if (timer !== null) clearTimeout(timer);
+  });
+  request.flushHeaders();
 }
 
 /** Each block is sent before the next one is asked for. */

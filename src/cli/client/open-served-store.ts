@@ -20,6 +20,9 @@ export function openServedStore(text: string, options: ServerOptions): ServedCom
   return new ServedCommandStore(new HttpClient({ name: text, url, socketPath: null, token }));
 }
 
+/** How long a server that holds a store of this machine may take to say that it is there. */
+const PROBE_MS = 10_000;
+
 /** Null when no server answers on the socket of the store. */
 export async function openSocketStore(directory: string): Promise<ServedCommandStore | null> {
   const path = socketPath(directory, SOCKET_NAME);
@@ -27,7 +30,8 @@ export async function openSocketStore(directory: string): Promise<ServedCommandS
   const place = { name: directory, url: null, socketPath: path, token: null };
   const client = new HttpClient(place);
   try {
-    await client.json({ method: "GET", path: "/api/v1/server" });
+    const signal = AbortSignal.timeout(PROBE_MS);
+    await client.json({ method: "GET", path: "/api/v1/server", signal });
   } catch (error) {
     client.close();
     if (error instanceof StoreError && error.code === "SERVER_UNREACHABLE") return null;
