@@ -11,7 +11,9 @@ import {
 import { createServer as createHttpServer, type RequestListener } from "node:http";
 import { createServer, type Server } from "node:net";
 import { join } from "node:path";
+import { PassThrough } from "node:stream";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import type { HttpServer } from "../server/http-server.ts";
 import { CollectingStream, CommandDirectory, FakeTerminal } from "../testing/run-command.ts";
 import { ed25519Pair, privatePem, publicPem, tokenOf } from "../testing/token-fixture.ts";
 import { run } from "./run.ts";
@@ -229,13 +231,15 @@ describe("a server that is not there, or is another one", () => {
 describe("tokens", () => {
   const pair = ed25519Pair();
   const secondsFromNow = (seconds: number): number => Math.floor(Date.now() / 1000) + seconds;
+  let server: HttpServer;
   let url: string;
 
   beforeEach(async () => {
     await makeShop();
     writeFileSync(directory.file("public.pem"), publicPem(pair));
     writeFileSync(directory.file("private.pem"), privatePem(pair));
-    url = (await directory.serve({ authKeyFile: [directory.file("public.pem")] })).url;
+    server = await directory.serve({ authKeyFile: [directory.file("public.pem")] });
+    url = server.url;
   });
 
   const withToken = (token: string): void => {
@@ -323,6 +327,21 @@ describe("tokens", () => {
     );
     await directory.ok(made);
     expect(await directory.ok([...deleted, "--token", token])).not.toContain(token);
+  });
+
+  test("a stream of the socket goes on while the server looks whose tokens have expired", async () => {
+    const stdin = new PassThrough();
+    const { stdout, stderr } = new FakeTerminal();
+    const running = run(["sql", "shop"], { stdin, stdout, stderr, env: directory.env });
+    stdin.write("BEGIN; INSERT INTO t VALUES (3); SELECT 'begun';\n");
+    await expect.poll(() => stdout.text, { timeout: 10_000 }).toContain("begun");
+    expect(server.streams.size).toBe(1);
+    await server.streams.sweep();
+    stdin.end("COMMIT;");
+    expect(await running).toBe(0);
+    expect(stderr.text).toBe("");
+    const rows = ["sql", "shop", "SELECT count(*) AS n FROM t"];
+    expect(await directory.json(rows)).toEqual([{ n: 3 }]);
   });
 
   test("the socket asks for no token", async () => {
@@ -456,6 +475,13 @@ describe("SQL", () => {
     expect(again).toMatchObject({ exitCode: 1, stdout: "" });
     expect(again.stderr).toContain("UNIQUE constraint failed");
     expect((await failure("sql", "shop", insert)).code).toBe("SQLITE_CONSTRAINT_UNIQUE");
+    // This one is found at the commit, after SQLite has given the rows.
+    const late = `PRAGMA foreign_keys = ON;
+      CREATE TABLE child(a REFERENCES t(a) DEFERRABLE INITIALLY DEFERRED);
+      INSERT INTO child SELECT x + 1000000 FROM (${ROWS}) RETURNING a`;
+    const refused = await directory.bough(["sql", "shop", late, "--output", "csv"]);
+    expect(refused).toMatchObject({ exitCode: 1, stdout: "" });
+    expect(refused.stderr).toContain("FOREIGN KEY constraint failed");
   });
 
   test("a reader that leaves early ends a query, and not a transaction", async () => {
