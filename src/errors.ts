@@ -109,6 +109,10 @@ export type StoreErrorCode =
   | "SQL_NOT_STORED"
   | "SQL_STORE_FULL"
   | "ARGS_INVALID"
+  // A command that works on the store of a server
+  | "SERVER_UNREACHABLE"
+  /** What answers is no such server. */
+  | "SERVER_ANSWER_INVALID"
   // The server: the admin API
   | "METHOD_NOT_ALLOWED"
   | "JOB_NOT_FOUND"

@@ -55,6 +55,7 @@ test("every operation of the document answers as the document says", async () =>
   await call("PATCH", "/databases/logs", { body: { name: "events" } });
   await call("DELETE", "/databases/events");
   await call("POST", "/databases/events/undelete");
+  await call("POST", "/databases/events/hand-over", { body: { partition: 0 } });
   await call("GET", "/databases/shop/branches");
   await call("POST", "/databases/shop/branches", { body: { name: "dev" } });
   await call("GET", "/databases/shop/branches/dev");
@@ -80,7 +81,7 @@ test("every operation of the document answers as the document says", async () =>
   await call("GET", "/databases/shop/tags");
   await call("GET", "/databases/shop/tags/first");
   await call("DELETE", "/databases/shop/tags/first");
-  for (const path of ["", "/statistics", "/disk", "/held-space"])
+  for (const path of ["", "/statistics", "/disk", "/held-space", "/remote"])
     await call("GET", `/store${path}`);
   await call("GET", "/databases/shop/statistics");
   await call("PATCH", "/store", { body: { compression: "none" } });
@@ -141,6 +142,20 @@ test("databases are made, found by name and id, renamed, deleted and brought bac
   expect(await refusal(admin, "DELETE", byId)).toEqual([404, "DATABASE_NOT_FOUND"]);
   expect((await admin.call("POST", "/databases/store/undelete")).body.id).toBe(made.body.id);
   expect((await admin.call("GET", byId)).status).toBe(200);
+});
+
+test("a database is made in a partition, and handed over to another one", async () => {
+  await using admin = await AdminServer.start({ store: { partitions: 3 } });
+  const made = await admin.call("POST", "/databases", { body: { name: "shop", partition: 2 } });
+  expect(made.body.partition).toBe(2);
+  const to = (partition: number): Promise<AdminResponse> =>
+    admin.call("POST", "/databases/shop/hand-over", { body: { partition } });
+  expect((await to(1)).body).toMatchObject({ name: "shop", partition: 1 });
+  expect((await admin.call("GET", "/databases/shop")).body.partition).toBe(1);
+  expect((await to(3)).body).toMatchObject({ code: "REQUEST_INVALID", status: 400 });
+  const beyond = { body: { name: "logs", partition: 3 } };
+  expect((await admin.call("POST", "/databases", beyond)).body.code).toBe("REQUEST_INVALID");
+  expect(admin.bugs).toEqual([]);
 });
 
 test("what is wrong with a request is told with its path", async () => {

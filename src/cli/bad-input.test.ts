@@ -95,10 +95,11 @@ describe("the command line itself", () => {
 
 describe("stores", () => {
   test("a URL that is not object storage's is no directory to make", async () => {
-    const words = ["--store", "https://host/x", "database", "create", "q"];
-    expect(await directory.fails(2, words)).toContain(
+    const words = (url: string): string[] => ["--store", url, "database", "create", "q"];
+    expect(await directory.fails(2, words("ftp://host/x"))).toContain(
       'neither a directory nor "s3://bucket/prefix"',
     );
+    expect(await directory.fails(2, words("https://host/x"))).toContain("use --url https://host/x");
   });
 
   test("commands that need a store do not make one", async () => {

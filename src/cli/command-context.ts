@@ -1,6 +1,8 @@
 /** What every command gets: the streams, the options that all commands share, and the store that they name. */
+import { invariant, StoreError } from "../errors.ts";
 import type { Store } from "../store/store.ts";
 import type { StoreOptions } from "../store/store-options.ts";
+import type { CommandStore } from "./command-store.ts";
 import { CommandError, ExitCode, UsageError } from "./errors.ts";
 import { type Terminal, TextOutput } from "./terminal.ts";
 
@@ -8,6 +10,9 @@ export type OutputFormat = "table" | "json" | "csv";
 
 export interface GlobalOptions {
   readonly store?: string;
+  readonly url?: string;
+  readonly token?: string;
+  readonly tokenFile?: string;
   readonly output: OutputFormat;
   readonly keyFile?: string;
   readonly takeOver?: true;
@@ -43,16 +48,40 @@ export class CommandContext {
     return this.#options.output;
   }
 
+  /** The server that the command is to use; null: the store is a directory, or in object storage. */
+  get url(): string | null {
+    const { store, url } = this.#options;
+    if (url !== undefined && store !== undefined)
+      throw new UsageError("Cannot use --store with --url: the server has the store");
+    if (url !== undefined || store !== undefined) return url ?? null;
+    const named = this.#variable("BOUGH_URL");
+    if (named !== null && this.#variable("BOUGH_STORE") !== null)
+      throw new UsageError(
+        "Cannot tell which store is meant: BOUGH_URL and BOUGH_STORE are both set; say it with --url or --store",
+      );
+    return named;
+  }
+
+  /** The directory or the URL, as people know the store. */
+  get storeName(): string {
+    return this.url ?? this.storePath;
+  }
+
   get storePath(): string {
-    const { env } = this.terminal;
-    const path = this.#options.store ?? env["BOUGH_STORE"];
-    if (path === undefined || path === "") return DEFAULT_STORE;
+    const path = this.#options.store ?? this.#variable("BOUGH_STORE") ?? DEFAULT_STORE;
     // Nobody means a directory of that name, and making a store would make it.
     if (/^[a-z][a-z0-9+.-]*:\/\//i.test(path) && !isObjectStorageUrl(path))
       throw new UsageError(
-        `Cannot open store "${path}": it is neither a directory nor "s3://bucket/prefix" nor "file:///path"`,
+        /^https?:/i.test(path)
+          ? `Cannot open store "${path}": that is a server; use --url ${path}`
+          : `Cannot open store "${path}": it is neither a directory nor "s3://bucket/prefix" nor "file:///path"`,
       );
     return path;
+  }
+
+  /** Null when it is not set, or empty. */
+  #variable(name: string): string | null {
+    return this.terminal.env[name] || null;
   }
 
   /** The store of a file with settings: for when the command line and the environment name none. */
@@ -63,25 +92,107 @@ export class CommandContext {
 
   /** By the command line or the environment. */
   get isStoreNamed(): boolean {
-    const path = this.#options.store ?? this.terminal.env["BOUGH_STORE"];
-    return path !== undefined && path !== "";
+    return this.url !== null || (this.#options.store ?? this.#variable("BOUGH_STORE")) !== null;
   }
 
   /** Whether the store is named by the URL of its place in object storage. */
   get isRemote(): boolean {
-    return isObjectStorageUrl(this.storePath);
+    return this.url === null && isObjectStorageUrl(this.storePath);
   }
 
-  /** The directory of the store. Throws UsageError for the URL of one in object storage. */
+  /** The directory of the store. Throws UsageError for the URL of one in object storage, or of a server. */
   directoryFor(what: string): string {
+    this.requireHere(what);
     if (!this.isRemote) return this.storePath;
     throw new UsageError(
       `Cannot ${what} store "${this.storePath}": it is in object storage; give the directory of a store, "bough restore-store" makes one`,
     );
   }
 
-  /** Opens the store, and closes it when `body` has ended, however it ended. */
-  async withStore<T>(body: (store: Store) => T | Promise<T>, options: OpenWith = {}): Promise<T> {
+  /** Throws UsageError when the store is named by the URL of a server. */
+  requireHere(what: string): void {
+    const { url } = this;
+    if (url === null) return;
+    throw new UsageError(
+      `Cannot ${what} the store of server "${url}": that works on the store's directory; run it where the store is, without --url`,
+    );
+  }
+
+  /**
+   * The store, wherever it is, until `body` has ended. One that is in a directory is opened; when a server of this machine holds it, the
+   * command goes through that.
+   */
+  async withStore<T>(
+    body: (store: CommandStore) => T | Promise<T>,
+    options: OpenWith = {},
+  ): Promise<T> {
+    if (this.url !== null) return await this.withServer(body, options);
+    const { LocalCommandStore } = await import("./local-command-store.ts");
+    let isOpen = false;
+    try {
+      return await this.withLocalStore(null, options, (store) => {
+        isOpen = true;
+        return body(new LocalCommandStore(store));
+      });
+    } catch (error) {
+      if (isOpen) throw error;
+      return await this.throughSocket(error, body, options);
+    }
+  }
+
+  /** Of the URL. */
+  async withServer<T>(
+    body: (store: CommandStore) => T | Promise<T>,
+    options: OpenWith = {},
+  ): Promise<T> {
+    const { url } = this;
+    invariant(url !== null, "The command line names a server");
+    const { keyFile, takeOver, directory, durability, token, tokenFile } = this.#options;
+    const unused = Object.entries({ keyFile, takeOver, directory, durability, ...options }).find(
+      ([name, value]) => value !== undefined && name !== "create",
+    );
+    if (unused !== undefined) throw notOfServer(unused[0]);
+    const { openServedStore } = await import("./client/open-served-store.ts");
+    const store = openServedStore(url, {
+      token: token ?? null,
+      tokenFile: tokenFile ?? null,
+      env: this.terminal.env,
+    });
+    try {
+      return await body(store);
+    } finally {
+      store.close();
+    }
+  }
+
+  /** The same through the server that has the store open, if `error` says so and one answers; else `error` is thrown. */
+  async throughSocket<T>(
+    error: unknown,
+    body: (store: CommandStore) => T | Promise<T>,
+    options: OpenWith = {},
+  ): Promise<T> {
+    const isLocked = error instanceof StoreError && error.code === "STORE_LOCKED";
+    // The server has its own durability.
+    if (!isLocked || this.isRemote || this.#options.durability === "remote") throw error;
+    const { openSocketStore } = await import("./client/open-served-store.ts");
+    const store = await openSocketStore(this.storePath);
+    if (store === null) throw error;
+    try {
+      const unused = Object.keys(options).find((name) => name !== "create");
+      if (unused !== undefined) throw notOfServer(unused);
+      return await body(store);
+    } finally {
+      store.close();
+    }
+  }
+
+  /** Opens the store here, and closes it when `body` has ended, however it ended. `what`: what a server cannot do; null: it can. */
+  async withLocalStore<T>(
+    what: string | null,
+    options: OpenWith,
+    body: (store: Store) => T | Promise<T>,
+  ): Promise<T> {
+    if (what !== null) this.requireHere(what);
     const { openStore } = await import("../store/store.ts");
     const store = openStore(this.storePath, {
       create: false,
@@ -186,8 +297,10 @@ export class CommandContext {
 
   /** A command line to show the user, with the options needed to reach the same store. */
   commandLine(...words: readonly string[]): string {
-    const { store, keyFile, takeOver, directory } = this.#options;
+    const { store, url, tokenFile, keyFile, takeOver, directory } = this.#options;
     const options = [
+      ...(url === undefined ? [] : ["--url", url]),
+      ...(tokenFile === undefined ? [] : ["--token-file", tokenFile]),
       ...(store === undefined ? [] : ["--store", store]),
       ...(takeOver === undefined ? [] : ["--take-over"]),
       ...(directory === undefined ? [] : ["--directory", directory]),
@@ -202,11 +315,17 @@ type OpenWith = Pick<
   "create" | "backend" | "compression" | "remote" | "partitions" | "connectionBytesMax"
 >;
 
-/** Throws UsageError when durability "remote" would wait for nothing. */
 function isObjectStorageUrl(path: string): boolean {
   return /^(?:s3|file):\/\//.test(path);
 }
 
+function notOfServer(option: string): UsageError {
+  return new UsageError(
+    `Cannot use --${option.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)} with a server: it is for a store that the command opens itself`,
+  );
+}
+
+/** Throws UsageError when durability "remote" would wait for nothing. */
 function requireUploaded(store: Store): void {
   if (store.uploadStatus !== null) return;
   throw new UsageError(

@@ -1,6 +1,7 @@
 /** The command as a real process: streams, pipes that close early, exit codes. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
+import { existsSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { CommandDirectory } from "../testing/run-command.ts";
 import { testProgram } from "../testing/test-program.ts";
@@ -14,8 +15,8 @@ beforeEach(async () => {
   await directory.ok(["database", "create", "shop"]);
 });
 
-afterEach(() => {
-  directory[Symbol.dispose]();
+afterEach(async () => {
+  await directory.end();
 });
 
 function start(...words: readonly string[]): ChildProcess {
@@ -75,4 +76,55 @@ test("a store that another process holds is refused, with the process named", as
     await once(child, "close");
   }
   expect(await directory.json(["database", "list"])).toHaveLength(1);
+});
+
+test("a killed server leaves a socket behind, and the store is opened as without it", async () => {
+  const child = start("serve", "--port", "0", "--output", "json");
+  const [line] = await once(child.stdout!, "data");
+  const { url } = JSON.parse(String(line)) as { url: string };
+  const insert = "CREATE TABLE t(a); INSERT INTO t VALUES (1)";
+  await directory.ok(["sql", "shop", insert]); // By the socket: the store is the server's.
+  const rows = ["sql", "shop", "SELECT a FROM t"];
+  expect(await directory.json([...rows, "--url", url], { env: { BOUGH_STORE: "" } })).toEqual([
+    { a: 1 },
+  ]);
+  // One that is in the middle of an answer.
+  const long =
+    "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 100000000) SELECT x FROM n";
+  const reader = start("sql", "shop", long, "--output", "csv");
+  await once(reader.stdout!, "data");
+  reader.stdout?.resume();
+  const ended = Promise.all([textOf(reader.stderr), once(reader, "close")]);
+  child.kill("SIGKILL");
+  await once(child, "close");
+  const [stderr, [exitCode]] = await ended;
+  expect(exitCode).toBe(1);
+  expect(stderr).toContain("Cannot reach server");
+  expect(existsSync(directory.file("store/server.sock"))).toBe(true);
+  expect(await directory.json(rows)).toEqual([{ a: 1 }]);
+  // And the next server replaces it.
+  await directory.serve();
+  expect(await directory.json(rows)).toEqual([{ a: 1 }]);
+});
+
+test("an import that is killed while it uploads leaves nothing at the server", async () => {
+  await directory.serve();
+  await directory.ok(["sql", "shop", "CREATE TABLE t(a); INSERT INTO t VALUES (zeroblob(1000))"]);
+  const [header, pages] = [directory.file("shop.db"), directory.file("large.db")];
+  await directory.ok(["export", "shop", header]);
+  // As large as its header says, so that the upload takes its time.
+  const bytes = readFileSync(header);
+  const pageCount = 200_000;
+  bytes.writeUInt32BE(pageCount, 28);
+  writeFileSync(pages, bytes);
+  truncateSync(pages, pageCount * 4096);
+  const child = start("import", pages, "copy");
+  const uploads = directory.file("store/uploads");
+  await expect
+    .poll(() => existsSync(uploads) && readdirSync(uploads).length > 0, { timeout: 60_000 })
+    .toBe(true);
+  child.kill("SIGKILL");
+  await once(child, "close");
+  await expect.poll(() => readdirSync(uploads), { timeout: 60_000 }).toEqual([]);
+  expect(await directory.json(["database", "list"])).toMatchObject([{ name: "shop" }]);
 });

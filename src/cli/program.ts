@@ -33,6 +33,15 @@ function globalOptions(): Option[] {
       "--store <dir|url>",
       "directory of the store, or s3://bucket/prefix to read one there (default: $BOUGH_STORE, then ./bough)",
     ),
+    new Option(
+      "--url <url>",
+      "the server that has the store, http://host:8080 (default: $BOUGH_URL); see bough serve",
+    ),
+    new Option(
+      "--token <token>",
+      "what the server lets in, from bough token create (default: $BOUGH_TOKEN)",
+    ),
+    new Option("--token-file <file>", "file with the token"),
     new Option("--output <format>", "how to print results; csv: only for rows of SQL")
       .choices(["table", "json", "csv"])
       .default("table"),
@@ -106,6 +115,7 @@ ${examples([
   ["bough restore shop/dev --to shop/dev@-5m", "go back five minutes"],
   ["bough export shop/dev dev.db", "write a plain SQLite file"],
   ["bough remote set s3://backups/shop", "keep the store in object storage, too"],
+  ["bough stat --url https://bough.example.com --token-file token", "of the store of a server"],
 ])}
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a bug in bough.`,

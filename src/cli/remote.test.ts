@@ -125,7 +125,7 @@ describe("bough remote", () => {
     expect(stderr).toContain("INSERT INTO item");
     expect(await directory.bough([...count, "--durability", "remote"])).toMatchObject({
       exitCode: 1,
-      stderr: expect.stringContaining("is not uploaded yet"),
+      stderr: expect.stringContaining("Cannot put object"),
     });
   });
 

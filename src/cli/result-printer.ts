@@ -8,8 +8,9 @@ import type { TextOutput } from "./terminal.ts";
 const LAYOUT_ROWS = 5000;
 
 export interface ResultPrinter {
-  row(values: readonly SqlValue[]): Promise<void>;
-  end(): Promise<void>;
+  /** True: the output is to be flushed before the next one. */
+  row(values: readonly SqlValue[]): boolean;
+  end(): void;
 }
 
 export function printResult(
@@ -41,24 +42,23 @@ class TablePrinter implements ResultPrinter {
     this.#isNumeric = columns.map(() => true);
   }
 
-  async row(values: readonly SqlValue[]): Promise<void> {
+  row(values: readonly SqlValue[]): boolean {
     const texts = values.map(tableText);
-    if (this.#layout !== null) {
-      await this.#output.write(`${drawRow(texts, this.#layout)}\n`);
-      return;
-    }
+    if (this.#layout !== null) return this.#output.append(`${drawRow(texts, this.#layout)}\n`);
     this.#waiting.push(texts);
     for (const [index, value] of values.entries())
       if (typeof value === "string" || value instanceof Uint8Array) this.#isNumeric[index] = false;
-    if (this.#waiting.length >= LAYOUT_ROWS) await this.#begin();
+    if (this.#waiting.length < LAYOUT_ROWS) return false;
+    this.#begin();
+    return true;
   }
 
-  async end(): Promise<void> {
-    const layout = this.#layout ?? (await this.#begin());
-    await this.#output.write(`${drawFoot(layout)}\n`);
+  end(): void {
+    const layout = this.#layout ?? this.#begin();
+    this.#output.append(`${drawFoot(layout)}\n`);
   }
 
-  async #begin(): Promise<TableLayout> {
+  #begin(): TableLayout {
     const rows = this.#waiting;
     this.#waiting = [];
     const alignments = this.#isNumeric.map((isNumeric): "left" | "right" =>
@@ -66,8 +66,8 @@ class TablePrinter implements ResultPrinter {
     );
     const layout = layOut([this.#columns, ...rows], { columns: this.#output.columns, alignments });
     this.#layout = layout;
-    await this.#output.write(`${drawHead(this.#columns, layout)}\n`);
-    for (const row of rows) await this.#output.write(`${drawRow(row, layout)}\n`);
+    this.#output.append(`${drawHead(this.#columns, layout)}\n`);
+    for (const row of rows) this.#output.append(`${drawRow(row, layout)}\n`);
     return layout;
   }
 }
@@ -83,14 +83,15 @@ class JsonPrinter implements ResultPrinter {
     this.#keys = uniqueNames(columns).map((name) => `${JSON.stringify(name)}:`);
   }
 
-  async row(values: readonly SqlValue[]): Promise<void> {
+  row(values: readonly SqlValue[]): boolean {
     const members = values.map((value, index) => this.#keys[index] + jsonText(value));
-    await this.#output.write(`${this.#isFirst ? "[" : ","}{${members.join(",")}}`);
+    const start = this.#isFirst ? "[" : ",";
     this.#isFirst = false;
+    return this.#output.append(`${start}{${members.join(",")}}`);
   }
 
-  async end(): Promise<void> {
-    await this.#output.write(this.#isFirst ? "[]\n" : "]\n");
+  end(): void {
+    this.#output.append(this.#isFirst ? "[]\n" : "]\n");
   }
 }
 
@@ -104,14 +105,14 @@ class CsvPrinter implements ResultPrinter {
     this.#head = `${columns.map(csvField).join(",")}\r\n`;
   }
 
-  async row(values: readonly SqlValue[]): Promise<void> {
+  row(values: readonly SqlValue[]): boolean {
     const head = this.#head ?? "";
     this.#head = null;
-    await this.#output.write(`${head}${values.map(csvText).join(",")}\r\n`);
+    return this.#output.append(`${head}${values.map(csvText).join(",")}\r\n`);
   }
 
-  async end(): Promise<void> {
-    if (this.#head !== null) await this.#output.write(this.#head);
+  end(): void {
+    if (this.#head !== null) this.#output.append(this.#head);
   }
 }
 

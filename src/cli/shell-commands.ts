@@ -1,9 +1,11 @@
 /** The shell's commands that begin with ".". */
 import { nearestNames } from "../branch/nearest-names.ts";
 import type { OutputFormat } from "./command-context.ts";
-import { dumpLines } from "./dump.ts";
+import { printDump } from "./dump.ts";
 import { CommandError } from "./errors.ts";
 import { parseCount } from "./numbers.ts";
+import { queryTexts } from "./query.ts";
+import { OutputClosed } from "./run-sql.ts";
 import type { ShellSession } from "./shell-session.ts";
 import { visibleText } from "./sql-value.ts";
 import { tableOf } from "./table.ts";
@@ -90,12 +92,10 @@ async function help(session: ShellSession): Promise<void> {
 }
 
 async function tables({ connection, context }: ShellSession): Promise<void> {
-  const names = connection
-    .prepare(
-      "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name",
-    )
-    .pluck()
-    .all() as string[];
+  const names = await queryTexts(
+    connection,
+    "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name",
+  );
   for (const name of names) await context.printLine(visibleText(name));
 }
 
@@ -103,22 +103,20 @@ async function schema(
   { connection, context }: ShellSession,
   [table]: readonly string[],
 ): Promise<void> {
-  const texts = connection
-    .prepare(
-      "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND (@table IS NULL OR tbl_name = @table COLLATE NOCASE) ORDER BY rowid",
-    )
-    .pluck()
-    .all({ table: table ?? null }) as string[];
+  const texts = await queryTexts(
+    connection,
+    "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND (?1 IS NULL OR tbl_name = ?1 COLLATE NOCASE) ORDER BY rowid",
+    [table ?? null],
+  );
   if (table !== undefined && texts.length === 0) throw noTable("print the schema", table);
   for (const text of texts) await context.printLine(`${text};`);
 }
 
 async function branch(session: ShellSession, [name]: readonly string[]): Promise<void> {
   const { store, context } = session;
-  const here = session.place();
-  const database = store.database(here.database);
+  const here = await session.place();
   if (name !== undefined) {
-    if (session.connection.inTransaction)
+    if (await session.connection.inTransaction())
       throw new CommandError(
         "TRANSACTION_OPEN",
         `Cannot make branch "${name}": a transaction is open; COMMIT or ROLLBACK first`,
@@ -127,41 +125,37 @@ async function branch(session: ShellSession, [name]: readonly string[]): Promise
       here.version === 0
         ? `${here.database}/${here.branch}`
         : `${here.database}/${here.branch}@${here.version}`;
-    const created = database.createBranch(name, { from });
+    const created = await store.createBranch(here.database, name, { from });
     await context.printLine(
       `Created branch "${created.revision}"; go there with .use ${created.revision}`,
     );
     return;
   }
-  const rows = database
-    .branches()
-    .map(({ name: branchName, head, parent }) => [
-      branchName === here.branch ? "*" : "",
-      branchName,
-      String(head.version),
-      head.version === 0 ? "" : showTime(head.timestamp),
-      parent?.name ?? "",
-    ]);
+  const branches = await store.branches(here.database);
+  const rows = branches.map(({ name: branchName, head, parent }) => [
+    branchName === here.branch ? "*" : "",
+    branchName,
+    String(head.version),
+    showTime(head.timestamp),
+    parent ?? "",
+  ]);
   const head = ["", "branch", "version", "committed", "parent"];
   await context.printLine(tableOf(head, rows, context.output.columns));
 }
 
-function use(session: ShellSession, [revision = ""]: readonly string[]): void {
-  if (!revision.startsWith("@")) {
-    session.use(revision);
-    return;
-  }
-  const { database, branch: branchName } = session.place();
-  session.use(`${database}/${branchName}${revision}`);
+async function use(session: ShellSession, [revision = ""]: readonly string[]): Promise<void> {
+  if (!revision.startsWith("@")) return await session.use(revision);
+  const { database, branch: branchName } = await session.place();
+  await session.use(`${database}/${branchName}${revision}`);
 }
 
 async function log(session: ShellSession, [limit]: readonly string[]): Promise<void> {
   const { store, context } = session;
-  const { database, branch: branchName, version } = session.place();
-  const commits = store
-    .database(database)
-    .branch(branchName)
-    .log({ limit: limit === undefined ? LOG_LIMIT : parseCount("N", limit), before: version });
+  const { database, branch: branchName, version } = await session.place();
+  const commits = await store.branchLog(database, branchName, {
+    limit: limit === undefined ? LOG_LIMIT : parseCount("N", limit),
+    before: version,
+  });
   const rows = commits.map((commit) => [
     String(commit.version),
     showTime(commit.timestamp),
@@ -172,20 +166,24 @@ async function log(session: ShellSession, [limit]: readonly string[]): Promise<v
   await context.printLine(tableOf(head, rows, context.output.columns));
 }
 
-async function dump(
-  { connection, context }: ShellSession,
-  [table]: readonly string[],
-): Promise<void> {
-  if (table !== undefined) {
-    const found = connection
-      .prepare("SELECT count(*) FROM sqlite_schema WHERE tbl_name = ? COLLATE NOCASE")
-      .pluck()
-      .get(table);
-    if (found === 0) throw noTable("dump", table);
-  }
-  for (const line of dumpLines(connection, table ?? null)) {
-    if (context.output.closed) return;
-    await context.printLine(line);
+async function dump(session: ShellSession, [table]: readonly string[]): Promise<void> {
+  const { store, context } = session;
+  const { database, branch: branchName, version } = await session.place();
+  // What is not committed is seen by this connection only; else others may commit between two queries.
+  const isHere = version === 0 || (await session.connection.inTransaction());
+  const connection = isHere
+    ? session.connection
+    : await store.connect(`${database}/${branchName}@${version}`);
+  try {
+    if (table !== undefined) {
+      const sql = "SELECT name FROM sqlite_schema WHERE tbl_name = ? COLLATE NOCASE LIMIT 1";
+      if ((await queryTexts(connection, sql, [table])).length === 0) throw noTable("dump", table);
+    }
+    await printDump(connection, table ?? null, context.output);
+  } catch (error) {
+    if (!(error instanceof OutputClosed)) throw error;
+  } finally {
+    if (!isHere) await connection.close();
   }
 }
 

@@ -12,7 +12,7 @@ import { readUserFile, writeUserFile } from "./user-files.ts";
 export type ShellLine = { readonly text: string } | "cancelled" | null;
 
 export interface LineSource {
-  next(prompt: () => string): Promise<ShellLine>;
+  next(prompt: () => Promise<string>): Promise<ShellLine>;
   close(): void;
 }
 
@@ -57,11 +57,12 @@ export class TerminalLines implements LineSource {
     });
   }
 
-  async next(prompt: () => string): Promise<ShellLine> {
+  async next(prompt: () => Promise<string>): Promise<ShellLine> {
     if (this.#arrived.length === 0) {
       if (this.#isClosed) return null;
+      const text = await prompt();
       this.#setRawMode(true);
-      this.#interface.setPrompt(prompt());
+      this.#interface.setPrompt(text);
       this.#interface.prompt();
       await new Promise<void>((resolve) => {
         this.#wake = resolve;

@@ -2,32 +2,48 @@
  * The shell behind its lines: SQL goes to the connection statement by statement, lines that begin with "." and stand
  * outside of a statement are commands (shell-commands.ts).
  */
-import type { StoreConnection } from "../store/store-connection.ts";
-import type { Store } from "../store/store.ts";
+import { StoreError } from "../errors.ts";
 import type { CommandContext, OutputFormat } from "./command-context.ts";
+import type { CommandStore, SqlConnection } from "./command-store.ts";
 import { CommandError } from "./errors.ts";
-import { runStatement } from "./run-sql.ts";
+import { queryRows } from "./query.ts";
+import { runStatement, type SqlTarget } from "./run-sql.ts";
 import { runShellCommand } from "./shell-commands.ts";
 import { SqlSplitter } from "./sql-statements.ts";
 
 /** `.read` within files that are read. */
 const READ_DEPTH_MAX = 8;
 
+interface Place {
+  readonly database: string;
+  readonly branch: string;
+  /** 0: there are no commits. */
+  readonly version: number;
+}
+
 export class ShellSession {
   readonly context: CommandContext;
-  readonly store: Store;
-  connection: StoreConnection;
+  readonly store: CommandStore;
+  connection: SqlConnection;
   format: OutputFormat;
   /** Set by `.quit`. */
   isDone = false;
   #splitter: SqlSplitter = new SqlSplitter();
   #readDepth = 0;
 
-  constructor(context: CommandContext, store: Store, revision: string) {
+  private constructor(context: CommandContext, store: CommandStore, connection: SqlConnection) {
     this.context = context;
     this.store = store;
     this.format = context.format;
-    this.connection = store.connect(revision);
+    this.connection = connection;
+  }
+
+  static async open(
+    context: CommandContext,
+    store: CommandStore,
+    revision: string,
+  ): Promise<ShellSession> {
+    return new ShellSession(context, store, await store.connect(revision));
   }
 
   /** Inside a statement that goes on in the next line. */
@@ -35,36 +51,41 @@ export class ShellSession {
     return this.#splitter.isPending;
   }
 
-  /** "shop/dev@12> ", "shop/dev@12*> " inside a transaction, "   ...> " inside a statement. */
-  prompt(): string {
+  /** "shop/dev@12> ", "shop/dev@12*> " inside a transaction, "   ...> " inside a statement, "not connected> " without the server. */
+  async prompt(): Promise<string> {
     if (this.isPending) return "   ...> ";
-    const { database, branch, version } = this.place();
-    const mark = this.connection.inTransaction ? "*" : "";
-    return `${database}/${branch}@${version}${mark}> `;
+    try {
+      const { database, branch, version } = await this.place();
+      const mark = (await this.connection.inTransaction()) ? "*" : "";
+      return `${database}/${branch}@${version}${mark}> `;
+    } catch (error) {
+      // The server may be there again for the next statement.
+      if (error instanceof StoreError && error.code === "SERVER_UNREACHABLE")
+        return "not connected> ";
+      throw error;
+    }
   }
 
   /** Where the connection is now. */
-  place(): { database: string; branch: string; version: number } {
+  async place(): Promise<Place> {
     // Reading the schema makes the connection take the newest snapshot first.
-    const row = this.connection
-      .prepare(
-        "SELECT bough_database(), bough_branch(), bough_version(), (SELECT count(*) FROM sqlite_schema)",
-      )
-      .raw()
-      .get() as [string, string, number, number];
+    const [row = []] = await queryRows(
+      this.connection,
+      "SELECT bough_database(), bough_branch(), bough_version(), (SELECT count(*) FROM sqlite_schema)",
+    );
     const [database, branch, version] = row;
-    return { database, branch, version };
+    return { database: String(database), branch: String(branch), version: Number(version) };
   }
 
   /** Opens another revision; the old one stays when there is none. */
-  use(revision: string): void {
-    if (this.connection.inTransaction)
+  async use(revision: string): Promise<void> {
+    if (await this.connection.inTransaction())
       throw new CommandError(
         "TRANSACTION_OPEN",
         `Cannot use "${revision}": a transaction is open; COMMIT or ROLLBACK first`,
       );
-    const connection = this.store.connect(revision);
-    this.connection.close();
+    const connection = await this.store.connect(revision);
+    await this.connection.close();
     this.connection = connection;
   }
 
@@ -114,11 +135,7 @@ export class ShellSession {
     }
   }
 
-  #target(): {
-    connection: StoreConnection;
-    output: CommandContext["output"];
-    format: OutputFormat;
-  } {
+  #target(): SqlTarget {
     const { connection, format } = this;
     return { connection, format, output: this.context.output };
   }

@@ -69,6 +69,12 @@ export class TextOutput {
     if (this.#buffered.length >= BUFFERED_MAX) await this.flush();
   }
 
+  /** The same for whoever cannot wait: true when `flush` is to be awaited before more comes. */
+  append(text: string): boolean {
+    this.#buffered += text;
+    return this.#buffered.length >= BUFFERED_MAX;
+  }
+
   /** Resolves when the stream has taken everything. Throws when it failed otherwise than by a closed pipe. */
   async flush(): Promise<void> {
     const text = this.#buffered;

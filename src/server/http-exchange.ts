@@ -9,6 +9,27 @@ const ONE_WRITE_MAX = 64 * 1024;
 /** How long a body may take that is read as a whole. */
 const BODY_MS = 300_000;
 
+/** By request: whose client waits with the body until it is told to go on. */
+const waiting = new WeakMap<IncomingMessage, { response: ServerResponse; isKept: boolean }>();
+
+/**
+ * For requests with "Expect: 100-continue": nothing is sent for one that is refused, so that the client surely reads why. A connection on
+ * which a body may be missing is of no more use.
+ */
+export function holdBody(request: IncomingMessage, response: ServerResponse): void {
+  waiting.set(request, { response, isKept: response.shouldKeepAlive });
+  response.shouldKeepAlive = false;
+}
+
+/** To be called before a body is read. */
+export function letBodyCome(request: IncomingMessage): void {
+  const held = waiting.get(request);
+  if (held === undefined) return;
+  waiting.delete(request);
+  held.response.shouldKeepAlive = held.isKept;
+  held.response.writeContinue();
+}
+
 /** The body as text, at most so many bytes. Throws REQUEST_TOO_LARGE, or what ended the connection. */
 export function readBody(request: IncomingMessage, bytesMax: number): Promise<string> {
   return new Promise((resolve, reject) => {
@@ -25,6 +46,7 @@ export function readBody(request: IncomingMessage, bytesMax: number): Promise<st
       fail(tooLarge(bytesMax));
       return;
     }
+    letBodyCome(request);
     request.on("data", (chunk: Buffer) => {
       size += chunk.length;
       if (size > bytesMax) fail(tooLarge(bytesMax));

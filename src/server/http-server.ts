@@ -30,7 +30,8 @@ import type { HranaVersion } from "./hrana/protocol.ts";
 import { HranaSocket } from "./hrana/socket.ts";
 import { answerStateless } from "./hrana/stateless.ts";
 import { StreamTable } from "./hrana/stream-table.ts";
-import { readBody, sendJson } from "./http-exchange.ts";
+import { holdBody, readBody, sendJson } from "./http-exchange.ts";
+import { LOCAL_PRINCIPAL, LocalSocket, withLocalPrincipal } from "./local-socket.ts";
 import { checkOrigin, isAllowedOrigin } from "./origin.ts";
 import { answerProbe, MetricsEndpoint, probeOf } from "./operations/probes.ts";
 import { type RequestKind, ServerCounters } from "./operations/server-counters.ts";
@@ -50,6 +51,8 @@ export interface HttpServerOptions {
   readonly admin: AdminStore;
   readonly settings: ServerSettings;
   readonly access: Access;
+  /** Where the socket for commands on this machine is made. This process has the store's lock. */
+  readonly storeDirectory?: string | null;
   readonly log?: ServerLog;
   /** None: there are no spans. The server ends it. */
   readonly tracing?: Tracing | null;
@@ -100,6 +103,7 @@ export class HttpServer {
   readonly #server: Server | TlsServer;
   readonly #tls: TlsFiles | null;
   readonly #onProblem: (error: unknown) => void;
+  readonly #local: LocalSocket | null;
   readonly #webSockets: WebSocketServer;
   readonly #sockets: Set<HranaSocket> = new Set();
   /** Values of the header Host that were found to be this server's. */
@@ -111,8 +115,9 @@ export class HttpServer {
   readonly #timers: readonly NodeJS.Timeout[];
 
   private constructor(options: HttpServerOptions) {
-    const { store, settings, access, log = NO_LOG, tracing = null } = options;
+    const { store, settings, log = NO_LOG, tracing = null } = options;
     const { now = () => performance.now() } = options;
+    const access = withLocalPrincipal(options.access);
     this.#settings = settings;
     this.#adminStore = options.admin;
     this.#startHeartbeat = options.startHeartbeat;
@@ -143,7 +148,14 @@ export class HttpServer {
       this.#tls === null
         ? createServer(SERVER_OPTIONS, take)
         : createTlsServer({ ...SERVER_OPTIONS, ...this.#tls.used }, take);
+    this.#server.on("checkContinue", (request: IncomingMessage, response: ServerResponse) => {
+      holdBody(request, response);
+      take(request, response);
+    });
     this.#server.maxConnections = settings.connectionsMax;
+    const { storeDirectory = null } = options;
+    this.#local =
+      storeDirectory === null ? null : new LocalSocket(storeDirectory, SERVER_OPTIONS, take);
     this.#webSockets = new WebSocketServer({
       noServer: true,
       maxPayload: settings.requestBytesMax,
@@ -178,6 +190,9 @@ export class HttpServer {
       await server.stop();
       throw error;
     }
+    await server.#local?.listen().catch((error: unknown) => {
+      server.#log.warn("socket.none", { error: describeError(error) });
+    });
     server.#log.info("server.start", { url: server.url });
     return server;
   }
@@ -229,15 +244,17 @@ export class HttpServer {
     const closed = new Promise<void>((resolve) => {
       this.#server.close(() => resolve());
     });
+    const closedLocally = this.#local?.close();
     const sockets = Promise.allSettled([...this.#sockets].map((socket) => socket.stop()));
     const jobs = this.#admin?.then((admin) => admin.stop());
     let isInTime = await endsWithin(stopMs, async (limit) => {
       await Promise.race([Promise.all([sockets, jobs]), limit]);
       // Those that do not answer the closing.
       for (const socket of this.#webSockets.clients) socket.terminate();
-      await closed;
+      await Promise.all([closed, closedLocally]);
     });
     this.#server.closeAllConnections();
+    this.#local?.closeAllConnections();
     isInTime &&= await endsWithin(stopMs, async () => {
       await streams.close();
       await store.close();
@@ -266,7 +283,11 @@ export class HttpServer {
     span?.end(response.headersSent ? response.statusCode : undefined);
     const durationMs = now() - startedAt;
     counters.requestEnded(kind, durationMs);
-    if (this.#stopping !== null) setImmediate(() => this.#server.closeIdleConnections());
+    if (this.#stopping !== null)
+      setImmediate(() => {
+        this.#server.closeIdleConnections();
+        this.#local?.closeIdleConnections();
+      });
     if (!this.#log.isDebug) return;
     const { method = "", url = "" } = request;
     const [path = ""] = url.split("?", 1);
@@ -285,7 +306,8 @@ export class HttpServer {
       });
     }
     const { origin } = request.headers;
-    if (this.#access.isOpen) this.#checkOrigin(request);
+    const isLocal = this.#local?.has(request) ?? false;
+    if (this.#access.isOpen && !isLocal) this.#checkOrigin(request);
     if (origin !== undefined && isAllowedOrigin(origin, this.#settings)) {
       response.setHeader("access-control-allow-origin", origin);
       response.setHeader("vary", "origin");
@@ -301,7 +323,9 @@ export class HttpServer {
       answerQuestion(route.call, response); // Q2
       return "question";
     }
-    const principal = await this.#access.authenticate(credentialsOf(request));
+    const principal = isLocal
+      ? LOCAL_PRINCIPAL
+      : await this.#access.authenticate(credentialsOf(request));
     try {
       return await this.#dispatch(request, response, { route, principal, span });
     } catch (error) {

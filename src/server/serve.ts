@@ -53,6 +53,7 @@ export async function serveStore(
     admin,
     settings,
     access,
+    storeDirectory: admin.directory,
     log,
     tracing,
     onProblem,

@@ -24,6 +24,8 @@ const OTHER_VARIABLES: ReadonlySet<string> = new Set([
   "BOUGH_KEY",
   "BOUGH_SIGNING_KEY_FILE",
   "BOUGH_STORE",
+  "BOUGH_TOKEN",
+  "BOUGH_URL",
 ]);
 const TEST_PREFIX = "BOUGH_TEST_";
 

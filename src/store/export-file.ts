@@ -53,7 +53,20 @@ export async function exportSnapshot(
   path: string,
   options: ExportOptions = {},
 ): Promise<ExportResult> {
-  const { overwrite = false, signal } = options;
+  return await replaceFile(path, options, async (file) => {
+    using source = new SnapshotBlocks(snapshot);
+    await writePages(source, file, options);
+    const { version, pageCount, pageSize, size: bytes } = source;
+    return { version, pageCount, pageSize, bytes };
+  });
+}
+
+/** `write` fills the new file, which gets its name after that. */
+export async function replaceFile<T>(
+  path: string,
+  { overwrite = false, signal }: Pick<ExportOptions, "overwrite" | "signal">,
+  write: (file: StorageFile) => Promise<T>,
+): Promise<T> {
   signal?.throwIfAborted();
   const storage = openNodeStorage(dirname(path));
   const name = basename(path);
@@ -63,10 +76,10 @@ export async function exportSnapshot(
   check();
   const temporary = `${name}.${randomBytes(6).toString("hex")}.new`;
   const file = storage.openFileSync(temporary, { mode: "create" });
+  let result: T;
   try {
     try {
-      using source = new SnapshotBlocks(snapshot);
-      await writePages(source, file, options);
+      result = await write(file);
       await file.sync();
     } finally {
       file.closeSync();
@@ -78,9 +91,7 @@ export async function exportSnapshot(
     throw error;
   }
   storage.syncDirectorySync("");
-  const { version, pageCount } = snapshot;
-  const { pageSize } = snapshot.view.context;
-  return { version, pageCount, pageSize, bytes: pageCount * pageSize };
+  return result;
 }
 
 /** Fills one buffer while the other one is written. */

@@ -6,6 +6,10 @@ import { PassThrough, Readable, Writable } from "node:stream";
 import type { ExitCode } from "../cli/errors.ts";
 import { run } from "../cli/run.ts";
 import type { InputStream, OutputStream } from "../cli/terminal.ts";
+import type { HttpServer } from "../server/http-server.ts";
+import { type ServeOptions, serveStore } from "../server/serve.ts";
+import type { ServerSettings } from "../server/setting-list.ts";
+import { openStore } from "../store/store.ts";
 
 export interface CommandResult {
   readonly exitCode: ExitCode;
@@ -37,8 +41,49 @@ export class CollectingStream extends Writable implements OutputStream {
   }
 }
 
+/** Where the store of commands is: a directory, a server's, or a directory that a server holds, which is reached by its socket. */
+export const COMMAND_TARGETS = ["directory", "server", "socket"] as const;
+export type CommandTarget = (typeof COMMAND_TARGETS)[number];
+
 export class CommandDirectory implements Disposable {
   readonly path: string = mkdtempSync(join(tmpdir(), "bough-cli-"));
+  /** What names the store to commands. */
+  env: Readonly<Record<string, string>> = { BOUGH_STORE: this.file("store") };
+  #stop: (() => Promise<void>) | null = null;
+
+  /** To be ended by `end`. With a server the store is there already. */
+  static async on(target: CommandTarget): Promise<CommandDirectory> {
+    const directory = new CommandDirectory();
+    if (target === "directory") return directory;
+    const server = await directory.serve();
+    if (target === "server") directory.env = { BOUGH_URL: server.url };
+    return directory;
+  }
+
+  /** Serves the store until `stopServing`. */
+  async serve(
+    settings: Partial<ServerSettings> = {},
+    { path = this.file("store"), ...options }: ServeOptions & { readonly path?: string } = {},
+  ): Promise<HttpServer> {
+    const store = openStore(path);
+    const server = await serveStore(store, { settings: { port: 0, ...settings }, ...options });
+    this.#stop = async () => {
+      await server.stop();
+      await store.closeAsync();
+    };
+    return server;
+  }
+
+  async stopServing(): Promise<void> {
+    await this.#stop?.();
+    this.#stop = null;
+  }
+
+  /** Stops the server, too. */
+  async end(): Promise<void> {
+    await this.stopServing();
+    this[Symbol.dispose]();
+  }
 
   /** A path inside. */
   file(name: string): string {
@@ -50,7 +95,7 @@ export class CommandDirectory implements Disposable {
     const stdout = new CollectingStream();
     const stderr = new CollectingStream();
     const stdin: InputStream = Readable.from(options.stdin === undefined ? [] : [options.stdin]);
-    const env = { BOUGH_STORE: this.file("store"), ...options.env };
+    const env = { ...this.env, ...options.env };
     const exitCode = await run(words, { stdin, stdout, stderr, env });
     return { exitCode, stdout: stdout.text, stderr: stderr.text };
   }

@@ -1,8 +1,8 @@
 import type { Command } from "commander";
-import type { Branch } from "../../store/branch.ts";
-import type { Store } from "../../store/store.ts";
-import { parseBranch } from "../branch-name.ts";
+import type { BranchFacts } from "../../server/admin/admin-store.ts";
+import { type BranchArgument, parseBranch } from "../branch-name.ts";
 import type { CommandContext } from "../command-context.ts";
+import type { CommandStore } from "../command-store.ts";
 import { examples } from "../examples.ts";
 import { parseFutureTime, showTime } from "../time.ts";
 
@@ -41,10 +41,10 @@ function addNameCommands(group: Command, context: CommandContext): void {
     .description("give a branch another name")
     .addHelpText("after", examples([["bough branch rename shop/dev feature/cart"]]))
     .action((name: string, to: string) =>
-      withBranch(context, name, (branch) => {
-        const was = branch.revision;
-        branch.rename(to);
-        return context.printDone(`Renamed branch "${was}" to "${branch.revision}"`, branch);
+      withBranch(context, name, async (store, { database, branch }) => {
+        const renamed = await store.renameBranch(database, branch, to);
+        const sentence = `Renamed branch "${database}/${branch}" to "${renamed.revision}"`;
+        return context.printDone(sentence, renamed);
       }),
     );
   group
@@ -52,9 +52,9 @@ function addNameCommands(group: Command, context: CommandContext): void {
     .description("delete a branch; it can be undeleted")
     .addHelpText("after", examples([["bough branch delete shop/dev"]]))
     .action((name: string) =>
-      withBranch(context, name, (branch) => {
-        const { revision } = branch;
-        branch.delete();
+      withBranch(context, name, async (store, { database, branch }) => {
+        const revision = `${database}/${branch}`;
+        await store.deleteBranch(database, branch);
         const undo = context.commandLine("branch", "undelete", revision);
         const sentence = `Deleted branch "${revision}"; to undo: ${undo}`;
         return context.printDone(sentence, { deleted: revision, undo });
@@ -64,13 +64,12 @@ function addNameCommands(group: Command, context: CommandContext): void {
     .command("undelete <database/name>")
     .description("bring back the branch of that name that was deleted last")
     .addHelpText("after", examples([["bough branch undelete shop/dev"]]))
-    .action((name: string) => {
-      const { database, branch } = parseBranch(name);
-      return context.withStore((store) => {
-        const restored = store.database(database).undeleteBranch(branch);
+    .action((name: string) =>
+      withBranch(context, name, async (store, { database, branch }) => {
+        const restored = await store.undeleteBranch(database, branch);
         return context.printDone(`Branch "${restored.revision}" is back`, restored);
-      });
-    });
+      }),
+    );
 }
 
 function addStateCommands(group: Command, context: CommandContext): void {
@@ -91,9 +90,9 @@ function addStateCommands(group: Command, context: CommandContext): void {
     .description("refuse to delete, reset or expire a branch")
     .addHelpText("after", examples([["bough branch protect shop/main"]]))
     .action((name: string) =>
-      withBranch(context, name, (branch) => {
-        branch.protect();
-        return context.printDone(`Protected branch "${branch.revision}"`, branch);
+      withBranch(context, name, async (store, { database, branch }) => {
+        const set = await store.setProtection(database, branch, true);
+        return context.printDone(`Protected branch "${set.revision}"`, set);
       }),
     );
   group
@@ -101,9 +100,9 @@ function addStateCommands(group: Command, context: CommandContext): void {
     .description("allow it again")
     .addHelpText("after", examples([["bough branch unprotect shop/main"]]))
     .action((name: string) =>
-      withBranch(context, name, (branch) => {
-        branch.unprotect();
-        return context.printDone(`Branch "${branch.revision}" is not protected any more`, branch);
+      withBranch(context, name, async (store, { database, branch }) => {
+        const set = await store.setProtection(database, branch, false);
+        return context.printDone(`Branch "${set.revision}" is not protected any more`, set);
       }),
     );
   group
@@ -128,8 +127,8 @@ function create(context: CommandContext, name: string, options: CreateOptions): 
   const { database, branch } = parseBranch(name);
   const { from, expiresAt } = options;
   const expiration = expiresAt === undefined ? null : parseFutureTime(expiresAt, Date.now());
-  return context.withStore((store) => {
-    const created = store.database(database).createBranch(branch, {
+  return context.withStore(async (store) => {
+    const created = await store.createBranch(database, branch, {
       ...(from === undefined ? {} : { from }),
       ...(expiration === null ? {} : { expiresAt: expiration }),
     });
@@ -140,14 +139,14 @@ function create(context: CommandContext, name: string, options: CreateOptions): 
 }
 
 function list(context: CommandContext, database: string): Promise<void> {
-  return context.withStore((store) =>
+  return context.withStore(async (store) =>
     context.printList(
-      store.database(database).branches(),
+      await store.branches(database),
       [
         ["branch", ({ name }) => name],
         ["version", ({ head }) => String(head.version)],
         ["pages", ({ head }) => String(head.pageCount)],
-        ["committed", ({ head }) => (head.version === 0 ? "" : showTime(head.timestamp))],
+        ["committed", ({ head }) => showTime(head.timestamp)],
         ["parent", parentOf],
         ["expires", ({ expiresAt }) => showTime(expiresAt)],
         ["protected", ({ isProtected }) => (isProtected ? "yes" : "")],
@@ -157,23 +156,23 @@ function list(context: CommandContext, database: string): Promise<void> {
   );
 }
 
-function parentOf({ parent, forkVersion }: Branch): string {
+function parentOf({ parent, forkVersion }: BranchFacts): string {
   if (parent === null) return "";
-  return forkVersion === null ? parent.name : `${parent.name}@${forkVersion}`;
+  return forkVersion === null ? parent : `${parent}@${forkVersion}`;
 }
 
 function reset(context: CommandContext, name: string, options: { to?: string }): Promise<void> {
-  return withBranch(context, name, (branch) => {
-    const before = branch.head.version;
-    branch.reset(options);
-    const { revision } = branch;
+  return withBranch(context, name, async (store, { database, branch }) => {
+    const before = (await store.branchFacts(database, branch)).head.version;
+    const changed = await store.resetBranch(database, branch, options);
+    const { revision } = changed;
     const undo =
       before === 0
         ? null
         : context.commandLine("branch", "reset", revision, "--to", `${revision}@${before}`);
-    const sentence = `Reset branch "${revision}" to version ${branch.head.version}`;
+    const sentence = `Reset branch "${revision}" to version ${changed.head.version}`;
     return context.printDone(undo === null ? sentence : `${sentence}; to undo: ${undo}`, {
-      ...branch.toJSON(),
+      ...changed,
       undo,
     });
   });
@@ -181,18 +180,18 @@ function reset(context: CommandContext, name: string, options: { to?: string }):
 
 function setExpiration(context: CommandContext, name: string, time: string): Promise<void> {
   const at = time === "never" ? null : parseFutureTime(time, Date.now());
-  return withBranch(context, name, (branch) => {
-    branch.setExpiration(at);
+  return withBranch(context, name, async (store, { database, branch }) => {
+    const set = await store.setExpiration(database, branch, at);
     const what = at === null ? "does not expire" : `expires at ${showTime(at)}`;
-    return context.printDone(`Branch "${branch.revision}" ${what}`, branch);
+    return context.printDone(`Branch "${set.revision}" ${what}`, set);
   });
 }
 
 function withBranch(
   context: CommandContext,
   name: string,
-  body: (branch: Branch, store: Store) => Promise<void>,
+  body: (store: CommandStore, named: BranchArgument) => Promise<void>,
 ): Promise<void> {
-  const { database, branch } = parseBranch(name);
-  return context.withStore((store) => body(store.database(database).branch(branch), store));
+  const named = parseBranch(name);
+  return context.withStore((store) => body(store, named));
 }

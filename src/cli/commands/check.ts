@@ -1,9 +1,15 @@
 import type { Command } from "commander";
-import type { CheckPhase, CheckProgress, CheckReport } from "../../integrity/report.ts";
+import type {
+  CheckOptions,
+  CheckPhase,
+  CheckProgress,
+  CheckReport,
+} from "../../integrity/report.ts";
 import { StoreError } from "../../errors.ts";
 import type { RepairReport } from "../../store/repair-store.ts";
 import type { OpenedSource } from "../../store/repair-sources.ts";
 import type { CommandContext } from "../command-context.ts";
+import type { CommandStore } from "../command-store.ts";
 import { CommandError, UsageError } from "../errors.ts";
 import { examples } from "../examples.ts";
 import { ProgressBar } from "../progress.ts";
@@ -60,20 +66,29 @@ ${examples([
 }
 
 async function check(context: CommandContext, deep: boolean): Promise<void> {
-  const { checkStore } = await import("../../store/check-store.ts");
   const bar = new ProgressBar("Checking", context.terminal.stderr);
   let report: CheckReport;
   try {
     const options = { deep, onProgress: progressOn(bar) };
-    report = context.isRemote
-      ? await context.withStore((store) => store.check(options))
-      : await checkStore(context.storePath, { ...context.keyOptions(), ...options });
+    const ask = (store: CommandStore): Promise<CheckReport> => store.check(options);
+    report =
+      context.isRemote || context.url !== null
+        ? await context.withStore(ask)
+        : await checkClosed(context, options).catch((error: unknown) =>
+            context.throughSocket(error, ask),
+          );
   } finally {
     bar.end();
   }
   if (context.format === "json") await context.printJson(report);
   else await printReport(context, report);
   failIfDamaged(context, report);
+}
+
+/** Also one that does not open any more. */
+async function checkClosed(context: CommandContext, options: CheckOptions): Promise<CheckReport> {
+  const { checkStore } = await import("../../store/check-store.ts");
+  return await checkStore(context.storePath, { ...context.keyOptions(), ...options });
 }
 
 async function repair(context: CommandContext, flags: CheckFlags): Promise<void> {
@@ -132,7 +147,7 @@ export function failIfDamaged(context: CommandContext, report: CheckReport, hint
   const { length } = report.problems;
   throw new CommandError(
     "DAMAGED",
-    `Cannot trust store "${context.storePath}": ${length} ${length === 1 ? "problem was" : "problems were"} found${hint}`,
+    `Cannot trust store "${context.storeName}": ${length} ${length === 1 ? "problem was" : "problems were"} found${hint}`,
   );
 }
 

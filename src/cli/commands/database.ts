@@ -61,12 +61,12 @@ function partitionOf(text: string): number {
 function handOver(context: CommandContext, name: string, to: string): Promise<void> {
   const partition = partitionOf(to);
   return context.withStore(async (store) => {
-    const { partitions } = store.info();
+    const { partitions } = await store.info();
     if (partition >= partitions)
       throw new UsageError(
         `Cannot hand over to partition ${partition}: the store has ${partitions}, from 0 on; "${context.commandLine("store", "set", "--partitions", "N")}" adds some`,
       );
-    await store.handOver(name, { partition });
+    await store.handOver(name, partition);
     return context.printDone(`Handed database "${name}" over to partition ${partition}`, {
       name,
       partition,
@@ -86,8 +86,8 @@ async function create(context: CommandContext, name: string, options: CreateWord
   if (pageSize !== undefined) checkPageSize(pageSize);
   const storeOptions = await readStoreOptions(options);
   await context.withStore(
-    (store) => {
-      const database = store.createDatabase(name, {
+    async (store) => {
+      const database = await store.createDatabase(name, {
         ...(pageSize === undefined ? {} : { pageSize }),
         ...(partition === undefined ? {} : { partition }),
       });
@@ -98,16 +98,15 @@ async function create(context: CommandContext, name: string, options: CreateWord
 }
 
 function list(context: CommandContext): Promise<void> {
-  return context.withStore((store) => {
-    const records = store.databases().map((database) => ({
-      name: database.name,
-      branches: database.branches().length,
-      version: database.version,
-      pageSize: database.pageSize,
-      createdAt: database.createdAt,
-      partition: database.partition,
-    }));
-    const hasPartitions = store.info().partitions > 1;
+  return context.withStore(async (store) => {
+    const databases = await store.databases();
+    const records = await Promise.all(
+      databases.map(async ({ name, version, pageSize, createdAt, partition }) => {
+        const branches = (await store.branches(name)).length;
+        return { name, branches, version, pageSize, createdAt, partition };
+      }),
+    );
+    const hasPartitions = records.some(({ partition }) => partition > 0);
     return context.printList(
       records,
       [
@@ -131,15 +130,15 @@ const PARTITION_COLUMN: Column<{ readonly partition: number }> = [
 ];
 
 function rename(context: CommandContext, name: string, to: string): Promise<void> {
-  return context.withStore((store) => {
-    store.database(name).rename(to);
+  return context.withStore(async (store) => {
+    await store.renameDatabase(name, to);
     return context.printDone(`Renamed database "${name}" to "${to}"`, { name: to, was: name });
   });
 }
 
 function remove(context: CommandContext, name: string): Promise<void> {
-  return context.withStore((store) => {
-    store.database(name).delete();
+  return context.withStore(async (store) => {
+    await store.deleteDatabase(name);
     const undo = context.commandLine("database", "undelete", name);
     return context.printDone(`Deleted database "${name}"; to undo: ${undo}`, {
       deleted: name,
@@ -149,8 +148,8 @@ function remove(context: CommandContext, name: string): Promise<void> {
 }
 
 function undelete(context: CommandContext, name: string): Promise<void> {
-  return context.withStore((store) => {
-    const database = store.undeleteDatabase(name);
+  return context.withStore(async (store) => {
+    const database = await store.undeleteDatabase(name);
     return context.printDone(`Database "${name}" is back`, database);
   });
 }

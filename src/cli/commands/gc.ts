@@ -28,7 +28,7 @@ function collect(context: CommandContext, dryRun: boolean): Promise<void> {
     const bar = new ProgressBar("Collecting", context.terminal.stderr);
     let report: GarbageReport;
     try {
-      report = await store.gcAsync({
+      report = await store.gc({
         dryRun,
         onProgress: ({ phase, done }) =>
           bar.update({
@@ -40,7 +40,7 @@ function collect(context: CommandContext, dryRun: boolean): Promise<void> {
     } finally {
       bar.end();
     }
-    const held = store.heldSpace();
+    const held = await store.heldSpace();
     if (context.format === "json") await context.printJson({ ...report, held });
     else await printReport(context, report, held);
   });

@@ -43,8 +43,8 @@ async function rotate(context: CommandContext, path: string): Promise<void> {
     isBinary ? content : Buffer.from(content).toString("latin1"),
     `key file "${path}"`,
   );
-  await context.withStore((store) => {
-    store.rotateKey(key.bytes);
+  await context.withStore(async (store) => {
+    await store.rotateKey(Buffer.from(key.bytes).toString("hex"));
     return context.printDone(`From now on the key in "${path}" opens store "${store.path}"`, {
       store: store.path,
       keyFile: path,

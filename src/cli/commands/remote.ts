@@ -1,8 +1,10 @@
 /** remote: the place in object storage that the store is uploaded to. */
 import type { Command } from "commander";
 import type { RemoteStatus } from "../../store/remote-status.ts";
-import type { Store } from "../../store/store.ts";
+import type { FollowerStatus } from "../../store/follower.ts";
+import type { UploadStatus } from "../../store/upload-service.ts";
 import type { CommandContext } from "../command-context.ts";
+import type { CommandStore } from "../command-store.ts";
 import { CommandError } from "../errors.ts";
 import { examples } from "../examples.ts";
 import { showBytes } from "../numbers.ts";
@@ -65,11 +67,14 @@ async function set(context: CommandContext, url: string): Promise<void> {
   const before = remoteUrl(path);
   let stored: UploadedTotals;
   try {
-    stored = await context.withStore((store) => upload(context, store), { remote: url });
+    const { LocalCommandStore } = await import("../local-command-store.ts");
+    stored = await context.withLocalStore("upload", { remote: url }, (store) =>
+      upload(context, new LocalCommandStore(store)),
+    );
   } catch (error) {
     // What cannot be reached now would hold up every later command.
     if (before !== url && remoteUrl(path) === url)
-      await context.withStore(() => {}, { remote: before });
+      await context.withLocalStore(null, { remote: before }, () => {});
     throw error;
   }
   const { bytes, objects, lsn } = stored;
@@ -87,34 +92,47 @@ interface UploadedTotals {
 }
 
 /** Returns what this has stored. */
-async function upload(context: CommandContext, store: Store): Promise<UploadedTotals> {
-  store.checkpoint();
+async function upload(context: CommandContext, store: CommandStore): Promise<UploadedTotals> {
+  const before = totalsOf(await store.uploadStatus());
   const bar = new ProgressBar("Uploading", context.terminal.stderr);
-  const { chunkBytes, historyBytes } = store.diskUse();
-  const draw = (): void => {
-    const bytes = store.uploadStatus?.statistics.bytes ?? 0;
+  const { chunkBytes, historyBytes } = await store.diskUse();
+  const draw = async (): Promise<void> => {
+    const bytes = totalsOf(await store.uploadStatus()).bytes - before.bytes;
     const total = Math.max(bytes, chunkBytes + historyBytes);
     bar.update({ done: bytes, total, text: `${showBytes(bytes)} stored` });
   };
-  const timer = setInterval(draw, REDRAW_MS);
+  // What cannot be asked now is no reason to fail.
+  const timer = setInterval(() => void draw().catch(() => {}), REDRAW_MS);
+  let status: UploadStatus | null;
   try {
-    await store.upload();
+    status = await store.upload();
   } finally {
     clearInterval(timer);
     bar.end();
   }
-  const status = store.uploadStatus;
   if (status === null) throw new CommandError("REMOTE_NOT_FOUND", "Cannot upload: no URL is set");
-  const { slices, manifests, files, runs, bytes } = status.statistics;
+  const after = totalsOf(status);
   const { uploadedLsn: lsn, manifestNumber } = status;
-  return { bytes, objects: slices + manifests + files + runs, lsn, manifestNumber };
+  return {
+    bytes: after.bytes - before.bytes,
+    objects: after.objects - before.objects,
+    lsn,
+    manifestNumber,
+  };
+}
+
+/** Of all that the process has stored. */
+function totalsOf(status: UploadStatus | null): { bytes: number; objects: number } {
+  if (status === null) return { bytes: 0, objects: 0 };
+  const { slices, manifests, files, runs, bytes } = status.statistics;
+  return { bytes, objects: slices + manifests + files + runs };
 }
 
 async function sync(context: CommandContext): Promise<void> {
-  context.directoryFor("upload");
+  requireWriter(context, "upload");
   await context.withStore(async (store) => {
     const stored = await upload(context, store);
-    const url = store.uploadStatus?.url;
+    const url = (await store.uploadStatus())?.url;
     await context.printDone(
       `All of store "${store.path}" is in "${url}", up to LSN ${stored.lsn}: ${showBytes(stored.bytes)} in ${stored.objects} objects stored now`,
       { store: store.path, url, ...stored },
@@ -122,11 +140,16 @@ async function sync(context: CommandContext): Promise<void> {
   });
 }
 
+/** A server says itself what it cannot do. */
+function requireWriter(context: CommandContext, what: string): void {
+  if (context.url === null) context.directoryFor(what);
+}
+
 async function unset(context: CommandContext): Promise<void> {
   const path = context.directoryFor("change the upload of");
   const { remoteUrl } = await import("../../store/remote-status.ts");
   const before = remoteUrl(path);
-  await context.withStore(() => {}, { remote: null });
+  await context.withLocalStore(null, { remote: null }, () => {});
   await context.printDone(
     before === null
       ? `Store "${path}" is not uploaded`
@@ -136,7 +159,7 @@ async function unset(context: CommandContext): Promise<void> {
 }
 
 async function collect(context: CommandContext): Promise<void> {
-  context.directoryFor("delete objects of");
+  requireWriter(context, "delete objects of");
   await context.withStore(async (store) => {
     const report = await store.collectRemote();
     const { deletedObjects, deletedBytes, waitingObjects, waitingBytes } = report;
@@ -152,11 +175,14 @@ function objects(count: number): string {
 }
 
 async function show(context: CommandContext): Promise<void> {
-  if (context.isRemote) {
+  if (context.isRemote || context.url !== null) {
     await context.withStore(async (store) => {
-      const status = store.followerStatus ?? store.uploadStatus;
+      const status =
+        (context.isRemote ? null : await store.remoteStatus()) ??
+        (await store.followerStatus()) ??
+        (await store.uploadStatus());
       if (context.format === "json") await context.printJson(status);
-      else for (const line of followerLines(store)) await context.printLine(line);
+      else for (const line of statusLines(status)) await context.printLine(line);
     });
     return;
   }
@@ -164,6 +190,12 @@ async function show(context: CommandContext): Promise<void> {
   const status = await remoteStatus(context.storePath);
   if (context.format === "json") await context.printJson(status);
   else for (const line of remoteStatusLines(status)) await context.printLine(line);
+}
+
+function statusLines(status: RemoteStatus | FollowerStatus | UploadStatus | null): string[] {
+  if (status === null) return [line("Object storage", STATES.none)];
+  if ("error" in status) return remoteStatusLines(status);
+  return "lsn" in status ? followerLines(status) : writerLines(status);
 }
 
 const STATES: Readonly<Record<RemoteStatus["state"], string>> = {
@@ -193,12 +225,11 @@ export function remoteStatusLines(status: RemoteStatus): string[] {
 }
 
 /** Of a store that is opened by its URL. */
-export function followerLines(store: Store): string[] {
-  const follower = store.followerStatus;
-  if (follower === null) {
-    const status = store.uploadStatus;
-    return [line("Object storage", status?.url ?? ""), line("State", "this machine is the writer")];
-  }
+function writerLines({ url }: UploadStatus): string[] {
+  return [line("Object storage", url), line("State", "this machine is the writer")];
+}
+
+export function followerLines(follower: FollowerStatus): string[] {
   const { url, lsn, checkedAt, manifestNumber, lastError, requests, fetchedBytes } = follower;
   return [
     line("Object storage", url),

@@ -18,14 +18,14 @@ export function addRestoreCommand(program: Command, context: CommandContext): vo
     )
     .action((name: string, options: { to: string; preserveAs?: string }) => {
       const { database, branch: branchName } = parseBranch(name, "main");
-      return context.withStore((store) => {
-        const branch = store.database(database).branch(branchName);
-        const preserved = branch.restore(options);
+      return context.withStore(async (store) => {
+        const restored = await store.restoreBranch(database, branchName, options);
+        const { branch, preserved } = restored;
         const { revision } = branch;
         const undo = context.commandLine("restore", revision, "--to", preserved.revision);
         return context.printDone(
           `Restored "${revision}" to version ${branch.head.version}; what it was is kept as "${preserved.revision}"; to undo: ${undo}`,
-          { ...branch.toJSON(), preservedAs: preserved.revision, undo },
+          { ...branch, preservedAs: preserved.revision, undo },
         );
       });
     });

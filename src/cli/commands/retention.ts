@@ -64,14 +64,13 @@ function set(context: CommandContext, name: string, options: SetOptions): Promis
     throw new UsageError(
       `Cannot use --history-bytes with "${name}": branches share their history; set it for "${database}"`,
     );
-  return context.withStore((store) => {
-    const owner =
-      branch === null ? store.database(database) : store.database(database).branch(branch);
-    owner.setRetention(options.unset === true ? null : changes);
-    return context.printDone(
-      `Retention of "${name}": ${describe(owner.retention)}`,
-      owner.retention,
-    );
+  const wanted = options.unset === true ? null : changes;
+  return context.withStore(async (store) => {
+    const policy =
+      branch === null
+        ? await store.setDatabaseRetention(database, wanted)
+        : await store.setBranchRetention(database, branch, wanted);
+    return context.printDone(`Retention of "${name}": ${describe(policy)}`, policy);
   });
 }
 
@@ -105,11 +104,10 @@ function describe(policy: RetentionPolicy): string {
 function show(context: CommandContext, name: string): Promise<void> {
   const { database, branch } = parseBranch(name, "main");
   return context.withStore(async (store) => {
-    const found = store.database(database).branch(branch);
-    const status = found.retentionStatus();
+    const status = await store.retentionStatus(database, branch);
     if (context.format === "json") return context.printJson(status);
     await context.printList(
-      rowsOf(status, found.head.version),
+      rowsOf(status, (await store.branchFacts(database, branch)).head.version),
       [
         ["version", ({ version }) => version],
         ["time", ({ time }) => time],

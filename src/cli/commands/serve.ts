@@ -21,7 +21,7 @@ export function addServeCommand(program: Command, context: CommandContext): void
 Every option of the server is a variable of the environment too, BOUGH_STREAM_IDLE_MS=5000, and a line of the file, stream-idle-ms = 5000,
 where "store" is the directory. An option is stronger than a variable, a variable stronger than the file. Lists: BOUGH_DOMAIN=a.example,b.example.
 A branch has a URL: http://127.0.0.1:8080/shop/feature-auth/ and a version http://127.0.0.1:8080/shop@120/ - with the slash at the end.
-The store is made when there is none. SIGTERM and SIGINT end the server: what was asked is answered first.
+The store is made when there is none. Other commands on its directory go through the server, over a socket there. SIGTERM and SIGINT end the server: what was asked is answered first.
 ${examples([
   ["bough serve --store ./data"],
   ["bough serve --config /etc/bough.toml"],
@@ -46,36 +46,34 @@ async function serve(
   config: string | null,
   options: Partial<ServerSettings>,
 ): Promise<void> {
+  context.requireHere("serve");
   const { serveStore } = await import("../../server/serve.ts");
   const { findServerSettings } = await import("../server-settings.ts");
   const { settings, passedOver } = await startServer(() =>
     findServerSettings(context, config, options),
   );
   const { connectionBytesMax = CONNECTION_BYTES_MAX } = settings;
-  await context.withStore(
-    async (store) => {
-      const server = await startServer(() =>
-        serveStore(store, {
-          settings,
-          writeLog: (line) => {
-            void context.errors.write(line);
-            void context.errors.flush();
-          },
-        }),
-      );
-      const { url } = server;
-      for (const name of passedOver) server.log.warn("setting.unknown", { variable: name });
-      const stopped = untilStopped();
-      await context.printDone(`Serving store "${store.path}" at ${url}`, {
-        store: store.path,
-        url,
-      });
-      await context.output.flush();
-      await stopped;
-      await server.stop();
-    },
-    { create: true, connectionBytesMax },
-  );
+  await context.withLocalStore("serve", { create: true, connectionBytesMax }, async (store) => {
+    const server = await startServer(() =>
+      serveStore(store, {
+        settings,
+        writeLog: (line) => {
+          void context.errors.write(line);
+          void context.errors.flush();
+        },
+      }),
+    );
+    const { url } = server;
+    for (const name of passedOver) server.log.warn("setting.unknown", { variable: name });
+    const stopped = untilStopped();
+    await context.printDone(`Serving store "${store.path}" at ${url}`, {
+      store: store.path,
+      url,
+    });
+    await context.output.flush();
+    await stopped;
+    await server.stop();
+  });
 }
 
 /** A setting that is wrong is wrong usage. */

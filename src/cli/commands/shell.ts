@@ -24,7 +24,7 @@ async function shell(context: CommandContext, revision: string): Promise<void> {
   const { terminal, output, errors } = context;
   const isInteractive = terminal.stdin.isTTY === true;
   await context.withStore(async (store) => {
-    const session = new ShellSession(context, store, revision);
+    const session = await ShellSession.open(context, store, revision);
     if (isInteractive) await context.printLine('Type SQL, ".help" for commands, ".quit" to leave.');
     await output.flush();
     const lines = isInteractive
@@ -51,10 +51,11 @@ async function shell(context: CommandContext, revision: string): Promise<void> {
       }
       if (!isInteractive) {
         await session.finish();
-        requireNoTransaction(session.connection);
+        await requireNoTransaction(session.connection);
       } else if (!session.isDone) await context.printLine("");
     } finally {
       lines.close();
+      await session.connection.close();
     }
   });
 }

@@ -39,17 +39,21 @@ async function runSql(
   const { SqlSplitter } = await import("../sql-statements.ts");
   const { decodeText } = await import("../input-text.ts");
   await context.withStore(async (store) => {
-    using connection = store.connect(revision);
+    const connection = await store.connect(revision);
     const { output, format } = context;
     const splitter = new SqlSplitter();
-    for await (const piece of sql === undefined ? decodeText(stdin) : [sql]) {
-      for (const statement of splitter.push(piece))
-        await runStatement({ connection, output, format }, statement);
-      // Whoever writes the statements may wait for the rows.
-      await output.flush();
+    try {
+      for await (const piece of sql === undefined ? decodeText(stdin) : [sql]) {
+        for (const statement of splitter.push(piece))
+          await runStatement({ connection, output, format }, statement);
+        // Whoever writes the statements may wait for the rows.
+        await output.flush();
+      }
+      const last = splitter.finish();
+      if (last !== null) await runStatement({ connection, output, format }, last);
+      await requireNoTransaction(connection);
+    } finally {
+      await connection.close();
     }
-    const last = splitter.finish();
-    if (last !== null) await runStatement({ connection, output, format }, last);
-    requireNoTransaction(connection);
   });
 }

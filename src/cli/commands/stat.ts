@@ -1,9 +1,10 @@
 import type { Command } from "commander";
+import { StoreError } from "../../errors.ts";
 import type { FollowerStatus } from "../../store/follower.ts";
 import type { RemoteStatus } from "../../store/remote-status.ts";
 import type { StoreStatistics } from "../../store/statistics.ts";
-import type { Store } from "../../store/store.ts";
 import type { CommandContext } from "../command-context.ts";
+import type { CommandStore } from "../command-store.ts";
 import { examples } from "../examples.ts";
 import { showBytes } from "../numbers.ts";
 import { followerLines, remoteStatusLines } from "./remote.ts";
@@ -20,28 +21,32 @@ ${examples([["bough stat"], ["bough stat shop --output json"]])}`,
     )
     .action((database: string | undefined) =>
       context.withStore(async (store) => {
-        const statistics = store.stat(database);
+        const statistics = await store.statistics(database);
         const remote = await remoteOf(context, store);
         if (context.format === "json")
           return context.printJson({ ...statistics, ...(remote === null ? {} : { remote }) });
         await printStatistics(context, statistics);
-        if (store.followerStatus !== null)
-          for (const line of followerLines(store)) await context.printLine(line);
-        else if (remote !== null && "state" in remote)
-          for (const line of remoteStatusLines(remote)) await context.printLine(line);
+        if (remote === null) return;
+        const lines = "state" in remote ? remoteStatusLines(remote) : followerLines(remote);
+        for (const line of lines) await context.printLine(line);
       }),
     );
 }
 
-/** Null when the store has nothing to do with object storage. */
+/** Null when the store has nothing to do with object storage, and for who may not know. */
 async function remoteOf(
   context: CommandContext,
-  store: Store,
+  store: CommandStore,
 ): Promise<RemoteStatus | FollowerStatus | null> {
-  if (store.followerStatus !== null) return store.followerStatus;
-  if (store.uploadStatus === null || context.isRemote) return null;
-  const { remoteStatus } = await import("../../store/remote-status.ts");
-  return await remoteStatus(context.storePath);
+  try {
+    const follower = await store.followerStatus();
+    if (follower !== null) return follower;
+    if (context.isRemote || (await store.uploadStatus()) === null) return null;
+    return await store.remoteStatus();
+  } catch (error) {
+    if (error instanceof StoreError && error.code === "FORBIDDEN") return null;
+    throw error;
+  }
 }
 
 async function printStatistics(

@@ -60,7 +60,7 @@ ${examples([["bough store convert --backend leveldb"]])}`,
 
 function info(context: CommandContext): Promise<void> {
   return context.withStore(async (store) => {
-    const found = store.info();
+    const found = await store.info();
     if (context.format === "json") return context.printJson({ store: store.path, ...found });
     const lines: readonly (readonly [string, string])[] = [
       ["Store", store.path],
@@ -90,24 +90,30 @@ async function set(context: CommandContext, words: SetWords): Promise<void> {
   const count = text === undefined ? null : Number(text);
   if (count !== null && !(Number.isInteger(count) && count >= 1 && count <= 256))
     throw new UsageError(`Cannot read the partitions "${text}": it is not a number from 1 to 256`);
-  await context.withStore(
-    async (store) => {
+  const done = (path: string, partitions: number): Promise<void> => {
+    const what = [
+      ...(compression === undefined
+        ? []
+        : [`New chunks and history are compressed with ${words.compression} from now on`]),
+      ...(count === null ? [] : [`There are ${partitions} partitions`]),
+    ];
+    return context.printDone(`Store "${path}": ${what.join("; ")}`, {
+      store: path,
+      ...(compression === undefined ? {} : { compression }),
+      ...(count === null ? {} : { partitions }),
+    });
+  };
+  if (count !== null) {
+    await context.withLocalStore("add partitions to", { partitions: count }, (store) => {
       if (compression !== undefined) store.setCompression(compression);
-      const { partitions } = store.info();
-      const done = [
-        ...(compression === undefined
-          ? []
-          : [`New chunks and history are compressed with ${words.compression} from now on`]),
-        ...(count === null ? [] : [`There are ${partitions} partitions`]),
-      ];
-      await context.printDone(`Store "${store.path}": ${done.join("; ")}`, {
-        store: store.path,
-        ...(compression === undefined ? {} : { compression }),
-        ...(count === null ? {} : { partitions }),
-      });
-    },
-    count === null ? {} : { partitions: count },
-  );
+      return done(store.path, store.info().partitions);
+    });
+    return;
+  }
+  await context.withStore(async (store) => {
+    if (compression !== undefined) await store.setCompression(compression);
+    await done(store.path, 1);
+  });
 }
 
 async function convert(
@@ -131,8 +137,8 @@ async function convert(
 }
 
 function compact(context: CommandContext): Promise<void> {
-  return context.withStore((store) => {
-    const result = store.compactCatalog();
+  return context.withStore(async (store) => {
+    const result = await store.compactCatalog();
     const { bytesBefore, bytesAfter } = result;
     return context.printDone(
       `Compacted the catalog of store "${store.path}": ${showBytes(bytesBefore)} before, ${showBytes(bytesAfter)} after`,

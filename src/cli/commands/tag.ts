@@ -1,6 +1,6 @@
 import type { Command } from "commander";
-import type { Database } from "../../store/database.ts";
 import type { CommandContext } from "../command-context.ts";
+import type { CommandStore } from "../command-store.ts";
 import { examples } from "../examples.ts";
 import { showTime } from "../time.ts";
 
@@ -19,8 +19,8 @@ export function addTagCommands(program: Command, context: CommandContext): void 
       ]),
     )
     .action((database: string, name: string, options: { at?: string }) =>
-      context.withStore((store) => {
-        const tag = store.database(database).createTag(name, options);
+      context.withStore(async (store) => {
+        const tag = await store.createTag(database, name, options);
         const sentence = `Created tag "${database}@${name}" at version ${tag.version}`;
         return context.printDone(sentence, tag);
       }),
@@ -30,9 +30,9 @@ export function addTagCommands(program: Command, context: CommandContext): void 
     .description("list the tags of a database")
     .addHelpText("after", examples([["bough tag list shop"]]))
     .action((database: string) =>
-      context.withStore((store) =>
+      context.withStore(async (store) =>
         context.printList(
-          store.database(database).tags(),
+          await store.tags(database),
           [
             ["tag", ({ name }) => name],
             ["version", ({ version }) => String(version)],
@@ -46,17 +46,17 @@ export function addTagCommands(program: Command, context: CommandContext): void 
     .command("delete <database> <name>")
     .description("forget the name; the version stays as long as others are kept")
     .addHelpText("after", examples([["bough tag delete shop before-import"]]))
-    .action((databaseName: string, name: string) =>
-      context.withStore((store) => {
-        const database = store.database(databaseName);
-        const version = database.tags().find((tag) => tag.name === name)?.version ?? null;
-        database.deleteTag(name);
-        const at = version === null ? null : revisionOf(database, version);
+    .action((database: string, name: string) =>
+      context.withStore(async (store) => {
+        const tags = await store.tags(database);
+        const version = tags.find((tag) => tag.name === name)?.version ?? null;
+        await store.deleteTag(database, name);
+        const at = version === null ? null : await revisionOf(store, database, version);
         const undo =
-          at === null ? null : context.commandLine("tag", "create", databaseName, name, "--at", at);
-        const sentence = `Deleted tag "${databaseName}@${name}"`;
+          at === null ? null : context.commandLine("tag", "create", database, name, "--at", at);
+        const sentence = `Deleted tag "${database}@${name}"`;
         return context.printDone(undo === null ? sentence : `${sentence}; to undo: ${undo}`, {
-          deleted: `${databaseName}@${name}`,
+          deleted: `${database}@${name}`,
           version,
           undo,
         });
@@ -65,10 +65,14 @@ export function addTagCommands(program: Command, context: CommandContext): void 
 }
 
 /** A revision that names the version: on the branch whose history has it. */
-function revisionOf(database: Database, version: number): string | null {
-  for (const branch of database.branches()) {
-    const [commit] = branch.log({ before: version, limit: 1 });
-    if (commit?.version === version) return `${branch.revision}@${version}`;
+async function revisionOf(
+  store: CommandStore,
+  database: string,
+  version: number,
+): Promise<string | null> {
+  for (const { name, revision } of await store.branches(database)) {
+    const [commit] = await store.branchLog(database, name, { before: version, limit: 1 });
+    if (commit?.version === version) return `${revision}@${version}`;
   }
   return null;
 }

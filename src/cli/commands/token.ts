@@ -135,6 +135,7 @@ async function defaultSigningKey(context: CommandContext): Promise<string> {
   const variable = context.terminal.env["BOUGH_SIGNING_KEY_FILE"];
   if (variable !== undefined && variable !== "") return variable;
   const { PRIVATE_KEY_FILE } = await import("../../server/access/key-files.ts");
+  context.requireHere("sign a token for");
   if (!context.isRemote) {
     const { openNodeStorage } = await import("../../storage/node-storage.ts");
     if (openNodeStorage(context.storePath).existsSync(PRIVATE_KEY_FILE))
@@ -258,7 +259,7 @@ async function whatToRevoke(
 
 /** When its entry may be dropped: only a good signature makes the time in a token count. */
 async function verifiedExpiry(context: CommandContext, token: string): Promise<number | null> {
-  if (context.isRemote) return null;
+  if (context.isRemote || context.url !== null) return null;
   const { publicKeyOfStore } = await import("../../server/access/key-files.ts");
   const path = publicKeyOfStore(context.storePath);
   if (path === null) return null;

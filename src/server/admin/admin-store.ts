@@ -21,6 +21,7 @@ import type { GarbageAsyncOptions } from "../../store/garbage.ts";
 import type { HeldSpace } from "../../store/garbage-holders.ts";
 import type { ImportOptions, ImportResult } from "../../store/import-file.ts";
 import type { Outcome, OutcomeRequest } from "../../store/outcome.ts";
+import type { RemoteStatus } from "../../store/remote-status.ts";
 import type { RetentionStatus } from "../../store/retention-status.ts";
 import type { SnapshotBlocks } from "../../store/snapshot-blocks.ts";
 import type { DiskStatistics, StoreStatistics } from "../../store/statistics.ts";
@@ -37,6 +38,8 @@ export interface DatabaseFacts {
   readonly createdAt: Date;
   /** The newest over all branches; 0 before the first commit. */
   readonly version: number;
+  /** From 0. */
+  readonly partition: number;
 }
 
 export interface BranchFacts {
@@ -78,6 +81,7 @@ export interface AdminStore {
   renameDatabase(database: string, to: string): Promise<DatabaseFacts>;
   deleteDatabase(database: string): Promise<void>;
   undeleteDatabase(database: string): Promise<DatabaseFacts>;
+  handOver(database: string, partition: number): Promise<DatabaseFacts>;
   databaseRetention(database: string): Promise<RetentionPolicy>;
   setDatabaseRetention(
     database: string,
@@ -134,6 +138,8 @@ export interface AdminStore {
   checkpoint(): Promise<void>;
   uploadStatus(): Promise<UploadStatus | null>;
   followerStatus(): Promise<FollowerStatus | null>;
+  /** Asks object storage too; null: the store has no directory, or follows another one. */
+  remoteStatus(): Promise<RemoteStatus | null>;
   refresh(): Promise<void>;
   outcome(id: string, request: OutcomeRequest): Promise<Outcome>;
 

@@ -6,6 +6,8 @@ import { pageOfNames, skipMissing } from "./paging.ts";
 import { requirePermission, seesDatabase } from "./permission.ts";
 import { answerSchema, count, name, pageOf, PageQuery, requestSchema, time } from "./schema.ts";
 
+const PARTITION_MAX = 255;
+
 const DatabaseSchema = answerSchema(
   "Database",
   z.object({
@@ -14,17 +16,21 @@ const DatabaseSchema = answerSchema(
     pageSize: count,
     createdAt: time,
     version: count.describe("the newest over all branches; 0 before the first commit"),
+    partition: count.describe("where in the store it is, from 0"),
   }),
 );
 const DatabasePage = answerSchema("DatabasePage", pageOf(DatabaseSchema));
 
+const partition = z.int().min(0).max(PARTITION_MAX);
 const NewDatabase = requestSchema(
   "NewDatabase",
   z.strictObject({
     name,
     pageSize: z.int().optional().describe("512 to 65536, a power of two; 4096 by default"),
+    partition: partition.optional().describe("that with the fewest databases by default"),
   }),
 );
+const HandOver = requestSchema("HandOver", z.strictObject({ partition }));
 const DatabaseChange = requestSchema("DatabaseChange", z.strictObject({ name }));
 
 const tag = "databases";
@@ -63,8 +69,11 @@ export const DATABASE_ROUTES: readonly AdminRoute[] = [
     answers: {
       201: { description: "The database", schema: DatabaseSchema, hasLocation: true },
     },
-    handle: async ({ context: { store }, body: { name: database, pageSize } }) => {
-      const options = pageSize === undefined ? {} : { pageSize };
+    handle: async ({ context: { store }, body: { name: database, pageSize, partition } }) => {
+      const options = {
+        ...(pageSize === undefined ? {} : { pageSize }),
+        ...(partition === undefined ? {} : { partition }),
+      };
       const made = await store.createDatabase(database, options);
       return created(made, "databases", made.name);
     },
@@ -115,5 +124,17 @@ export const DATABASE_ROUTES: readonly AdminRoute[] = [
     permission: { on: "database", action: "admin" },
     answers: shown,
     handle: async ({ context: { store }, database }) => ok(await store.undeleteDatabase(database)),
+  }),
+  defineRoute({
+    method: "POST",
+    path: "/databases/{database}/hand-over",
+    operationId: "handOverDatabase",
+    tag,
+    summary: "Move a database with all its branches and versions to another partition",
+    permission: { on: "database", action: "admin" },
+    body: HandOver,
+    answers: shown,
+    handle: async ({ context: { store }, database, body }) =>
+      ok(await store.handOver(database, body.partition)),
   }),
 ];

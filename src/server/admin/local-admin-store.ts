@@ -19,6 +19,7 @@ import type { GarbageAsyncOptions } from "../../store/garbage.ts";
 import type { HeldSpace } from "../../store/garbage-holders.ts";
 import type { ImportOptions, ImportResult } from "../../store/import-file.ts";
 import type { Outcome, OutcomeRequest } from "../../store/outcome.ts";
+import type { RemoteStatus } from "../../store/remote-status.ts";
 import { openDatabaseNamed } from "../../store/resolve-revision.ts";
 import type { RetentionStatus } from "../../store/retention-status.ts";
 import { SnapshotBlocks } from "../../store/snapshot-blocks.ts";
@@ -33,14 +34,16 @@ import { UploadDirectory } from "./upload-directory.ts";
 
 export class LocalAdminStore implements AdminStore {
   readonly uploads: UploadDirectory | null;
+  /** Of a store that writes to one. */
+  readonly directory: string | null;
   readonly #store: Store;
 
   constructor(store: Store) {
     this.#store = store;
     const [engine] = store.engines;
     invariant(engine !== undefined, "A store has an engine");
-    const directory = engine.follower === null ? engine.state.storage.directory : null;
-    this.uploads = directory === null ? null : new UploadDirectory(directory);
+    this.directory = engine.follower === null ? engine.state.storage.directory : null;
+    this.uploads = this.directory === null ? null : new UploadDirectory(this.directory);
   }
 
   async databaseNames(): Promise<string[]> {
@@ -62,6 +65,7 @@ export class LocalAdminStore implements AdminStore {
   }
 
   async createDatabase(database: string, options: CreateDatabaseOptions): Promise<DatabaseFacts> {
+    if (options.partition !== undefined) this.#requirePartition(options.partition);
     return this.#databaseFacts(this.#store.createDatabase(database, options));
   }
 
@@ -77,6 +81,12 @@ export class LocalAdminStore implements AdminStore {
 
   async undeleteDatabase(database: string): Promise<DatabaseFacts> {
     return this.#databaseFacts(this.#store.undeleteDatabase(database));
+  }
+
+  async handOver(database: string, partition: number): Promise<DatabaseFacts> {
+    this.#requirePartition(partition);
+    await this.#store.handOver(database, { partition });
+    return this.#databaseFacts(this.#store.database(database));
   }
 
   async databaseRetention(database: string): Promise<RetentionPolicy> {
@@ -238,6 +248,13 @@ export class LocalAdminStore implements AdminStore {
     return this.#store.followerStatus;
   }
 
+  async remoteStatus(): Promise<RemoteStatus | null> {
+    const { directory } = this;
+    if (directory === null) return null;
+    const { remoteStatus } = await import("../../store/remote-status.ts");
+    return await remoteStatus(directory);
+  }
+
   async refresh(): Promise<void> {
     await this.#store.refresh();
   }
@@ -283,6 +300,16 @@ export class LocalAdminStore implements AdminStore {
     );
   }
 
+  /** M2. */
+  #requirePartition(partition: number): void {
+    const { partitions } = this.#store.info();
+    if (partition < partitions) return;
+    throw new StoreError(
+      "REQUEST_INVALID",
+      `Cannot use partition ${partition}: the store has ${partitions}, from 0 on`,
+    );
+  }
+
   #branch(database: string, branch: string): Branch {
     return this.#store.database(database).branch(branch);
   }
@@ -294,8 +321,8 @@ export class LocalAdminStore implements AdminStore {
     return this.#branchFacts(found);
   }
 
-  #databaseFacts({ name, pageSize, createdAt, version }: Database): DatabaseFacts {
-    return { id: String(this.#refs(name).row.id), name, pageSize, createdAt, version };
+  #databaseFacts({ name, pageSize, createdAt, version, partition }: Database): DatabaseFacts {
+    return { id: String(this.#refs(name).row.id), name, pageSize, createdAt, version, partition };
   }
 
   #branchFacts(branch: Branch): BranchFacts {

@@ -125,7 +125,8 @@ export const MAINTENANCE_ROUTES: readonly AdminRoute[] = [
             bytesPerSecond: bytesPerSecond === null ? Infinity : bytesPerSecond,
             startAfter,
             signal,
-            onProgress: ({ bytes }) => onProgress({ phase: null, done: bytes, total: null }),
+            onProgress: ({ bytes, position }) =>
+              onProgress({ phase: position, done: bytes, total: null }),
           }),
       });
     },

@@ -52,6 +52,27 @@ const NewKey = requestSchema(
   }),
 );
 
+const RemoteStatusSchema = answerSchema(
+  "RemoteStatus",
+  z.object({
+    url: z.string().nullable(),
+    state: z.enum(["none", "empty", "behind", "current", "fenced", "unreachable"]),
+    manifest: z.object({ number: count, at: time, writer: z.string() }).nullable(),
+    uploadedLsn: z.int().nullable(),
+    durableLsn: count,
+    uploadedAt: time.nullable(),
+    error: z.string().nullable(),
+  }),
+);
+const Remote = answerSchema(
+  "Remote",
+  z.object({
+    remote: RemoteStatusSchema.nullable().describe(
+      "null: the store has no directory, or follows another one",
+    ),
+  }),
+);
+
 const Disk = answerSchema(
   "DiskUse",
   z.object({
@@ -156,6 +177,16 @@ const SHOWN: readonly AdminRoute[] = [
     permission: read,
     answers: { 200: { description: "The sizes", schema: Disk } },
     handle: async ({ context: { store } }) => ok(await store.diskUse()),
+  }),
+  defineRoute({
+    method: "GET",
+    path: "/store/remote",
+    operationId: "getRemoteStatus",
+    tag,
+    summary: "What object storage has of the store, asked now",
+    permission: read,
+    answers: { 200: { description: "How far it is", schema: Remote } },
+    handle: async ({ context: { store } }) => ok({ remote: await store.remoteStatus() }),
   }),
   defineRoute({
     method: "GET",

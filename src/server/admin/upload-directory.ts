@@ -11,6 +11,7 @@ import { randomBytes } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import { join } from "node:path";
 import { StoreError } from "../../errors.ts";
+import { letBodyCome } from "../http-exchange.ts";
 import { openNodeStorage } from "../../storage/node-storage.ts";
 import type { Storage, StorageFile } from "../../storage/storage.ts";
 
@@ -39,6 +40,7 @@ export class UploadDirectory {
   /** Throws REQUEST_TOO_LARGE, DISK_FULL, or what ended the connection. */
   async receive(request: IncomingMessage, bytesMax: number): Promise<ReceivedFile> {
     if (Number(request.headers["content-length"] ?? 0) > bytesMax) throw tooLarge(bytesMax);
+    letBodyCome(request);
     this.#storage.makeDirectorySync("");
     const name = `${randomBytes(12).toString("hex")}.upload`;
     const remove = (): void => {
