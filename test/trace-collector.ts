@@ -95,7 +95,9 @@ export class TraceCollector implements AsyncDisposable {
     const found = this.spans.filter((span) => span.name === name);
     const [span] = found;
     if (span === undefined || found.length > 1)
-      throw new Error(`${found.length} of "${name}" in ${this.spans.map((each) => each.name)}`);
+      throw new Error(
+        `${found.length} of "${name}" in ${this.spans.map((each) => each.name).join(", ")}`,
+      );
     return span;
   }
 
