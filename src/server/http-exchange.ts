@@ -1,6 +1,7 @@
 /** The bodies of requests and answers over node:http. */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { StoreError } from "../errors.ts";
+import type { Credentials } from "./access.ts";
 import type { SendLimit } from "./send-limit.ts";
 
 /** Clients compare the type exactly: nothing about a charset. */
@@ -91,5 +92,16 @@ function tooLarge(bytesMax: number): StoreError {
     "REQUEST_TOO_LARGE",
     `Cannot read the request: it has more than ${bytesMax} bytes`,
     { details: { bytesMax } },
+  );
+}
+
+export function credentialsOf({ headers, url = "" }: IncomingMessage): Credentials {
+  return { request: { authorization: headers.authorization, url } };
+}
+
+export function notFound({ method = "", url = "" }: IncomingMessage): StoreError {
+  return new StoreError(
+    "ENDPOINT_NOT_FOUND",
+    `Cannot ${method} "${url.slice(0, 200)}": the server has nothing there`,
   );
 }

@@ -13,24 +13,18 @@
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { createServer as createTlsServer, type Server as TlsServer } from "node:https";
-import type { Duplex } from "node:stream";
-import { WebSocketServer } from "ws";
 import { StoreError } from "../errors.ts";
-import type { Access, Credentials, Principal } from "./access.ts";
+import type { Access, Principal } from "./access.ts";
 import { requireListenAllowed } from "./access/listen-address.ts";
 import { withoutOtherNames } from "./access/principal.ts";
 import { httpRefusal } from "./access/refusal.ts";
 import type { AdminStore } from "./admin/admin-store.ts";
 import type { AdminApi } from "./admin/api.ts";
 import { describeFailure, encodeFailure } from "./failure.ts";
-import { answerCursor } from "./hrana/cursor.ts";
 import { Endpoint, type HranaContext } from "./hrana/endpoint.ts";
-import { answerPipeline } from "./hrana/pipeline.ts";
-import type { HranaVersion } from "./hrana/protocol.ts";
-import { HranaSocket } from "./hrana/socket.ts";
-import { answerStateless } from "./hrana/stateless.ts";
+import { answerHrana, answerQuestion, isQuestion, KIND_OF_CALL } from "./hrana/http-calls.ts";
 import { StreamTable } from "./hrana/stream-table.ts";
-import { holdBody, readBody, sendJson } from "./http-exchange.ts";
+import { credentialsOf, holdBody, notFound, readBody, sendJson } from "./http-exchange.ts";
 import { LOCAL_PRINCIPAL, LocalSocket, withLocalPrincipal } from "./local-socket.ts";
 import { checkOrigin, isAllowedOrigin } from "./origin.ts";
 import { answerProbe, MetricsEndpoint, probeOf } from "./operations/probes.ts";
@@ -39,11 +33,12 @@ import { type RequestSpan, targetOf, type Tracing } from "./operations/tracing.t
 import { describeError, NO_LOG, type ServerLog } from "./operations/server-log.ts";
 import { closeWithConnection } from "./queued-answers.ts";
 import { sendProblem } from "./problem.ts";
-import { type HranaCall, type Route, Router } from "./route.ts";
+import { type Route, Router } from "./route.ts";
 import type { ServedStore } from "./served-store.ts";
 import { SendLimit } from "./send-limit.ts";
 import type { ServerSettings } from "./setting-list.ts";
 import { TlsFiles } from "./tls-files.ts";
+import { WebSockets } from "./web-sockets.ts";
 
 export interface HttpServerOptions {
   readonly store: ServedStore;
@@ -68,18 +63,7 @@ export interface HttpServerOptions {
 
 /** How long a connection that nobody uses is kept: longer than clients keep theirs. */
 const KEEP_ALIVE_MS = 75_000;
-const PING_MS = 30_000;
 const LOOK_MS = 1000;
-const KIND_OF_CALL: Readonly<Record<HranaCall, RequestKind>> = {
-  "v1/batch": "stateless",
-  "v1/execute": "stateless",
-  "v2/pipeline": "pipeline",
-  "v3/cursor": "cursor",
-  "v3/pipeline": "pipeline",
-  root: "stateless",
-  v2: "question",
-  v3: "question",
-};
 const OWN_HOSTS_MAX = 1000;
 /** A body has limits of its own: an upload may take as long as it likes, and is ended when it stands still (admin/files.ts). */
 const SERVER_OPTIONS = {
@@ -87,12 +71,6 @@ const SERVER_OPTIONS = {
   requestTimeout: 0,
   headersTimeout: 60_000,
 };
-/** Best first. */
-const SUBPROTOCOLS: readonly (readonly [string, HranaVersion])[] = [
-  ["hrana2", 2],
-  ["hrana1", 1],
-];
-
 export class HttpServer {
   readonly #settings: ServerSettings;
   readonly #access: Access;
@@ -104,15 +82,14 @@ export class HttpServer {
   readonly #tls: TlsFiles | null;
   readonly #onProblem: (error: unknown) => void;
   readonly #local: LocalSocket | null;
-  readonly #webSockets: WebSocketServer;
-  readonly #sockets: Set<HranaSocket> = new Set();
+  readonly #webSockets: WebSockets;
   /** Values of the header Host that were found to be this server's. */
   readonly #ownHosts: Set<string> = new Set();
   readonly #adminStore: AdminStore;
   readonly #startHeartbeat: HttpServerOptions["startHeartbeat"];
   #admin: Promise<AdminApi> | null = null;
   #stopping: Promise<void> | null = null;
-  readonly #timers: readonly NodeJS.Timeout[];
+  readonly #timer: NodeJS.Timeout;
 
   private constructor(options: HttpServerOptions) {
     const { store, settings, log = NO_LOG, tracing = null } = options;
@@ -134,7 +111,7 @@ export class HttpServer {
     this.#context = { store, settings, streams, access, sending, now, counters, tracing, onBug };
     const open = (): { readonly streams: number; readonly webSockets: number } => ({
       streams: streams.size,
-      webSockets: this.#sockets.size,
+      webSockets: this.#webSockets.size,
     });
     this.#metrics = new MetricsEndpoint({ counters, store, open, now });
     this.#onProblem = options.onProblem ?? ((): void => {});
@@ -156,17 +133,11 @@ export class HttpServer {
     const { storeDirectory = null } = options;
     this.#local =
       storeDirectory === null ? null : new LocalSocket(storeDirectory, SERVER_OPTIONS, take);
-    this.#webSockets = new WebSocketServer({
-      noServer: true,
-      maxPayload: settings.requestBytesMax,
-      perMessageDeflate: false,
-      handleProtocols: (offered) => subprotocol(offered)?.[0] ?? false,
-    });
-    this.#server.on("upgrade", (request, socket, head) => this.#upgrade(request, socket, head));
-    this.#timers = [
-      setInterval(() => this.#ping(), PING_MS).unref(),
-      setInterval(() => this.look(), LOOK_MS).unref(),
-    ];
+    this.#webSockets = new WebSockets(this.#context, (request) => this.#admitUpgrade(request));
+    this.#server.on("upgrade", (request, socket, head) =>
+      this.#webSockets.upgrade(request, socket, head),
+    );
+    this.#timer = setInterval(() => this.look(), LOOK_MS).unref();
   }
 
   /** Resolves when it listens. Throws LISTEN_UNPROTECTED, TLS_INVALID, or what the system says. */
@@ -222,7 +193,7 @@ export class HttpServer {
 
   /** Ends what goes on with a token that is good no more, and takes a certificate that has changed. Called by itself each second. */
   look(): void {
-    if (!this.#access.isOpen) for (const socket of this.#sockets) socket.checkAccess();
+    if (!this.#access.isOpen) this.#webSockets.checkAccess();
     try {
       const tls = this.#tls?.changed() ?? null;
       if (tls !== null && "setSecureContext" in this.#server) this.#server.setSecureContext(tls);
@@ -240,17 +211,16 @@ export class HttpServer {
     const { streams, store, tracing } = this.#context;
     const { stopMs } = this.#settings;
     this.#log.info("server.stopping", { streams: streams.size, stopMs });
-    for (const timer of this.#timers) clearInterval(timer);
+    clearInterval(this.#timer);
     const closed = new Promise<void>((resolve) => {
       this.#server.close(() => resolve());
     });
     const closedLocally = this.#local?.close();
-    const sockets = Promise.allSettled([...this.#sockets].map((socket) => socket.stop()));
+    const sockets = this.#webSockets.stop();
     const jobs = this.#admin?.then((admin) => admin.stop());
     let isInTime = await endsWithin(stopMs, async (limit) => {
       await Promise.race([Promise.all([sockets, jobs]), limit]);
-      // Those that do not answer the closing.
-      for (const socket of this.#webSockets.clients) socket.terminate();
+      this.#webSockets.terminate();
       await Promise.all([closed, closedLocally]);
     });
     this.#server.closeAllConnections();
@@ -394,59 +364,14 @@ export class HttpServer {
     });
   }
 
-  #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
-    socket.on("error", () => socket.destroy());
-    let route: Route;
-    try {
-      if (this.#stopping !== null)
-        throw new StoreError(
-          "SERVER_STOPPING",
-          "Cannot open a WebSocket: the server is being stopped",
-        );
-      if (this.#access.isOpen) this.#checkOrigin(request);
-      route = this.#router.route(placeOf(request));
-      if (route.kind !== "hrana" || route.call !== "root") throw notFound(request);
-      if (request.headers["sec-websocket-protocol"] !== undefined && versionOf(request) === null)
-        throw new StoreError(
-          "REQUEST_INVALID",
-          "Cannot open a WebSocket: the server speaks hrana2 and hrana1",
-        );
-    } catch (error) {
-      refuseUpgrade(socket, error);
-      return;
-    }
-    const { revision } = route;
-    this.#webSockets.handleUpgrade(request, socket, head, (webSocket) => {
-      const credentials = credentialsOf(request);
-      const address = request.socket.remoteAddress;
-      const hrana = new HranaSocket(webSocket, {
-        version: versionOf(request) ?? 1,
-        requestBytesMax: this.#settings.requestBytesMax,
-        beginSpan: () => this.#context.tracing?.message(request) ?? null,
-        greet: async (jwt) => {
-          const given = { ...credentials, hello: { jwt } };
-          const principal = await this.#access.authenticate(given);
-          return new Endpoint(this.#context, { revision, principal, address });
-        },
-      });
-      this.#sockets.add(hrana);
-      webSocket.on("close", () => this.#sockets.delete(hrana));
-      const alive = webSocket as { isAlive?: boolean };
-      alive.isAlive = true;
-      webSocket.on("pong", () => {
-        alive.isAlive = true;
-      });
-    });
-  }
-
-  /** One that has not answered the last ping is gone, and with it its streams. */
-  #ping(): void {
-    for (const webSocket of this.#webSockets.clients) {
-      const alive = webSocket as { isAlive?: boolean };
-      if (alive.isAlive === false) webSocket.terminate();
-      alive.isAlive = false;
-      webSocket.ping();
-    }
+  #admitUpgrade(request: IncomingMessage): Route {
+    if (this.#stopping !== null)
+      throw new StoreError(
+        "SERVER_STOPPING",
+        "Cannot open a WebSocket: the server is being stopped",
+      );
+    if (this.#access.isOpen) this.#checkOrigin(request);
+    return this.#router.route(placeOf(request));
   }
 
   /** Q3. */
@@ -489,40 +414,6 @@ function tlsOf({ tlsCert: cert, tlsKey: key }: ServerSettings, now: () => number
   return new TlsFiles({ cert, key }, now);
 }
 
-async function answerHrana(
-  endpoint: Endpoint,
-  {
-    call,
-    body,
-    response,
-    request,
-  }: {
-    readonly call: HranaCall;
-    readonly body: string;
-    readonly response: ServerResponse;
-    readonly request: IncomingMessage;
-  },
-): Promise<void> {
-  switch (call) {
-    case "v2/pipeline":
-    case "v3/pipeline":
-      return await answerPipeline(endpoint, {
-        body,
-        version: call === "v2/pipeline" ? 2 : 3,
-        response,
-      });
-    case "v3/cursor":
-      return await answerCursor(endpoint, { body, response });
-    case "v1/execute":
-    case "v1/batch":
-    case "root":
-      return await answerStateless(endpoint, { call, body, response });
-    case "v2":
-    case "v3":
-      throw notFound(request);
-  }
-}
-
 function tellRoute(span: RequestSpan, route: Route): void {
   if (route.kind === "hrana")
     span.routed(
@@ -530,20 +421,6 @@ function tellRoute(span: RequestSpan, route: Route): void {
       targetOf(route.revision),
     );
   else if (route.kind === "metrics") span.routed("/metrics", { database: null, branch: null });
-}
-
-function isQuestion(call: HranaCall): call is "root" | "v2" | "v3" {
-  return call === "root" || call === "v2" || call === "v3";
-}
-
-/** Whether a version is there, and who is. */
-function answerQuestion(call: "root" | "v2" | "v3", response: ServerResponse): void {
-  if (call === "root") {
-    sendJson(response, 200, '{"server":"bough","protocols":["hrana1","hrana2","hrana3"]}');
-    return;
-  }
-  response.writeHead(200, { "content-type": "text/plain" });
-  response.end(`Hrana over HTTP, version ${call.slice(1)}\n`);
 }
 
 function allowPreflight(request: IncomingMessage, response: ServerResponse): void {
@@ -567,33 +444,4 @@ function placeOf({ url = "/", headers }: IncomingMessage): {
     host: headers.host,
     namespace: typeof namespace === "string" ? namespace : undefined,
   };
-}
-
-function credentialsOf({ headers, url = "" }: IncomingMessage): Credentials {
-  return { request: { authorization: headers.authorization, url } };
-}
-
-function subprotocol(offered: ReadonlySet<string>): readonly [string, HranaVersion] | undefined {
-  return SUBPROTOCOLS.find(([name]) => offered.has(name));
-}
-
-/** Null: none of ours is offered. */
-function versionOf({ headers }: IncomingMessage): HranaVersion | null {
-  const offered = (headers["sec-websocket-protocol"] ?? "").split(",").map((name) => name.trim());
-  return subprotocol(new Set(offered))?.[1] ?? null;
-}
-
-function refuseUpgrade(socket: Duplex, error: unknown): void {
-  const failure = describeFailure(error);
-  const body = encodeFailure(failure);
-  socket.end(
-    `HTTP/1.1 ${failure.status} Refused\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
-  );
-}
-
-function notFound({ method = "", url = "" }: IncomingMessage): StoreError {
-  return new StoreError(
-    "ENDPOINT_NOT_FOUND",
-    `Cannot ${method} "${url.slice(0, 200)}": the server has nothing there`,
-  );
 }
