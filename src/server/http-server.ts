@@ -30,7 +30,7 @@ import type { HranaVersion } from "./hrana/protocol.ts";
 import { HranaSocket } from "./hrana/socket.ts";
 import { answerStateless } from "./hrana/stateless.ts";
 import { StreamTable } from "./hrana/stream-table.ts";
-import { holdBody, readBody, sendJson } from "./http-exchange.ts";
+import { holdBodies, readBody, sendJson } from "./http-exchange.ts";
 import { LOCAL_PRINCIPAL, LocalSocket, withLocalPrincipal } from "./local-socket.ts";
 import { checkOrigin, isAllowedOrigin } from "./origin.ts";
 import { answerProbe, MetricsEndpoint, probeOf } from "./operations/probes.ts";
@@ -142,10 +142,7 @@ export class HttpServer {
       this.#tls === null
         ? createServer(SERVER_OPTIONS, take)
         : createTlsServer({ ...SERVER_OPTIONS, ...this.#tls.used }, take);
-    this.#server.on("checkContinue", (request: IncomingMessage, response: ServerResponse) => {
-      holdBody(request, response);
-      take(request, response);
-    });
+    holdBodies(this.#server, take);
     this.#server.maxConnections = settings.connectionsMax;
     const { storeDirectory = null } = options;
     this.#local =
