@@ -1,5 +1,6 @@
 /** The bodies of requests and answers over node:http. */
-import type { IncomingMessage, ServerResponse } from "node:http";
+import type { IncomingMessage, RequestListener, Server, ServerResponse } from "node:http";
+import type { Server as TlsServer } from "node:https";
 import { StoreError } from "../errors.ts";
 import type { Credentials } from "./access.ts";
 import type { SendLimit } from "./send-limit.ts";
@@ -17,9 +18,12 @@ const waiting = new WeakMap<IncomingMessage, { response: ServerResponse; isKept:
  * For requests with "Expect: 100-continue": nothing is sent for one that is refused, so that the client surely reads why. A connection on
  * which a body may be missing is of no more use.
  */
-export function holdBody(request: IncomingMessage, response: ServerResponse): void {
-  waiting.set(request, { response, isKept: response.shouldKeepAlive });
-  response.shouldKeepAlive = false;
+export function holdBodies(server: Server | TlsServer, take: RequestListener): void {
+  server.on("checkContinue", (request: IncomingMessage, response: ServerResponse) => {
+    waiting.set(request, { response, isKept: response.shouldKeepAlive });
+    response.shouldKeepAlive = false;
+    take(request, response);
+  });
 }
 
 /** To be called before a body is read. */

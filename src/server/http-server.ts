@@ -24,7 +24,7 @@ import { describeFailure, encodeFailure } from "./failure.ts";
 import { Endpoint, type HranaContext } from "./hrana/endpoint.ts";
 import { answerHrana, answerQuestion, isQuestion, KIND_OF_CALL } from "./hrana/http-calls.ts";
 import { StreamTable } from "./hrana/stream-table.ts";
-import { credentialsOf, holdBody, notFound, readBody, sendJson } from "./http-exchange.ts";
+import { credentialsOf, holdBodies, notFound, readBody, sendJson } from "./http-exchange.ts";
 import { LOCAL_PRINCIPAL, LocalSocket, withLocalPrincipal } from "./local-socket.ts";
 import { checkOrigin, isAllowedOrigin } from "./origin.ts";
 import { answerProbe, MetricsEndpoint, probeOf } from "./operations/probes.ts";
@@ -125,10 +125,7 @@ export class HttpServer {
       this.#tls === null
         ? createServer(SERVER_OPTIONS, take)
         : createTlsServer({ ...SERVER_OPTIONS, ...this.#tls.used }, take);
-    this.#server.on("checkContinue", (request: IncomingMessage, response: ServerResponse) => {
-      holdBody(request, response);
-      take(request, response);
-    });
+    holdBodies(this.#server, take);
     this.#server.maxConnections = settings.connectionsMax;
     const { storeDirectory = null } = options;
     this.#local =

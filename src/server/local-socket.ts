@@ -8,19 +8,13 @@
  * O3. Where there can be none (Windows, a path that is too long, a file system without sockets) the server goes on without, and the log says so.
  */
 import { randomUUID } from "node:crypto";
-import {
-  createServer,
-  type IncomingMessage,
-  type RequestListener,
-  type Server,
-  type ServerResponse,
-} from "node:http";
+import { createServer, type IncomingMessage, type RequestListener, type Server } from "node:http";
 import type { Duplex } from "node:stream";
 import { StoreError } from "../errors.ts";
 import { makeSocketPrivate, removeStaleSocket, socketPath } from "../storage/socket-file.ts";
 import type { Access, Principal } from "./access.ts";
 import { UNAUTHENTICATED } from "./access/principal.ts";
-import { holdBody } from "./http-exchange.ts";
+import { holdBodies } from "./http-exchange.ts";
 import { SOCKET_NAME } from "./socket-name.ts";
 
 /** Nothing that a token can say is its id. */
@@ -46,10 +40,7 @@ export class LocalSocket {
   constructor(directory: string, options: object, take: RequestListener) {
     this.#path = socketPath(directory, SOCKET_NAME);
     this.#server = createServer(options, take);
-    this.#server.on("checkContinue", (request: IncomingMessage, response: ServerResponse) => {
-      holdBody(request, response);
-      take(request, response);
-    });
+    holdBodies(this.#server, take);
     this.#server.on("connection", (connection: Duplex) => this.#connections.add(connection));
   }
 

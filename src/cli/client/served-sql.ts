@@ -41,9 +41,14 @@ export class ServedSqlConnection implements SqlConnection {
     return connection;
   }
 
-  async execute({ sql, values }: ExecuteRequest, sink: RowSink): Promise<void> {
+  async execute({ sql, values, namedValues }: ExecuteRequest, sink: RowSink): Promise<void> {
     this.#isPlain &&= PLAIN.test(sql);
-    const stmt = { sql, args: values.map(encodeArgument), want_rows: sink.wantsRows };
+    const named_args = namedValues.map(({ name, value }) => ({
+      name,
+      value: encodeArgument(value),
+    }));
+    const args = values.map(encodeArgument);
+    const stmt = { sql, args, named_args, want_rows: sink.wantsRows };
     const baton = this.#baton;
     this.#baton = null; // S2.
     const response = await this.#client.open({
