@@ -35,12 +35,10 @@ export class LocalAdminStore implements AdminStore {
   readonly uploads: UploadDirectory | null;
   readonly #store: Store;
 
-  constructor(store: Store) {
+  /** One of a partition takes no uploads: their directory is that of the whole store. */
+  constructor(store: Store, { takesUploads = true }: { readonly takesUploads?: boolean } = {}) {
     this.#store = store;
-    const [engine] = store.engines;
-    invariant(engine !== undefined, "A store has an engine");
-    const directory = engine.follower === null ? engine.state.storage.directory : null;
-    this.uploads = directory === null ? null : new UploadDirectory(directory);
+    this.uploads = takesUploads ? uploadsOf(store) : null;
   }
 
   async databaseNames(): Promise<string[]> {
@@ -318,6 +316,12 @@ export class LocalAdminStore implements AdminStore {
   #refs(database: string): DatabaseRefs {
     return openDatabaseNamed(engineOf(this.#store, database), database).refs;
   }
+}
+
+function uploadsOf({ engines: [engine] }: Store): UploadDirectory | null {
+  invariant(engine !== undefined, "A store has an engine");
+  const directory = engine.follower === null ? engine.state.storage.directory : null;
+  return directory === null ? null : new UploadDirectory(directory);
 }
 
 /** NaN is no id. */
