@@ -4,7 +4,7 @@
  */
 import type { RetentionOverrides } from "../catalog/rows.ts";
 import type { CheckOptions, CheckReport } from "../integrity/report.ts";
-import type { ScrubReport } from "../integrity/scrub.ts";
+import type { ScrubOptions, ScrubReport } from "../integrity/scrub.ts";
 import type { ExpiryReport } from "../retention/expiry.ts";
 import type { GarbageReport } from "../retention/garbage-cycle.ts";
 import type { RetentionPolicy } from "../retention/policy.ts";
@@ -138,12 +138,22 @@ export class ServedStore {
     return this.store.diskUse();
   }
 
-  check({ event }: CallContext, deep: CheckOptions["deep"]): Promise<CheckReport> {
-    return this.store.check({ deep, onProgress: event });
+  check(
+    { event, limits: { signal } }: CallContext,
+    deep: CheckOptions["deep"],
+  ): Promise<CheckReport> {
+    const onProgress = (progress: unknown): void => {
+      signal?.throwIfAborted(); // A check has no signal; what is thrown here ends it.
+      event(progress);
+    };
+    return this.store.check({ deep, onProgress });
   }
 
-  scrub(_: CallContext, bytesPerSecond: number | undefined): Promise<ScrubReport> {
-    return this.store.scrub(bytesPerSecond === undefined ? {} : { bytesPerSecond });
+  scrub(
+    context: CallContext,
+    options: Omit<ScrubOptions, "signal" | "onProgress">,
+  ): Promise<ScrubReport> {
+    return this.store.scrub({ ...options, ...progressOptions(context) });
   }
 
   gc(context: CallContext, dryRun: boolean | undefined): Promise<GarbageReport> {

@@ -26,11 +26,12 @@ import { type StoreOptions, warnOfDamage } from "../store/store-options.ts";
 import type { TransactOptions } from "../store/transact.ts";
 import { nextNumber } from "./call-target.ts";
 import { Operation, type ToldNames } from "./message.ts";
-import { type Asked, Owner, type Rest } from "./owner.ts";
-import type { CallRequest, OwnerThread, WorkerChoice } from "./owner-thread.ts";
+import { type Asked, Owner, type Rest, type ServiceChoice } from "./owner.ts";
+import type { OwnerThread, WorkerChoice } from "./owner-thread.ts";
 import { type Place, Places } from "./places.ts";
 import type { DatabaseFacts, StoreMethod } from "./served-store.ts";
-import { StoreService } from "./store-service.ts";
+import { ServiceClient } from "./service-client.ts";
+import { type EverywhereOptions, StoreService } from "./store-service.ts";
 import { ThreadedConnection } from "./threaded-connection.ts";
 import { type DatabaseHome, type Located, ThreadedDatabase } from "./threaded-database.ts";
 import { handOverThreaded } from "./threaded-hand-over.ts";
@@ -324,6 +325,26 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
     });
   }
 
+  /** @internal Has a service (hosted-service.ts) run beside the partitions, in all threads. */
+  host(choice: ServiceChoice): ServiceClient {
+    this.#requireOpen();
+    const number = nextNumber();
+    for (const owner of this.#owners) owner.addService(number, choice);
+    return new ServiceClient(number, {
+      owners: this.#owners,
+      ready: () => this.#ready(),
+      partitionCount: this.#partitions.count,
+      ownerOf: (partition) => this.#ownerOf(partition),
+      find: (revision) => this.#placeOf(revision),
+      notFound: (database) => this.#notFound(database),
+    });
+  }
+
+  /** @internal Of the store's own files; null: they are not on disk. */
+  get directory(): string | null {
+    return this.#partitions.storage.directory;
+  }
+
   /** @internal For tests. */
   owner(thread: number): Owner {
     const owner = this.#owners[thread];
@@ -334,10 +355,24 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
   protected async everywhere<M extends StoreMethod>(
     method: M,
     parameters: Rest<M>,
-    more: Pick<CallRequest, "signal" | "onEvent"> = {},
+    more: EverywhereOptions = {},
   ): Promise<Asked<M>[]> {
     await this.#ready();
     return await this.#askAll(method, parameters, more);
+  }
+
+  protected async askPartition<M extends StoreMethod>(
+    partition: number,
+    method: M,
+    parameters: Rest<M>,
+    more: EverywhereOptions = {},
+  ): Promise<Asked<M>> {
+    await this.#ready();
+    return await this.#ask(partition, method, parameters, more);
+  }
+
+  protected get partitionCount(): number {
+    return this.#partitions.count;
   }
 
   protected async askOf<M extends StoreMethod>(
@@ -389,11 +424,20 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
   async #findThread(
     revision: string,
   ): Promise<{ readonly partition: number; readonly thread: OwnerThread }> {
+    const found = await this.#placeOf(revision);
+    if (found === null) throw this.#notFound(parseRevision(revision).database);
+    return found;
+  }
+
+  /** Null: there is no such database. */
+  async #placeOf(
+    revision: string,
+  ): Promise<{ readonly partition: number; readonly thread: OwnerThread } | null> {
     const { database } = parseRevision(revision);
     await this.#opened;
     for (;;) {
       const place = this.#places.find(database);
-      if (place === undefined) throw this.#notFound(database);
+      if (place === undefined) return null;
       const { partition } = place;
       const thread = await this.#ownerOf(partition).current();
       // It may have waited for the end of a hand-over of that database.
@@ -447,11 +491,23 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
   async #askAll<M extends StoreMethod>(
     method: M,
     parameters: Rest<M>,
-    more: Pick<CallRequest, "signal" | "onEvent"> = {},
+    more: EverywhereOptions = {},
   ): Promise<Asked<M>[]> {
     return await Promise.all(
-      this.#all().map((index) => this.#ownerOf(index).ask(index, method, parameters, more)),
+      this.#all().map((index) => this.#ask(index, method, parameters, more)),
     );
+  }
+
+  async #ask<M extends StoreMethod>(
+    partition: number,
+    method: M,
+    parameters: Rest<M>,
+    { signal, onEvent }: EverywhereOptions,
+  ): Promise<Asked<M>> {
+    return await this.#ownerOf(partition).ask(partition, method, parameters, {
+      signal,
+      onEvent: (value) => onEvent?.(value, partition),
+    });
   }
 
   #settle(partition: number, facts: DatabaseFacts): Place {

@@ -7,6 +7,8 @@ import {
   type SettingFacts,
 } from "../../server/setting-list.ts";
 import { kebabName } from "../../server/setting-name.ts";
+import type { Store } from "../../store/store.ts";
+import type { ThreadedStore } from "../../threads/threaded-store.ts";
 import type { CommandContext } from "../command-context.ts";
 import { UsageError } from "../errors.ts";
 import { examples } from "../examples.ts";
@@ -51,31 +53,31 @@ async function serve(
   const { settings, passedOver } = await startServer(() =>
     findServerSettings(context, config, options),
   );
-  const { connectionBytesMax = CONNECTION_BYTES_MAX } = settings;
-  await context.withStore(
-    async (store) => {
-      const server = await startServer(() =>
-        serveStore(store, {
-          settings,
-          writeLog: (line) => {
-            void context.errors.write(line);
-            void context.errors.flush();
-          },
-        }),
-      );
-      const { url } = server;
-      for (const name of passedOver) server.log.warn("setting.unknown", { variable: name });
-      const stopped = untilStopped();
-      await context.printDone(`Serving store "${store.path}" at ${url}`, {
-        store: store.path,
-        url,
-      });
-      await context.output.flush();
-      await stopped;
-      await server.stop();
-    },
-    { create: true, connectionBytesMax },
-  );
+  const { connectionBytesMax = CONNECTION_BYTES_MAX, threads = 0 } = settings;
+  const serveOpen = async (store: Store | ThreadedStore): Promise<void> => {
+    const server = await startServer(() =>
+      serveStore(store, {
+        settings,
+        writeLog: (line) => {
+          void context.errors.write(line);
+          void context.errors.flush();
+        },
+      }),
+    );
+    const { url } = server;
+    for (const name of passedOver) server.log.warn("setting.unknown", { variable: name });
+    const stopped = untilStopped();
+    await context.printDone(`Serving store "${store.path}" at ${url}`, {
+      store: store.path,
+      url,
+    });
+    await context.output.flush();
+    await stopped;
+    await server.stop();
+  };
+  const opened = { create: true, connectionBytesMax };
+  if (threads > 1) await context.withThreadedStore(serveOpen, { ...opened, threads });
+  else await context.withStore(serveOpen, opened);
 }
 
 /** A setting that is wrong is wrong usage. */
