@@ -23,6 +23,8 @@ export interface ServicePlaces {
   readonly find: (
     revision: string,
   ) => Promise<{ readonly partition: number; readonly thread: OwnerThread } | null>;
+  /** Does it again when the database was handed over meanwhile. */
+  readonly following: <T>(revision: string, ask: () => Promise<T>) => Promise<T>;
   readonly notFound: (database: string) => Error;
 }
 
@@ -45,15 +47,17 @@ export class ServiceClient {
     signal?: AbortSignal,
   ): Promise<ThingHandle> {
     await this.#places.ready();
-    const { partition, thread } = await this.#find(revision);
-    const number = nextNumber();
-    await thread.call({
-      operation: Operation.openThing,
-      target: number,
-      parameters: [partition, revision, this.#number, ...parameters],
-      signal,
+    return await this.#places.following(revision, async () => {
+      const { partition, thread } = await this.#find(revision);
+      const number = nextNumber();
+      await thread.call({
+        operation: Operation.openThing,
+        target: number,
+        parameters: [partition, revision, this.#number, ...parameters],
+        signal,
+      });
+      return new ThingHandle(thread, number);
     });
-    return new ThingHandle(thread, number);
   }
 
   /** Of the partition of a revision's database, or the first one, as `open`. */
@@ -63,8 +67,10 @@ export class ServiceClient {
     more: ServiceCall = {},
   ): Promise<unknown> {
     await this.#places.ready();
-    const { partition, thread } = await this.#find(revision);
-    return await thread.call(this.#request(partition, parameters, more));
+    return await this.#places.following(revision, async () => {
+      const { partition, thread } = await this.#find(revision);
+      return await thread.call(this.#request(partition, parameters, more));
+    });
   }
 
   async askPartition(partition: number, parameters: readonly unknown[]): Promise<unknown> {

@@ -193,16 +193,18 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
     if (verbose != null)
       throw new TypeError('Option "verbose" is not for a store with "threads": it is a function');
     await this.#ready();
-    const { partition, thread } = await this.#findThread(revision);
-    const number = nextNumber();
-    await thread.call({
-      operation: Operation.open,
-      target: number,
-      parameters: [partition, revision, rest],
-      signal,
-    });
     const facts = { name: revision, readonly: options.readonly ?? false };
-    return new ThreadedConnection(thread, number, facts);
+    return await this.#following(revision, async () => {
+      const { partition, thread } = await this.#findThread(revision);
+      const number = nextNumber();
+      await thread.call({
+        operation: Operation.open,
+        target: number,
+        parameters: [partition, revision, rest],
+        signal,
+      });
+      return new ThreadedConnection(thread, number, facts);
+    });
   }
 
   /**
@@ -221,7 +223,7 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
       find: () => this.#findThread(revision),
       outcome: (id: string, partition: number) => this.#outcomeOf(revision, id, partition),
     };
-    return await transactThreaded(place, revision, body, options);
+    return await this.#following(revision, () => transactThreaded(place, revision, body, options));
   }
 
   /** Of a transaction on a database that was in that partition. */
@@ -336,6 +338,7 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
       partitionCount: this.#partitions.count,
       ownerOf: (partition) => this.#ownerOf(partition),
       find: (revision) => this.#placeOf(revision),
+      following: (revision, ask) => this.#following(revision, ask),
       notFound: (database) => this.#notFound(database),
     });
   }
@@ -427,6 +430,24 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
     const found = await this.#placeOf(revision);
     if (found === null) throw this.#notFound(parseRevision(revision).database);
     return found;
+  }
+
+  /**
+   * What finds a database where it is, and asks there: again when that thread has it no more, because it was handed over meanwhile.
+   * Between the moment when the thread forgets it and that when `places` says where it went lies a message.
+   */
+  async #following<T>(revision: string, ask: () => Promise<T>): Promise<T> {
+    const { database } = parseRevision(revision);
+    for (;;) {
+      const before = this.#places.find(database)?.partition;
+      try {
+        return await ask();
+      } catch (error) {
+        if (before === undefined || !isElsewhere(error)) throw error;
+        await this.#names.run(async () => {});
+        if (this.#places.find(database)?.partition === before) throw error;
+      }
+    }
   }
 
   /** Null: there is no such database. */
@@ -529,4 +550,12 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
   #tell(names: ToldNames): void {
     for (const owner of this.#owners) owner.tell(names);
   }
+}
+
+/** The partition does not have the database, so nothing was done. */
+function isElsewhere(error: unknown): boolean {
+  return (
+    error instanceof StoreError &&
+    (error.code === "DATABASE_NOT_FOUND" || error.code === "OTHER_PARTITION")
+  );
 }
