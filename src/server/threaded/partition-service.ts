@@ -11,6 +11,12 @@ import { type CarriedPrincipal, revivePrincipal } from "./carried-principal.ts";
 import { PartitionConnection } from "./partition-connection.ts";
 import { PartitionFile } from "./partition-file.ts";
 
+/**
+ * More than in one thread: calls come and go in messages, many at once, so that each client's connection is there for as long as its
+ * message is on its way, and the next one wants it again.
+ */
+const IDLE_MAX = 256;
+
 /** Called as the module is loaded (ServiceModule). */
 export function makeService(options: LocalStoreOptions): PartitionService {
   return new PartitionService(options);
@@ -86,7 +92,7 @@ export class PartitionService implements HostedService {
   #of(partition: SingleStore): Stores {
     let stores = this.#stores.get(partition);
     if (stores === undefined) {
-      const served = new LocalStore(partition, this.#options);
+      const served = new LocalStore(partition, { ...this.#options, idleMax: IDLE_MAX });
       const admin = new LocalAdminStore(partition, { takesUploads: false });
       this.#stores.set(partition, (stores = { served, admin }));
     }
