@@ -69,6 +69,18 @@ const READINGS: readonly (readonly [string, Reading])[] = [
     },
   ],
   [
+    "an iterator's row that was read ahead by a call that nobody awaits",
+    async ({ reader }) => {
+      const sql = `SELECT 'a' UNION ALL SELECT 'b' UNION ALL ${SQL}`;
+      const rows = (await reader.prepare(sql)).pluck().iterate();
+      const before = [rows.next(), rows.next()];
+      for (const each of before) each.catch(() => {});
+      for (let turn = 0; turn < 100; turn++) await Promise.resolve();
+      const { value } = await rows.next();
+      return value;
+    },
+  ],
+  [
     "a transaction that only read",
     async ({ reader }) =>
       await reader.transaction(async () => await (await reader.prepare(SQL)).pluck().get(), {
