@@ -1,7 +1,11 @@
 /** A server whose databases are spread over threads: what is different there from one in one thread. */
 import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
 import { type IncomingMessage, request } from "node:http";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import type { StoreError } from "../src/errors.ts";
 import { WINDOW_BYTES } from "../src/server/threaded/connection-message.ts";
 import { RowSender } from "../src/server/threaded/row-sender.ts";
 import { CLOSE, execute, ServedDirectory, sqls } from "./server-fixture.ts";
@@ -279,6 +283,37 @@ test("a check ends with what its progress throws, a scrub says where it stopped 
     startAfter: part.stoppedAt!,
   });
   expect([rest.stoppedAt, part.bytes + rest.bytes]).toEqual([null, whole.bytes]);
+});
+
+test("a file is imported while other names change; its own name is taken from the beginning on", async () => {
+  const { store } = threads;
+  const file = join(mkdtempSync(join(tmpdir(), "bough-import-")), "file.db");
+  await store.exportFile("zero", file);
+  const { thread } = store.owner(0);
+  const { call } = thread;
+  const codes: unknown[] = [];
+  thread.call = async (asked) => {
+    if (asked.parameters[0] === "importFile") {
+      await store.createDatabase("made");
+      const taken = store.createDatabase("imported", { partition: 1 });
+      codes.push(await taken.catch((error: StoreError) => error.code));
+    }
+    return await call.call(thread, asked);
+  };
+  try {
+    expect((await store.importFile(file, "imported")).database).toBe("imported");
+    expect(codes).toEqual(["DATABASE_EXISTS"]);
+    expect(await idsIn("imported")).toEqual([]);
+    await (await store.database("made")).delete();
+    // One that fails leaves its name to others.
+    await expect(store.importFile(`${file}.none`, "failed")).rejects.toMatchObject({
+      code: "FILE_NOT_FOUND",
+    });
+  } finally {
+    thread.call = call;
+  }
+  await store.createDatabase("failed", { partition: 1 });
+  rmSync(dirname(file), { recursive: true });
 });
 
 /** The last test: the thread has failed for good then. */

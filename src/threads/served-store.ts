@@ -23,6 +23,7 @@ import type { CreateDatabaseOptions } from "../store/abstract-store.ts";
 import type { SingleStore } from "../store/single-store.ts";
 import type { StoreCounters } from "../store/store-counters.ts";
 import type { StoreInfo } from "../store/store-info.ts";
+import { toldDurably } from "../store/told-durably.ts";
 import type { CallContext } from "./served.ts";
 import { ServedHandOver } from "./served-hand-over.ts";
 
@@ -66,6 +67,16 @@ export type BranchPlace = readonly [databaseId: number, branchId: number];
 
 export type StoreMethod = Exclude<keyof ServedStore, "store" | "answer">;
 
+/** They tell of commits that others have made. */
+const TELLING: ReadonlySet<unknown> = new Set<StoreMethod>([
+  "databaseInfo",
+  "branchInfo",
+  "branchLog",
+  "retentionStatus",
+  "stat",
+  "exportFile",
+]);
+
 export class ServedStore {
   readonly store: SingleStore;
   readonly #handOver: ServedHandOver;
@@ -78,7 +89,8 @@ export class ServedStore {
   /** A call with the name of a method, and its parameters. */
   async answer([name, ...parameters]: readonly unknown[], context: CallContext): Promise<unknown> {
     const method = this[name as StoreMethod] as (...all: unknown[]) => unknown;
-    return await method.call(this, context, ...parameters);
+    const value = await method.call(this, context, ...parameters);
+    return TELLING.has(name) ? await toldDurably(this.store.engine, value) : value;
   }
 
   databases(): DatabaseFacts[] {

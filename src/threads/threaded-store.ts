@@ -35,6 +35,7 @@ import { type EverywhereOptions, StoreService } from "./store-service.ts";
 import { ThreadedConnection } from "./threaded-connection.ts";
 import { type DatabaseHome, type Located, ThreadedDatabase } from "./threaded-database.ts";
 import { handOverThreaded } from "./threaded-hand-over.ts";
+import { ThreadedImports } from "./threaded-imports.ts";
 import { transactThreaded } from "./threaded-transact.ts";
 import type { ThreadedTransaction } from "./threaded-transaction.ts";
 
@@ -60,6 +61,7 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
   readonly #places: Places = new Places();
   /** H1. */
   readonly #names: CallQueue = new CallQueue();
+  readonly #imports: ThreadedImports;
   readonly #opened: Promise<void>;
   #closing: Promise<void> | null = null;
 
@@ -80,6 +82,16 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
         },
         onDamage: onDamage ?? warnOfDamage,
       });
+    });
+    this.#imports = new ThreadedImports({
+      find: (database) => this.#places.find(database)?.partition,
+      emptiest: () => this.#places.emptiest(this.#all()),
+      changeNames: (change) => this.#changeNames(change),
+      following: (revision, ask) => this.#following(revision, ask),
+      notFound: (database) => this.#notFound(database),
+      ask: (partition, ...asked) => this.#ask(partition, ...asked),
+      settle: (partition, database) => void this.#settle(partition, database),
+      tell: (names) => this.#tell(names),
     });
     this.#opened = this.#allOpened();
     this.#opened.catch(() => {}); // Told to every call.
@@ -246,19 +258,8 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
     revision: string,
     options: ImportOptions = {},
   ): Promise<ImportResult> {
-    const { database } = parseRevision(revision);
-    return await this.#changeNames(async () => {
-      const known = this.#places.find(database)?.partition;
-      const partition = known ?? this.#places.emptiest(this.#all());
-      const { signal, onProgress } = options;
-      const onEvent = (progress: unknown): void => onProgress?.(progress as ByteProgress);
-      const answer = await this.#ownerOf(partition).ask(partition, "importFile", [path, revision], {
-        signal,
-        onEvent,
-      });
-      this.#settle(partition, answer.database);
-      return answer.result;
-    });
+    await this.#ready();
+    return await this.#imports.run(path, revision, options);
   }
 
   /** Writes a revision as a plain SQLite file that any SQLite opens. */
@@ -391,6 +392,7 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
     try {
       await this.#opened.catch(() => {}); // Told to every call.
       await this.#names.run(async () => {});
+      await this.#imports.allEnded();
       await new Promise((resolve) => setImmediate(resolve)); // Calls made before are with their threads then.
       const ends = await Promise.allSettled(this.#owners.map((owner) => owner.close()));
       for (const end of ends) if (end.status === "rejected") throw end.reason;
@@ -544,7 +546,8 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
 
   /** After a thread has begun, which knows its own names only; others know some whose change lost its answer. */
   #tellAll(): void {
-    this.#tell({ all: this.#places.living().map(({ name, partition }) => [name, partition]) });
+    const living = this.#places.living().map(({ name, partition }) => [name, partition] as const);
+    this.#tell({ all: [...this.#imports.awaited, ...living] });
   }
 
   #tell(names: ToldNames): void {

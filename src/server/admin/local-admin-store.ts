@@ -28,6 +28,7 @@ import type { Engine } from "../../store/engine.ts";
 import type { Store } from "../../store/store.ts";
 import type { StoreInfo } from "../../store/store-info.ts";
 import type { UploadStatus } from "../../store/upload-service.ts";
+import { toldDurably } from "../../store/told-durably.ts";
 import type { AdminStore, BranchFacts, CatalogSizes, DatabaseFacts } from "./admin-store.ts";
 import { UploadDirectory } from "./upload-directory.ts";
 
@@ -56,7 +57,7 @@ export class LocalAdminStore implements AdminStore {
   }
 
   async databaseFacts(database: string): Promise<DatabaseFacts> {
-    return this.#databaseFacts(this.#store.database(database));
+    return await this.#told(database, this.#databaseFacts(this.#store.database(database)));
   }
 
   async createDatabase(database: string, options: CreateDatabaseOptions): Promise<DatabaseFacts> {
@@ -106,7 +107,7 @@ export class LocalAdminStore implements AdminStore {
   }
 
   async branchFacts(database: string, branch: string): Promise<BranchFacts> {
-    return this.#branchFacts(this.#branch(database, branch));
+    return await this.#told(database, this.#branchFacts(this.#branch(database, branch)));
   }
 
   async createBranch(
@@ -163,7 +164,7 @@ export class LocalAdminStore implements AdminStore {
   }
 
   async branchLog(database: string, branch: string, options: LogOptions): Promise<Commit[]> {
-    return this.#branch(database, branch).log(options);
+    return await this.#told(database, this.#branch(database, branch).log(options));
   }
 
   async branchRetention(database: string, branch: string): Promise<RetentionPolicy> {
@@ -181,7 +182,7 @@ export class LocalAdminStore implements AdminStore {
   }
 
   async retentionStatus(database: string, branch: string): Promise<RetentionStatus> {
-    return this.#branch(database, branch).retentionStatus();
+    return await this.#told(database, this.#branch(database, branch).retentionStatus());
   }
 
   async tags(database: string): Promise<Tag[]> {
@@ -201,7 +202,9 @@ export class LocalAdminStore implements AdminStore {
   }
 
   async statistics(database?: string): Promise<StoreStatistics> {
-    return this.#store.stat(database);
+    const statistics = this.#store.stat(database);
+    for (const engine of this.#store.engines) await toldDurably(engine, null);
+    return statistics;
   }
 
   async diskUse(): Promise<DiskStatistics> {
@@ -275,10 +278,19 @@ export class LocalAdminStore implements AdminStore {
   }
 
   async exportRevision(revision: string): Promise<SnapshotBlocks> {
-    return await SnapshotBlocks.open(
-      engineOf(this.#store, parseRevision(revision).database),
-      revision,
-    );
+    const engine = engineOf(this.#store, parseRevision(revision).database);
+    const file = await SnapshotBlocks.open(engine, revision);
+    try {
+      return await toldDurably(engine, file);
+    } catch (error) {
+      file.close();
+      throw error;
+    }
+  }
+
+  /** What tells of commits that others have made. */
+  #told<T>(database: string, value: T): Promise<T> {
+    return toldDurably(engineOf(this.#store, database), value);
   }
 
   #branch(database: string, branch: string): Branch {
