@@ -290,7 +290,7 @@ test("a file is imported while other names change; its own name is taken from th
   const file = join(mkdtempSync(join(tmpdir(), "bough-import-")), "file.db");
   await store.exportFile("zero", file);
   const { thread } = store.owner(0);
-  const { call } = thread;
+  const call = thread.call.bind(thread);
   const codes: unknown[] = [];
   thread.call = async (asked) => {
     if (asked.parameters[0] === "importFile") {
@@ -298,7 +298,7 @@ test("a file is imported while other names change; its own name is taken from th
       const taken = store.createDatabase("imported", { partition: 1 });
       codes.push(await taken.catch((error: StoreError) => error.code));
     }
-    return await call.call(thread, asked);
+    return await call(asked);
   };
   try {
     expect((await store.importFile(file, "imported")).database).toBe("imported");
@@ -325,6 +325,8 @@ test("a thread that has failed for good: not ready, alive, measured; other datab
   expect([await status("/health"), await status("/ready")]).toEqual([200, 503]);
   const metrics = await (await fetch(`${served.server.url}/metrics`)).text();
   expect(metrics).toMatch(/^bough_partitions_failed 1$/m);
+  expect(metrics).toMatch(/^bough_thread_ends_total\{thread="0"\} 1$/m);
+  expect(metrics).toMatch(/^bough_thread_busy_seconds_total\{thread="1"\} [0-9.]*[1-9]/m);
   expect(await ask("zero", COUNT)).toBe("STORE_FAILED");
   expect(await ask("one", COUNT)).toBe("0");
 });

@@ -43,6 +43,7 @@ export interface LocalStoreOptions {
 }
 
 export class LocalStore implements ServedStore {
+  readonly loads: readonly [] = [];
   readonly #store: Store;
   readonly #options: Omit<LocalStoreOptions, "idleMax">;
   readonly #idleMax: number;

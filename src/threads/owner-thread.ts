@@ -137,6 +137,11 @@ export class OwnerThread {
     return this.#cause;
   }
 
+  /** How long its event loop has been at work, in milliseconds since it was started. */
+  get busyMs(): number {
+    return this.#hasEnded ? 0 : this.#worker.performance.eventLoopUtilization().active;
+  }
+
   get hasEnded(): boolean {
     return this.#hasEnded;
   }

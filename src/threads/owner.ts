@@ -34,6 +34,13 @@ export interface OpenedPartition {
   readonly databases: readonly DatabaseFacts[];
 }
 
+export interface ThreadLoad {
+  /** How long the present worker's event loop has been at work. */
+  readonly busyMs: number;
+  /** Workers that have ended, and were replaced or not. */
+  readonly ends: number;
+}
+
 /** A service that each worker is to have (hosted-service.ts). */
 export interface ServiceChoice {
   readonly url: string;
@@ -56,6 +63,7 @@ export class Owner {
   #thread: OwnerThread;
   #failure: StoreError | null = null;
   #deaths = 0;
+  #ends = 0;
   #isClosing = false;
   /** Every worker has them, by number. */
   readonly #services: Map<number, ServiceChoice> = new Map();
@@ -78,6 +86,11 @@ export class Owner {
   get thread(): OwnerThread {
     if (this.#failure !== null) throw this.#failure;
     return this.#thread;
+  }
+
+  /** What has been counted of its workers. */
+  get load(): ThreadLoad {
+    return { busyMs: this.#thread.busyMs, ends: this.#ends };
   }
 
   /** A method of a partition. */
@@ -226,6 +239,7 @@ export class Owner {
   #onEnded(thread: OwnerThread): void {
     if (this.#isClosing || this.#failure !== null || this.#hold !== null) return;
     if (thread !== this.#thread) return;
+    this.#ends++;
     this.#deaths = thread.answeredCount > 0 ? 1 : this.#deaths + 1;
     if (this.#deaths <= DEATHS_MAX) this.#thread = this.#start();
     else {

@@ -26,7 +26,7 @@ import { type StoreOptions, warnOfDamage } from "../store/store-options.ts";
 import type { TransactOptions } from "../store/transact.ts";
 import { nextNumber } from "./call-target.ts";
 import { Operation, type ToldNames } from "./message.ts";
-import { type Asked, Owner, type Rest, type ServiceChoice } from "./owner.ts";
+import { type Asked, Owner, type Rest, type ServiceChoice, type ThreadLoad } from "./owner.ts";
 import type { OwnerThread, WorkerChoice } from "./owner-thread.ts";
 import { type Place, Places } from "./places.ts";
 import type { DatabaseFacts, StoreMethod } from "./served-store.ts";
@@ -342,6 +342,11 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
       following: (revision, ask) => this.#following(revision, ask),
       notFound: (database) => this.#notFound(database),
     });
+  }
+
+  /** @internal Of each thread, in their order. */
+  get loads(): readonly ThreadLoad[] {
+    return this.#owners.map(({ load }) => load);
   }
 
   /** @internal Of the store's own files; null: they are not on disk. */

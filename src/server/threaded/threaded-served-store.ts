@@ -7,6 +7,7 @@ import { StoreError } from "../../errors.ts";
 import { sumOf } from "../../store/partition-reports.ts";
 import type { DiskStatistics } from "../../store/statistics.ts";
 import { type StoreCounters, wholeCounters } from "../../store/store-counters.ts";
+import type { ThreadLoad } from "../../threads/owner.ts";
 import type { ServiceClient } from "../../threads/service-client.ts";
 import type { ThreadedStore } from "../../threads/threaded-store.ts";
 import type { Principal } from "../access.ts";
@@ -33,6 +34,10 @@ export class ThreadedServedStore implements ServedStore {
   constructor(store: ThreadedStore, client: ServiceClient) {
     this.#store = store;
     this.#client = client;
+  }
+
+  get loads(): readonly ThreadLoad[] {
+    return this.#store.loads;
   }
 
   async open(revision: string, principal: Principal): Promise<ServedConnection> {
