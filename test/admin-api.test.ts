@@ -3,20 +3,35 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { expect, test } from "vitest";
+import type { ThreadedStore } from "../src/threads/threaded-store.ts";
+import { afterAll, expect, test } from "vitest";
 import { AdminServer, type AdminRequest, type AdminResponse } from "./admin-fixture.ts";
+import { SharedThreads } from "./shared-threads.ts";
+
+let threads: SharedThreads | null = null;
+
+afterAll(async () => {
+  await threads?.[Symbol.asyncDispose]();
+});
+
+const KINDS = ["one thread", "threads"] as const;
+
+async function ofKind(kind: (typeof KINDS)[number]): Promise<{ readonly threads?: ThreadedStore }> {
+  if (kind === "one thread") return {};
+  threads ??= await SharedThreads.open();
+  return { threads: threads.store };
+}
 
 /** What most tests begin with. */
 async function withShop(
   options: Parameters<typeof AdminServer.start>[0] = {},
 ): Promise<AdminServer> {
   const admin = await AdminServer.start(options);
-  const shop = admin.store.createDatabase("shop");
-  using connection = admin.store.connect("shop");
-  connection.exec("CREATE TABLE items (id INTEGER PRIMARY KEY, name TEXT)");
+  const shop = await admin.served.createDatabase("shop");
+  await admin.exec("shop", "CREATE TABLE items (id INTEGER PRIMARY KEY, name TEXT)");
   for (const name of ["apple", "pear", "plum"])
-    connection.prepare("INSERT INTO items (name) VALUES (?)").run(name);
-  shop.createBranch("feature/auth");
+    await admin.exec("shop", `INSERT INTO items (name) VALUES ('${name}')`);
+  await shop.createBranch("feature/auth");
   return admin;
 }
 
@@ -44,67 +59,70 @@ test("the OpenAPI document is valid OpenAPI 3.1", async () => {
     expect(Object.keys(document.components.schemas)).toContain(id);
 });
 
-test("every operation of the document answers as the document says", async () => {
-  await using admin = await withShop();
-  const { call } = recorder(admin);
-  await call("GET", "/server");
-  await call("GET", "/openapi.json");
-  await call("GET", "/databases");
-  await call("POST", "/databases", { body: { name: "logs", pageSize: 8192 } });
-  await call("GET", "/databases/logs");
-  await call("PATCH", "/databases/logs", { body: { name: "events" } });
-  await call("DELETE", "/databases/events");
-  await call("POST", "/databases/events/undelete");
-  await call("POST", "/databases/events/hand-over", { body: { partition: 0 } });
-  await call("GET", "/databases/shop/branches");
-  await call("POST", "/databases/shop/branches", { body: { name: "dev" } });
-  await call("GET", "/databases/shop/branches/dev");
-  await call("PATCH", "/databases/shop/branches/dev", { body: { isProtected: false } });
-  await call("DELETE", "/databases/shop/branches/dev");
-  await call("POST", "/databases/shop/branches/dev/undelete");
-  await call("POST", "/databases/shop/branches/dev/reset");
-  await call("POST", "/databases/shop/branches/dev/restore", { body: { to: "shop@2" } });
-  await call("GET", "/databases/shop/branches/dev/log");
-  await call("GET", "/databases/shop/branches/main/file");
-  const raw = new Uint8Array(
-    await (await admin.fetch("GET", "/databases/shop/branches/main/file")).arrayBuffer(),
-  );
-  const type = { "content-type": "application/vnd.sqlite3" };
-  await call("PUT", "/databases/copy/branches/main/file", { raw, headers: type });
-  for (const path of ["/databases/shop/retention", "/databases/shop/branches/dev/retention"]) {
-    await call("GET", path);
-    await call("PATCH", path, { body: { hourlyMs: 1000 } });
-    await call("DELETE", path);
-  }
-  await call("GET", "/databases/shop/branches/dev/retention/status");
-  await call("POST", "/databases/shop/tags", { body: { name: "first", at: "@1" } });
-  await call("GET", "/databases/shop/tags");
-  await call("GET", "/databases/shop/tags/first");
-  await call("DELETE", "/databases/shop/tags/first");
-  for (const path of ["", "/statistics", "/disk", "/held-space", "/remote"])
-    await call("GET", `/store${path}`);
-  await call("GET", "/databases/shop/statistics");
-  await call("PATCH", "/store", { body: { compression: "none" } });
-  for (const path of ["checkpoint", "compact", "refresh"]) await call("POST", `/store/${path}`);
-  for (const path of ["gc", "expire", "check", "scrub", "upload", "collect-remote"])
-    await admin.ended((await call("POST", `/store/${path}`)).body);
-  const [job] = (await call("GET", "/jobs")).body.items;
-  await call("GET", `/jobs/${job.id}`);
-  await call("GET", `/jobs/${job.id}/events`);
-  await call("DELETE", `/jobs/${job.id}`);
-  await call("GET", "/transactions/00000000-0000-0000-0000-000000000000");
+test.each(KINDS)(
+  "every operation of the document answers as the document says: %s",
+  async (kind) => {
+    await using admin = await withShop(await ofKind(kind));
+    const { call } = recorder(admin);
+    await call("GET", "/server");
+    await call("GET", "/openapi.json");
+    await call("GET", "/databases");
+    await call("POST", "/databases", { body: { name: "logs", pageSize: 8192 } });
+    await call("GET", "/databases/logs");
+    await call("PATCH", "/databases/logs", { body: { name: "events" } });
+    await call("DELETE", "/databases/events");
+    await call("POST", "/databases/events/undelete");
+    await call("POST", "/databases/events/hand-over", { body: { partition: 0 } });
+    await call("GET", "/databases/shop/branches");
+    await call("POST", "/databases/shop/branches", { body: { name: "dev" } });
+    await call("GET", "/databases/shop/branches/dev");
+    await call("PATCH", "/databases/shop/branches/dev", { body: { isProtected: false } });
+    await call("DELETE", "/databases/shop/branches/dev");
+    await call("POST", "/databases/shop/branches/dev/undelete");
+    await call("POST", "/databases/shop/branches/dev/reset");
+    await call("POST", "/databases/shop/branches/dev/restore", { body: { to: "shop@2" } });
+    await call("GET", "/databases/shop/branches/dev/log");
+    await call("GET", "/databases/shop/branches/main/file");
+    const raw = new Uint8Array(
+      await (await admin.fetch("GET", "/databases/shop/branches/main/file")).arrayBuffer(),
+    );
+    const type = { "content-type": "application/vnd.sqlite3" };
+    await call("PUT", "/databases/copy/branches/main/file", { raw, headers: type });
+    for (const path of ["/databases/shop/retention", "/databases/shop/branches/dev/retention"]) {
+      await call("GET", path);
+      await call("PATCH", path, { body: { hourlyMs: 1000 } });
+      await call("DELETE", path);
+    }
+    await call("GET", "/databases/shop/branches/dev/retention/status");
+    await call("POST", "/databases/shop/tags", { body: { name: "first", at: "@1" } });
+    await call("GET", "/databases/shop/tags");
+    await call("GET", "/databases/shop/tags/first");
+    await call("DELETE", "/databases/shop/tags/first");
+    for (const path of ["", "/statistics", "/disk", "/held-space", "/remote"])
+      await call("GET", `/store${path}`);
+    await call("GET", "/databases/shop/statistics");
+    await call("PATCH", "/store", { body: { compression: "none" } });
+    for (const path of ["checkpoint", "compact", "refresh"]) await call("POST", `/store/${path}`);
+    for (const path of ["gc", "expire", "check", "scrub", "upload", "collect-remote"])
+      await admin.ended((await call("POST", `/store/${path}`)).body);
+    const [job] = (await call("GET", "/jobs")).body.items;
+    await call("GET", `/jobs/${job.id}`);
+    await call("GET", `/jobs/${job.id}/events`);
+    await call("DELETE", `/jobs/${job.id}`);
+    await call("GET", "/transactions/00000000-0000-0000-0000-000000000000");
 
-  const { document, seen } = await admin.documentCheck();
-  const all = Object.entries(document.paths).flatMap(([path, item]) =>
-    Object.keys(item)
-      .filter((method) => method !== "parameters")
-      .map((method) => `${method.toUpperCase()} ${path}`),
-  );
-  const answered = new Set([...seen].map((each) => each.replace(/ 2\d\d$/, "")));
-  // For this one the store would have to be encrypted; another test has it.
-  expect(all.filter((each) => !answered.has(each))).toEqual(["POST /api/v1/store/key"]);
-  expect(admin.bugs).toEqual([]);
-});
+    const { document, seen } = await admin.documentCheck();
+    const all = Object.entries(document.paths).flatMap(([path, item]) =>
+      Object.keys(item)
+        .filter((method) => method !== "parameters")
+        .map((method) => `${method.toUpperCase()} ${path}`),
+    );
+    const answered = new Set([...seen].map((each) => each.replace(/ 2\d\d$/, "")));
+    // For this one the store would have to be encrypted; another test has it.
+    expect(all.filter((each) => !answered.has(each))).toEqual(["POST /api/v1/store/key"]);
+    expect(admin.bugs).toEqual([]);
+  },
+);
 
 /** Fails at the first answer that is no success. */
 function recorder(admin: AdminServer): {
@@ -123,26 +141,29 @@ function recorder(admin: AdminServer): {
   };
 }
 
-test("databases are made, found by name and id, renamed, deleted and brought back", async () => {
-  await using admin = await AdminServer.start();
-  const made = await admin.call("POST", "/databases", { body: { name: "shop", pageSize: 512 } });
-  expect([made.status, made.headers.get("location")]).toEqual([201, "/api/v1/databases/shop"]);
-  expect(made.body).toMatchObject({ name: "shop", pageSize: 512, version: 0 });
-  const byId = `/databases/id:${made.body.id}`;
-  expect((await admin.call("GET", byId)).body).toEqual(made.body);
-  expect(await refusal(admin, "POST", "/databases", { body: { name: "shop" } })).toEqual([
-    409,
-    "DATABASE_EXISTS",
-  ]);
-  const renamed = await admin.call("PATCH", byId, { body: { name: "store" } });
-  expect(renamed.body).toEqual({ ...made.body, name: "store" });
-  expect((await admin.call("GET", byId)).body.name).toBe("store");
-  expect(await refusal(admin, "GET", "/databases/shop")).toEqual([404, "DATABASE_NOT_FOUND"]);
-  expect((await admin.call("DELETE", byId)).status).toBe(204);
-  expect(await refusal(admin, "DELETE", byId)).toEqual([404, "DATABASE_NOT_FOUND"]);
-  expect((await admin.call("POST", "/databases/store/undelete")).body.id).toBe(made.body.id);
-  expect((await admin.call("GET", byId)).status).toBe(200);
-});
+test.each(KINDS)(
+  "databases are made, found by name and id, renamed, deleted and brought back: %s",
+  async (kind) => {
+    await using admin = await AdminServer.start(await ofKind(kind));
+    const made = await admin.call("POST", "/databases", { body: { name: "shop", pageSize: 512 } });
+    expect([made.status, made.headers.get("location")]).toEqual([201, "/api/v1/databases/shop"]);
+    expect(made.body).toMatchObject({ name: "shop", pageSize: 512, version: 0 });
+    const byId = `/databases/id:${made.body.id}`;
+    expect((await admin.call("GET", byId)).body).toEqual(made.body);
+    expect(await refusal(admin, "POST", "/databases", { body: { name: "shop" } })).toEqual([
+      409,
+      "DATABASE_EXISTS",
+    ]);
+    const renamed = await admin.call("PATCH", byId, { body: { name: "store" } });
+    expect(renamed.body).toEqual({ ...made.body, name: "store" });
+    expect((await admin.call("GET", byId)).body.name).toBe("store");
+    expect(await refusal(admin, "GET", "/databases/shop")).toEqual([404, "DATABASE_NOT_FOUND"]);
+    expect((await admin.call("DELETE", byId)).status).toBe(204);
+    expect(await refusal(admin, "DELETE", byId)).toEqual([404, "DATABASE_NOT_FOUND"]);
+    expect((await admin.call("POST", "/databases/store/undelete")).body.id).toBe(made.body.id);
+    expect((await admin.call("GET", byId)).status).toBe(200);
+  },
+);
 
 test("a database is made in a partition, and handed over to another one", async () => {
   await using admin = await AdminServer.start({ store: { partitions: 3 } });
@@ -244,75 +265,87 @@ test("lists go page by page, in the order of names, and miss nothing", async () 
   expect(pages).toBe(3);
 });
 
-test("branches are made from revisions, with names that have slashes", async () => {
-  await using admin = await withShop();
-  const made = await admin.call("POST", "/databases/shop/branches", {
-    body: { name: "fix/one", from: "shop/feature/auth@2", expiresAt: "2999-01-01T00:00:00+01:00" },
-  });
-  expect([made.status, made.headers.get("location")]).toEqual([
-    201,
-    "/api/v1/databases/shop/branches/fix%2Fone",
-  ]);
-  expect(made.body).toMatchObject({
-    revision: "shop/fix/one",
-    parent: "feature/auth",
-    head: { version: 2 },
-    expiresAt: "2998-12-31T23:00:00.000Z",
-  });
-  const path = "/databases/shop/branches/fix%2Fone";
-  expect((await admin.call("GET", path)).body).toEqual(made.body);
-  expect((await admin.call("GET", `/databases/shop/branches/id:${made.body.id}`)).body).toEqual(
-    made.body,
-  );
-  const create = (body: object): Promise<readonly [number, string]> =>
-    refusal(admin, "POST", "/databases/shop/branches", { body });
-  expect(await create({ name: "fix/one" })).toEqual([409, "BRANCH_EXISTS"]);
-  expect(await create({ name: "a//b" })).toEqual([400, "NAME_INVALID"]);
-  expect(await create({ name: "x", from: "shop@99" })).toEqual([404, "VERSION_NOT_FOUND"]);
-  expect(await create({ name: "x", from: "other" })).toEqual([400, "REVISION_INVALID"]);
-  expect(await create({ name: "x", from: "shop@@" })).toEqual([400, "REVISION_INVALID"]);
-  expect(await create({ name: "x", expiresAt: "1999-01-01T00:00:00Z" })).toEqual([
-    400,
-    "REQUEST_INVALID",
-  ]);
-  expect(await refusal(admin, "GET", "/databases/shop/branches/fix")).toEqual([
-    404,
-    "BRANCH_NOT_FOUND",
-  ]);
-  expect(await refusal(admin, "GET", "/databases/shop/branches/id:77")).toEqual([
-    404,
-    "BRANCH_NOT_FOUND",
-  ]);
-});
+test.each(KINDS)(
+  "branches are made from revisions, with names that have slashes: %s",
+  async (kind) => {
+    await using admin = await withShop(await ofKind(kind));
+    const made = await admin.call("POST", "/databases/shop/branches", {
+      body: {
+        name: "fix/one",
+        from: "shop/feature/auth@2",
+        expiresAt: "2999-01-01T00:00:00+01:00",
+      },
+    });
+    expect([made.status, made.headers.get("location")]).toEqual([
+      201,
+      "/api/v1/databases/shop/branches/fix%2Fone",
+    ]);
+    expect(made.body).toMatchObject({
+      revision: "shop/fix/one",
+      parent: "feature/auth",
+      head: { version: 2 },
+      expiresAt: "2998-12-31T23:00:00.000Z",
+    });
+    const path = "/databases/shop/branches/fix%2Fone";
+    expect((await admin.call("GET", path)).body).toEqual(made.body);
+    expect((await admin.call("GET", `/databases/shop/branches/id:${made.body.id}`)).body).toEqual(
+      made.body,
+    );
+    const create = (body: object): Promise<readonly [number, string]> =>
+      refusal(admin, "POST", "/databases/shop/branches", { body });
+    expect(await create({ name: "fix/one" })).toEqual([409, "BRANCH_EXISTS"]);
+    expect(await create({ name: "a//b" })).toEqual([400, "NAME_INVALID"]);
+    expect(await create({ name: "x", from: "shop@99" })).toEqual([404, "VERSION_NOT_FOUND"]);
+    expect(await create({ name: "x", from: "other" })).toEqual([400, "REVISION_INVALID"]);
+    expect(await create({ name: "x", from: "shop@@" })).toEqual([400, "REVISION_INVALID"]);
+    expect(await create({ name: "x", expiresAt: "1999-01-01T00:00:00Z" })).toEqual([
+      400,
+      "REQUEST_INVALID",
+    ]);
+    expect(await refusal(admin, "GET", "/databases/shop/branches/fix")).toEqual([
+      404,
+      "BRANCH_NOT_FOUND",
+    ]);
+    expect(await refusal(admin, "GET", "/databases/shop/branches/id:77")).toEqual([
+      404,
+      "BRANCH_NOT_FOUND",
+    ]);
+  },
+);
 
-test("a branch is renamed, protected and given an end, one change at a time", async () => {
-  await using admin = await withShop();
-  const path = "/databases/shop/branches/feature%2Fauth";
-  const change = async (body: object, at = path): Promise<AdminResponse> =>
-    await admin.call("PATCH", at, { body });
-  expect((await change({ isProtected: true })).body.isProtected).toBe(true);
-  expect((await change({ isProtected: true })).body.isProtected).toBe(true);
-  expect((await change({ expiresAt: "2999-01-01T00:00:00Z" })).body.code).toBe("BRANCH_PROTECTED");
-  expect(await refusal(admin, "DELETE", path)).toEqual([409, "BRANCH_PROTECTED"]);
-  expect((await change({ isProtected: false })).body.isProtected).toBe(false);
-  expect((await change({ expiresAt: "2999-01-01T00:00:00Z" })).body.expiresAt).toBe(
-    "2999-01-01T00:00:00.000Z",
-  );
-  expect((await change({ expiresAt: null })).body.expiresAt).toBeNull();
-  expect((await change({ name: "auth" })).body.revision).toBe("shop/auth");
-  expect(await refusal(admin, "PATCH", path, { body: { name: "x" } })).toEqual([
-    404,
-    "BRANCH_NOT_FOUND",
-  ]);
-  expect((await change({ name: "main" }, "/databases/shop/branches/auth")).body.code).toBe(
-    "BRANCH_EXISTS",
-  );
-});
+test.each(KINDS)(
+  "a branch is renamed, protected and given an end, one change at a time: %s",
+  async (kind) => {
+    await using admin = await withShop(await ofKind(kind));
+    const path = "/databases/shop/branches/feature%2Fauth";
+    const change = async (body: object, at = path): Promise<AdminResponse> =>
+      await admin.call("PATCH", at, { body });
+    expect((await change({ isProtected: true })).body.isProtected).toBe(true);
+    expect((await change({ isProtected: true })).body.isProtected).toBe(true);
+    expect((await change({ expiresAt: "2999-01-01T00:00:00Z" })).body.code).toBe(
+      "BRANCH_PROTECTED",
+    );
+    expect(await refusal(admin, "DELETE", path)).toEqual([409, "BRANCH_PROTECTED"]);
+    expect((await change({ isProtected: false })).body.isProtected).toBe(false);
+    expect((await change({ expiresAt: "2999-01-01T00:00:00Z" })).body.expiresAt).toBe(
+      "2999-01-01T00:00:00.000Z",
+    );
+    expect((await change({ expiresAt: null })).body.expiresAt).toBeNull();
+    expect((await change({ name: "auth" })).body.revision).toBe("shop/auth");
+    expect(await refusal(admin, "PATCH", path, { body: { name: "x" } })).toEqual([
+      404,
+      "BRANCH_NOT_FOUND",
+    ]);
+    expect((await change({ name: "main" }, "/databases/shop/branches/auth")).body.code).toBe(
+      "BRANCH_EXISTS",
+    );
+  },
+);
 
-test("a branch is reset, restored, deleted and brought back", async () => {
-  await using admin = await withShop();
+test.each(KINDS)("a branch is reset, restored, deleted and brought back: %s", async (kind) => {
+  await using admin = await withShop(await ofKind(kind));
   const path = "/databases/shop/branches/feature%2Fauth";
-  admin.store.connect("shop/feature/auth").exec("DELETE FROM items");
+  await admin.exec("shop/feature/auth", "DELETE FROM items");
   const before = (await admin.call("GET", path)).body;
   const restored = await admin.call("POST", `${path}/restore`, {
     body: { to: "@2", preserveAs: "kept" },

@@ -12,7 +12,9 @@ import { serveStore } from "../src/server/serve.ts";
 import type { ServerSettings } from "../src/server/setting-list.ts";
 import { openStore, type Store } from "../src/store/store.ts";
 import type { StoreOptions } from "../src/store/store-options.ts";
+import { ThreadedStore } from "../src/threads/threaded-store.ts";
 import { StoreError } from "../src/errors.ts";
+import { clear, execOn } from "./shared-threads.ts";
 
 export interface AdminServerOptions {
   readonly settings?: Partial<ServerSettings>;
@@ -20,6 +22,8 @@ export interface AdminServerOptions {
   /** Of the store; a new directory by default. */
   readonly path?: string;
   readonly access?: Access;
+  /** A store with threads that outlives the server, in place of one of its own. */
+  readonly threads?: ThreadedStore;
 }
 
 export interface AdminRequest {
@@ -51,7 +55,7 @@ export interface OpenApiDocument {
 export class AdminServer implements AsyncDisposable {
   readonly directory: string = mkdtempSync(join(tmpdir(), "bough-admin-"));
   readonly storePath: string;
-  readonly store: Store;
+  readonly served: Store | ThreadedStore;
   /** What the server has called a bug. */
   readonly bugs: unknown[] = [];
   /** Of event streams that are open. */
@@ -59,15 +63,15 @@ export class AdminServer implements AsyncDisposable {
   #server: HttpServer | null = null;
   #check: DocumentCheck | null = null;
 
-  private constructor({ store = {}, path }: AdminServerOptions) {
+  private constructor({ store = {}, path, threads }: AdminServerOptions) {
     this.storePath = path ?? join(this.directory, "store");
-    this.store = openStore(this.storePath, store);
+    this.served = threads ?? openStore(this.storePath, store);
   }
 
   static async start(options: AdminServerOptions = {}): Promise<AdminServer> {
     const admin = new AdminServer(options);
     const { access } = options;
-    admin.#server = await serveStore(admin.store, {
+    admin.#server = await serveStore(admin.served, {
       settings: { port: 0, ...options.settings },
       startHeartbeat: (beat) => {
         admin.beats.add(beat);
@@ -77,6 +81,16 @@ export class AdminServer implements AsyncDisposable {
       ...(access === undefined ? {} : { access }),
     });
     return admin;
+  }
+
+  /** In this thread. */
+  get store(): Store {
+    if (this.served instanceof ThreadedStore) throw new TypeError("The store has threads");
+    return this.served;
+  }
+
+  async exec(revision: string, sql: string): Promise<void> {
+    await execOn(this.served, revision, sql);
   }
 
   get server(): HttpServer {
@@ -136,7 +150,8 @@ export class AdminServer implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.server.stop();
-    await this.store.closeAsync();
+    if (this.served instanceof ThreadedStore) await clear(this.served);
+    else await this.served.closeAsync();
     rmSync(this.directory, { recursive: true, force: true });
   }
 }

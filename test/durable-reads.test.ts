@@ -4,11 +4,16 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { describe, expect, test } from "vitest";
+import { LocalAdminStore } from "../src/server/admin/local-admin-store.ts";
 import type { AsyncConnection } from "../src/sqlite/async-connection.ts";
+import { SingleStore } from "../src/store/single-store.ts";
 import { openStore, openStoreAsync, type Store } from "../src/store/store.ts";
 import type { StoreOptions } from "../src/store/store-options.ts";
 import { Random } from "../src/testing/random.ts";
 import { SimulatedStorage } from "../src/testing/simulated-storage.ts";
+import { carryError } from "../src/threads/carried-error.ts";
+import type { CallContext } from "../src/threads/served.ts";
+import { type DatabaseInfo, ServedStore } from "../src/threads/served-store.ts";
 
 interface World {
   readonly storage: SimulatedStorage;
@@ -64,6 +69,18 @@ const READINGS: readonly (readonly [string, Reading])[] = [
     "an iterator's first row",
     async ({ reader }) => {
       const rows = (await reader.prepare(SQL)).pluck().iterate();
+      const { value } = await rows.next();
+      return value;
+    },
+  ],
+  [
+    "an iterator's row that was read ahead by a call that nobody awaits",
+    async ({ reader }) => {
+      const sql = `SELECT 'a' UNION ALL SELECT 'b' UNION ALL ${SQL}`;
+      const rows = (await reader.prepare(sql)).pluck().iterate();
+      const before = [rows.next(), rows.next()];
+      for (const each of before) each.catch(() => {});
+      for (let turn = 0; turn < 100; turn++) await Promise.resolve();
       const { value } = await rows.next();
       return value;
     },
@@ -130,6 +147,57 @@ test.each(READINGS)("durable once it is told: %s", async (_, read) => {
   const { done } = await write(world);
   expect(isDurable(world)).toBe(false);
   expect(await read(world)).toBe("new");
+  expect(isDurable(world)).toBe(true);
+  await done;
+  await world.store.closeAsync();
+});
+
+/** Whoever asks for heads, logs, sizes or files is told of commits, too. */
+const TELLINGS: readonly (readonly [string, (store: Store) => Promise<number>])[] = [
+  [
+    "databaseFacts of the admin API",
+    async (store) => (await new LocalAdminStore(store).databaseFacts("shop")).version,
+  ],
+  [
+    "branchFacts of the admin API",
+    async (store) => (await new LocalAdminStore(store).branchFacts("shop", "main")).head.version,
+  ],
+  [
+    "branchLog of the admin API",
+    async (store) => (await new LocalAdminStore(store).branchLog("shop", "main", {}))[0]!.version,
+  ],
+  [
+    "a file of the admin API",
+    async (store) => {
+      const file = await new LocalAdminStore(store).exportRevision("shop");
+      file.close();
+      return file.version;
+    },
+  ],
+  [
+    "databaseInfo of a store with threads",
+    async (store) => {
+      if (!(store instanceof SingleStore)) throw new TypeError("A store of one partition");
+      const context: CallContext = {
+        limits: {},
+        transfer: [],
+        event: () => {},
+        carry: carryError,
+        keepSignal: () => () => {},
+        hasBlobs: false,
+      };
+      const info = new ServedStore(store, () => {}).answer(["databaseInfo", 1], context);
+      // oxlint-disable-next-line typescript/no-unsafe-type-assertion
+      return ((await info) as DatabaseInfo).version;
+    },
+  ],
+];
+
+test.each(TELLINGS)("durable once it is told: %s", async (_, tell) => {
+  const world = await open();
+  const { done } = await write(world);
+  expect(isDurable(world)).toBe(false);
+  expect(await tell(world.store)).toBe(3);
   expect(isDurable(world)).toBe(true);
   await done;
   await world.store.closeAsync();

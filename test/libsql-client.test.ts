@@ -1,15 +1,21 @@
 /** The real package @libsql/client on a server, over HTTP and over WebSocket: everything that it offers remotely. */
 import { createClient as createHttpClient } from "@libsql/client/http";
 import { createClient as createWsClient, type Client, type Config } from "@libsql/client/ws";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { ServedDirectory } from "./server-fixture.ts";
+import { SharedThreads } from "./shared-threads.ts";
+
+type Kind = "one thread" | "threads";
 
 let served: ServedDirectory;
+let threads: SharedThreads | null = null;
+let kind: Kind = "one thread";
 const clients: Client[] = [];
 
 beforeEach(async () => {
-  served = await ServedDirectory.start();
-  served.store.createDatabase("shop");
+  const store = kind === "threads" ? threads!.store : null;
+  served = await ServedDirectory.start({}, {}, undefined, store);
+  await served.admin.createDatabase("shop", {});
 });
 
 afterEach(async () => {
@@ -40,8 +46,25 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: string; mes
   return failure as { code: string; message: string };
 }
 
-describe.each<Transport>(["http", "ws"])("@libsql/client over %s", (transport) => {
+afterAll(async () => {
+  await threads?.[Symbol.asyncDispose]();
+});
+
+describe.each<[Transport, Kind]>([
+  ["http", "one thread"],
+  ["ws", "one thread"],
+  ["http", "threads"],
+  ["ws", "threads"],
+])("@libsql/client over %s, a store of %s", (transport, kindOfStore) => {
   let client: Client;
+
+  beforeAll(async () => {
+    kind = kindOfStore;
+    if (kind === "threads") threads ??= await SharedThreads.open();
+  });
+  afterAll(() => {
+    kind = "one thread";
+  });
 
   beforeEach(async () => {
     client = connect(transport);
@@ -146,15 +169,16 @@ describe.each<Transport>(["http", "ws"])("@libsql/client over %s", (transport) =
   });
 
   test("a batch of 1,000 statements is one transaction", async () => {
-    const versions = (): number => served.store.database("shop").branch().log().length;
-    const before = versions();
+    const versions = async (): Promise<number> =>
+      (await served.admin.branchLog("shop", "main", {})).length;
+    const before = await versions();
     const statements = Array.from({ length: 1000 }, (_, index) => ({
       sql: "INSERT INTO t(a, b) VALUES (?, ?)",
       args: [index, `row ${index}`],
     }));
     const results = await client.batch(statements, "write");
     expect(results).toHaveLength(1000);
-    expect(versions()).toBe(before + 1);
+    expect(await versions()).toBe(before + 1);
     expect((await client.execute("SELECT sum(a) AS s FROM t")).rows[0]?.["s"]).toBe(499_500);
   });
 
@@ -237,8 +261,8 @@ describe.each<Transport>(["http", "ws"])("@libsql/client over %s", (transport) =
 
   test("each revision has a URL; a branch is followed, a version is read-only", async () => {
     await client.execute("INSERT INTO t(a) VALUES (1)");
-    const { version } = served.store.database("shop").branch().head;
-    served.store.database("shop").createBranch("feature/auth");
+    const { version } = (await served.admin.branchFacts("shop", "main")).head;
+    await served.admin.createBranch("shop", "feature/auth", {});
     const branch = connect(transport, "shop/feature/auth");
     await branch.execute("INSERT INTO t(a) VALUES (2)");
     const past = connect(transport, `shop@${version}`);
@@ -251,10 +275,7 @@ describe.each<Transport>(["http", "ws"])("@libsql/client over %s", (transport) =
       [1],
     ]);
     expect((await failureOf(past.execute("DELETE FROM t"))).code).toBe("READ_ONLY");
-    served.store
-      .database("shop")
-      .branch("feature/auth")
-      .reset({ to: `shop@${version}` });
+    await served.admin.resetBranch("shop", "feature/auth", { to: `shop@${version}` });
     expect(await rowsOf(branch)).toEqual([1]);
   });
 
@@ -268,6 +289,6 @@ describe.each<Transport>(["http", "ws"])("@libsql/client over %s", (transport) =
   test("the bare URL is the database of that name, made at its first use", async () => {
     const bare = connect(transport, "");
     await bare.execute("CREATE TABLE made(a)");
-    expect(served.store.databases().map(({ name }) => name)).toEqual(["default", "shop"]);
+    expect(await served.admin.databaseNames()).toEqual(["default", "shop"]);
   });
 });

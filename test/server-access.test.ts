@@ -3,26 +3,27 @@ import { createClient as createHttpClient } from "@libsql/client/http";
 import { createClient as createWsClient } from "@libsql/client/ws";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { WebSocket } from "ws";
 import type { Access } from "../src/server/access.ts";
 import { scope, TokenWorld } from "./server-tokens.ts";
 import { execute, ServedDirectory, sqls } from "./server-fixture.ts";
+import { SharedThreads } from "./shared-threads.ts";
 
 let world: TokenWorld;
 let slow: Access;
 let served: ServedDirectory;
+let threads: SharedThreads | null = null;
 
 beforeEach(async () => {
   world = new TokenWorld();
-  served = await ServedDirectory.start({}, {}, world.access());
-  const { store } = served;
+  served = await ServedDirectory.start({}, {}, world.access(), threads?.store);
+  const { admin } = served;
   for (const name of ["shop", "other"]) {
-    store.createDatabase(name);
-    using connection = store.connect(name);
-    connection.exec(`CREATE TABLE t(a); INSERT INTO t VALUES ('${name}')`);
+    await admin.createDatabase(name, {});
+    await served.exec(name, `CREATE TABLE t(a); INSERT INTO t VALUES ('${name}')`);
   }
-  for (const branch of ["preview/a", "secret"]) store.database("shop").createBranch(branch);
+  for (const branch of ["preview/a", "secret"]) await admin.createBranch("shop", branch, {});
 });
 
 afterEach(async () => {
@@ -149,7 +150,7 @@ function expected(place: Place, allowed: Level | undefined, wanted: Level): stri
   return wanted === "write" && allowed === "read" ? "SQLITE_READONLY" : "ok";
 }
 
-describe.each(ENDPOINTS)("tokens x databases x branches by %s", (_, ask) => {
+function matrix(ask: Ask): void {
   test.each(Object.entries(TOKENS))("with a token for %s", async (_name, { claims, allows }) => {
     const token = await world.token(claims);
     const answers: Record<string, string> = {};
@@ -169,6 +170,36 @@ describe.each(ENDPOINTS)("tokens x databases x branches by %s", (_, ask) => {
       expect(await ask({ token: "", revision, sql }), revision).toBe("AUTH_REQUIRED");
       expect(await ask({ token: "a.b.c", revision, sql }), revision).toBe("AUTH_INVALID");
     }
+  });
+}
+
+describe.each(ENDPOINTS)("tokens x databases x branches by %s", (_, ask) => matrix(ask));
+
+describe("tokens x databases x branches, each database in a thread of its own", () => {
+  beforeAll(async () => {
+    threads = await SharedThreads.open();
+  });
+  afterAll(async () => {
+    await threads?.[Symbol.asyncDispose]();
+    threads = null;
+  });
+
+  matrix(askPipeline);
+
+  test("ATTACH: a database that the token does not allow is refused like one that is not there, one of another thread is told", async () => {
+    const all = await world.token(scope("*", "**", "rw"));
+    const shop = await world.token(scope("shop", "**", "rw"));
+    const attach = async (token: string, name: string): Promise<string> =>
+      await askPipeline({ token, revision: "shop", sql: `ATTACH '${name}' AS more` });
+    expect([await attach(shop, "other"), await attach(shop, "none")]).toEqual([
+      "FORBIDDEN",
+      "FORBIDDEN",
+    ]);
+    expect([await attach(all, "other"), await attach(all, "none")]).toEqual([
+      "OTHER_PARTITION",
+      "DATABASE_NOT_FOUND",
+    ]);
+    expect(await attach(shop, "shop/secret")).toBe("ok");
   });
 });
 

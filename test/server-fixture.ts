@@ -4,38 +4,65 @@ import { request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Access } from "../src/server/access.ts";
+import type { AdminStore } from "../src/server/admin/admin-store.ts";
+import { LocalAdminStore } from "../src/server/admin/local-admin-store.ts";
 import type { HttpServer } from "../src/server/http-server.ts";
 import type { ServerSettings } from "../src/server/setting-list.ts";
 import { serveStore } from "../src/server/serve.ts";
 import { openStore, type Store } from "../src/store/store.ts";
 import type { StoreOptions } from "../src/store/store-options.ts";
+import { ThreadedAdminStore } from "../src/server/threaded/threaded-admin-store.ts";
+import { hostService } from "../src/server/threaded/threaded-served-store.ts";
+import { ThreadedStore } from "../src/threads/threaded-store.ts";
+import { clear, execOn } from "./shared-threads.ts";
 
 export class ServedDirectory implements AsyncDisposable {
   readonly directory: string = mkdtempSync(join(tmpdir(), "bough-server-"));
-  readonly store: Store;
+  /** Its own one, or one with threads that outlives it. */
+  readonly served: Store | ThreadedStore;
+  /** The same. */
+  readonly admin: AdminStore;
   /** What the server has called a bug. */
   readonly bugs: unknown[] = [];
   /** What its clock says. */
   nowMs = 0;
   #server: HttpServer | null = null;
 
-  private constructor(options: StoreOptions) {
-    this.store = openStore(join(this.directory, "store"), options);
+  private constructor(options: StoreOptions, threads: ThreadedStore | null) {
+    this.served = threads ?? openStore(join(this.directory, "store"), options);
+    this.admin =
+      this.served instanceof ThreadedStore
+        ? new ThreadedAdminStore(
+            this.served,
+            hostService(this.served, { busyTimeoutMs: 1000, statementTimeoutMs: 1000 }),
+          )
+        : new LocalAdminStore(this.served);
   }
 
   static async start(
     settings: Partial<ServerSettings> = {},
     options: StoreOptions = {},
     access?: Access,
+    threads: ThreadedStore | null = null,
   ): Promise<ServedDirectory> {
-    const served = new ServedDirectory(options);
-    served.#server = await serveStore(served.store, {
+    const served = new ServedDirectory(options, threads);
+    served.#server = await serveStore(served.served, {
       ...(access === undefined ? {} : { access }),
       settings: { port: 0, ...settings },
       now: () => served.nowMs,
       onBug: (error) => served.bugs.push(error),
     });
     return served;
+  }
+
+  /** In this thread. */
+  get store(): Store {
+    if (this.served instanceof ThreadedStore) throw new TypeError("The store has threads");
+    return this.served;
+  }
+
+  async exec(revision: string, sql: string): Promise<void> {
+    await execOn(this.served, revision, sql);
   }
 
   get server(): HttpServer {
@@ -90,7 +117,8 @@ export class ServedDirectory implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.server.stop();
-    await this.store.closeAsync();
+    if (this.served instanceof ThreadedStore) await clear(this.served);
+    else await this.served.closeAsync();
     rmSync(this.directory, { recursive: true, force: true });
   }
 }

@@ -1,6 +1,7 @@
 /** What every command gets: the streams, the options that all commands share, and the store that they name. */
 import { invariant, StoreError } from "../errors.ts";
 import type { Store } from "../store/store.ts";
+import type { ThreadedStore } from "../threads/threaded-store.ts";
 import type { StoreOptions } from "../store/store-options.ts";
 import type { CommandStore } from "./command-store.ts";
 import { CommandError, ExitCode, UsageError } from "./errors.ts";
@@ -215,6 +216,25 @@ export class CommandContext {
     store.close();
     await this.#reportUpload(store, this.#options.durability === "remote");
     return result;
+  }
+
+  /** As `withStore`, its databases spread over threads. */
+  async withThreadedStore(
+    body: (store: ThreadedStore) => Promise<void>,
+    options: OpenWith & { readonly threads: number },
+  ): Promise<void> {
+    if (this.isRemote)
+      throw new UsageError(
+        `Cannot use threads with store "${this.storePath}": it is in object storage`,
+      );
+    const { openStoreAsync } = await import("../threads/open-store.ts");
+    await using store = await openStoreAsync(this.storePath, {
+      create: false,
+      ...options,
+      ...this.#whereOptions(),
+      ...this.keyOptions(),
+    });
+    await body(store);
   }
 
   #whereOptions(): Pick<StoreOptions, "mode" | "directory" | "durability"> {

@@ -30,7 +30,7 @@ import type { Principal } from "./access.ts";
 import { admission } from "./admission.ts";
 import type { FoundRevision, ServedConnection, ServedStore } from "./served-store.ts";
 
-/** Each has an instance of SQLite with a page cache of up to 16 MB. */
+/** Each has an instance of SQLite, until the store's connectionBytesMax takes it back. */
 const IDLE_MAX = 32;
 const IDLE_MS = 10_000;
 
@@ -38,19 +38,24 @@ export interface LocalStoreOptions {
   readonly busyTimeoutMs: number;
   readonly statementTimeoutMs: number;
   readonly branchBytesMax?: number;
+  /** How many connections are kept that nobody has. */
+  readonly idleMax?: number;
 }
 
 export class LocalStore implements ServedStore {
+  readonly loads: readonly [] = [];
   readonly #store: Store;
-  readonly #options: LocalStoreOptions;
+  readonly #options: Omit<LocalStoreOptions, "idleMax">;
+  readonly #idleMax: number;
   /** The one given back last is the last. */
   readonly #idle: LocalConnection[] = [];
   #timer: NodeJS.Timeout | null = null;
   #isClosed = false;
 
-  constructor(store: Store, options: LocalStoreOptions) {
+  constructor(store: Store, { idleMax = IDLE_MAX, ...options }: LocalStoreOptions) {
     this.#store = store;
     this.#options = options;
+    this.#idleMax = idleMax;
   }
 
   async open(revision: string, principal: Principal): Promise<ServedConnection> {
@@ -132,7 +137,7 @@ export class LocalStore implements ServedStore {
     connection.givenAt = performance.now();
     this.#idle.push(connection);
     this.#timer ??= setTimeout(() => this.#endOld(), IDLE_MS).unref();
-    if (this.#idle.length > IDLE_MAX) await this.#idle.shift()?.end();
+    if (this.#idle.length > this.#idleMax) await this.#idle.shift()?.end();
   }
 
   #endOld(): void {

@@ -1,14 +1,17 @@
-/** Serves a store of this thread. */
+/** Serves a store, of this thread or one whose databases are spread over threads. */
 import type { Store } from "../store/store.ts";
+import { ThreadedStore } from "../threads/threaded-store.ts";
 import { type Access, OPEN_ACCESS, tokenAccess } from "./access.ts";
 import { openAuthenticator } from "./access/open-authenticator.ts";
 import { LocalAdminStore } from "./admin/local-admin-store.ts";
-import { HttpServer } from "./http-server.ts";
-import { LocalStore } from "./local-store.ts";
+import { HttpServer, type HttpServerOptions } from "./http-server.ts";
+import { LocalStore, type LocalStoreOptions } from "./local-store.ts";
 import { describeError, makeServerLog, NO_LOG, type ServerLog } from "./operations/server-log.ts";
 import type { Tracing } from "./operations/tracing.ts";
 import type { ServerSettings } from "./setting-list.ts";
 import { parseSettings } from "./settings.ts";
+import { ThreadedAdminStore } from "./threaded/threaded-admin-store.ts";
+import { hostService, ThreadedServedStore } from "./threaded/threaded-served-store.ts";
 
 export interface ServeOptions {
   /** Whatever is left out of SERVER_SETTINGS has its default. */
@@ -29,7 +32,7 @@ export interface ServeOptions {
 
 /** Resolves when it listens. The store stays open when the server has stopped. */
 export async function serveStore(
-  store: Store,
+  store: Store | ThreadedStore,
   { settings: given = {}, writeLog, ...options }: ServeOptions = {},
 ): Promise<HttpServer> {
   const settings = parseSettings(given);
@@ -40,20 +43,17 @@ export async function serveStore(
   };
   const access = options.access ?? accessOf(store, settings, onProblem);
   const { busyTimeoutMs, statementMs, databaseBytesMax } = settings;
-  const served = new LocalStore(store, {
+  const stores = storesOf(store, {
     busyTimeoutMs,
     statementTimeoutMs: statementMs,
     ...(databaseBytesMax === 0 ? {} : { branchBytesMax: databaseBytesMax }),
   });
-  const admin = new LocalAdminStore(store);
   const tracing = await tracingOf(settings, log);
   const { now, startHeartbeat, onBug } = options;
   return await HttpServer.start({
-    store: served,
-    admin,
+    ...stores,
     settings,
     access,
-    storeDirectory: admin.directory,
     log,
     tracing,
     onProblem,
@@ -71,9 +71,31 @@ async function tracingOf(settings: ServerSettings, log: ServerLog): Promise<Trac
   return makeTracing(otelEndpoint, { settings, log });
 }
 
+function storesOf(
+  store: Store | ThreadedStore,
+  options: LocalStoreOptions,
+): Pick<HttpServerOptions, "store" | "admin" | "storeDirectory"> {
+  if (!(store instanceof ThreadedStore)) {
+    const admin = new LocalAdminStore(store);
+    return { store: new LocalStore(store, options), admin, storeDirectory: admin.directory };
+  }
+  const client = hostService(store, options);
+  return {
+    store: new ThreadedServedStore(store, client),
+    admin: new ThreadedAdminStore(store, client),
+    storeDirectory: store.directory,
+  };
+}
+
+function directoryOf(store: Store | ThreadedStore): string | null {
+  if (store instanceof ThreadedStore) return store.directory;
+  const [root] = store.engines;
+  return root?.state.storage.directory ?? null;
+}
+
 /** Without any key there is no access control. */
 function accessOf(
-  store: Store,
+  store: Store | ThreadedStore,
   settings: ServerSettings,
   onProblem: (error: unknown) => void,
 ): Access {
@@ -84,10 +106,9 @@ function accessOf(
     return OPEN_ACCESS;
   }
   const { revocations, authAudience: audience, authIssuer: issuer } = settings;
-  const [root] = store.engines;
   const authenticator = openAuthenticator(
     {
-      storeDirectory: root?.state.storage.directory ?? null,
+      storeDirectory: directoryOf(store),
       keyFiles: authKeyFile,
       secretFiles: authSecretFile,
       jwksUrls: authJwksUrl,

@@ -14,6 +14,7 @@ import type { Principal } from "./access.ts";
 import type { CallLimits } from "../sqlite/async-calls.ts";
 import type { DiskStatistics } from "../store/statistics.ts";
 import type { StoreCounters } from "../store/store-counters.ts";
+import type { ThreadLoad } from "../threads/owner.ts";
 
 export interface ServedStore {
   /**
@@ -29,6 +30,8 @@ export interface ServedStore {
   counters(): Promise<StoreCounters>;
   /** See Store.diskUse. */
   diskUse(): Promise<DiskStatistics>;
+  /** Of the threads that have its databases; none: they are in this one. */
+  readonly loads: readonly ThreadLoad[];
   /** Closes idle connections; the store itself belongs to whoever opened it. */
   close(): Promise<void>;
 }

@@ -33,6 +33,7 @@ export interface ServerSettings {
   readonly unsentBytesMax: number;
   readonly databaseBytesMax: number;
   readonly connectionBytesMax: number;
+  readonly threads: number;
   readonly sendMs: number;
   readonly stopMs: number;
   readonly logLevel: LogLevel;
@@ -135,6 +136,11 @@ export const SERVER_SETTINGS: Readonly<Record<keyof ServerSettings, SettingFacts
     CONNECTION_BYTES_MAX,
     "bytes of SQLite's memory, beyond which connections that are idle give theirs back",
     { min: 0, max: 2 ** 40 },
+  ),
+  threads: integer(
+    0,
+    "how many threads the databases are spread over, for good also in the store; 0, 1: all are in the thread that answers",
+    { min: 0, max: 64 },
   ),
   sendMs: milliseconds(60_000, "how long a client may leave an answer unread"),
   stopMs: milliseconds(10_000, "how long requests have to end when the server is stopped"),

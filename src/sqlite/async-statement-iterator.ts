@@ -22,6 +22,8 @@ export class AsyncStatementIterator<Row = unknown> implements AsyncIterableItera
   #rows: unknown[] = [];
   #position = 0;
   #batchRows = 1;
+  /** Calls of `next` that wait: for their turn, or until what was read is durable (Y4 in async-calls.ts). */
+  #asked = 0;
   #failure: { readonly error: unknown } | null = null;
 
   /** @internal `begin`: binds a statement of its own, in a turn. */
@@ -32,14 +34,28 @@ export class AsyncStatementIterator<Row = unknown> implements AsyncIterableItera
   }
 
   async next(): Promise<IteratorResult<Row, undefined>> {
-    if (this.#position < this.#rows.length) return this.#take();
-    this.#throwFailure();
-    return await this.#calls.turnDurably(this.#limits, async () => {
-      // Another call of `next` may have read on meanwhile.
-      if (this.#position >= this.#rows.length && !this.#isEnded) await this.#readBatch();
-      if (this.#rows.length === 0) this.#throwFailure();
-      return this.#take();
-    });
+    if (this.#position >= this.#rows.length) this.#throwFailure();
+    else if (this.#asked === 0) return this.#take();
+    let isTaken = false;
+    this.#asked++;
+    try {
+      return await this.#calls.turnDurably(this.#limits, async () => {
+        // Another call of `next` may have read on meanwhile.
+        if (this.#position >= this.#rows.length && !this.#isEnded) await this.#readBatch();
+        if (this.#rows.length === 0) this.#throwFailure();
+        isTaken = true;
+        return this.#take();
+      });
+    } catch (error) {
+      if (isTaken) {
+        // What the rows tell of will never be durable.
+        this.#rows = [];
+        this.#failure ??= { error };
+      }
+      throw error;
+    } finally {
+      this.#asked--;
+    }
   }
 
   async return(): Promise<IteratorResult<Row, undefined>> {

@@ -39,6 +39,7 @@ import {
   wholeStatistics,
 } from "./partition-reports.ts";
 import { adoptHeader, type HeaderChange, openPartition, type Partitions } from "./partitions.ts";
+import { scrubPartitions } from "./scrub-partitions.ts";
 import type { ConnectOptions, Session } from "./session.ts";
 import type { SingleStore } from "./single-store.ts";
 import type { DiskStatistics, StoreStatistics } from "./statistics.ts";
@@ -210,30 +211,11 @@ export class PartitionedStore extends Store {
     return wholeCheck(reports);
   }
 
-  /** Positions are those of a partition after its number and a colon. */
   async scrub(options: ScrubOptions = {}): Promise<ScrubReport> {
-    const { startAfter, onProgress, ...others } = options;
-    const [first, after] = positionOf(startAfter);
-    const reports: ScrubReport[] = [];
-    let bytes = 0;
-    for (const [index, store] of this.#stores.entries()) {
-      if (index < first) continue;
-      const report = await store.scrub({
-        ...others,
-        ...(index === first && after !== null ? { startAfter: after } : {}),
-        onProgress: (progress) =>
-          onProgress?.({
-            bytes: bytes + progress.bytes,
-            position: `${index}:${progress.position}`,
-          }),
-      });
-      reports.push(report);
-      bytes += report.bytes;
-      const { stoppedAt } = report;
-      if (stoppedAt !== null)
-        return { ...wholeCheck(reports, first), bytes, stoppedAt: `${index}:${stoppedAt}` };
-    }
-    return { ...wholeCheck(reports, first), bytes, stoppedAt: null };
+    const stores = this.#stores;
+    return await scrubPartitions(stores.length, options, (index, given) =>
+      stores[index]!.scrub(given),
+    );
   }
 
   gc(options: GarbageOptions = {}): GarbageReport {
@@ -380,13 +362,4 @@ export class PartitionedStore extends Store {
     if (store !== undefined) return store;
     throw new RangeError(`Partition ${partition} is not from 0 to ${this.#stores.length - 1}`);
   }
-}
-
-/** The partition, and the position in it; null: from its beginning. */
-function positionOf(startAfter: string | undefined): [number, string | null] {
-  if (startAfter === undefined) return [0, null];
-  const [, index, position] = /^(\d+):(.*)$/.exec(startAfter) ?? [];
-  if (index === undefined || position === undefined)
-    throw new TypeError(`Option "startAfter": "${startAfter}" is not a position of a scrub`);
-  return [Number(index), position];
 }

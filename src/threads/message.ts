@@ -35,6 +35,15 @@ export const Operation = {
   closeStores: 18,
   /** ToldNames. */
   names: 19,
+  /** Of services (hosted-service.ts): the target is the service's number. */
+  loadService: 20,
+  endService: 21,
+  /** The partition, a revision, the service's number, and what else that needs. */
+  openThing: 22,
+  /** A method of what was opened so, and its parameters. */
+  thing: 23,
+  /** The target is the partition; the service's number, and what else that needs. */
+  service: 24,
 } as const;
 export type Operation = (typeof Operation)[keyof typeof Operation];
 

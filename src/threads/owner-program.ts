@@ -12,6 +12,7 @@ import { pollWhileWorking } from "../sqlite/work-limit.ts";
 import { openPartition } from "../store/partitions.ts";
 import type { SingleStore } from "../store/single-store.ts";
 import { type CarriedError, carryError } from "./carried-error.ts";
+import { HostedServices, ServedThing } from "./hosted-service.ts";
 import {
   type Answer,
   type Call,
@@ -28,6 +29,12 @@ import { ServedStore } from "./served-store.ts";
 import { isFromBody, ServedTransaction } from "./served-transaction.ts";
 import { Turns } from "./turns.ts";
 
+/** What begins something that has a number, and is of a database. */
+const OPENINGS: ReadonlySet<number> = new Set([
+  Operation.open,
+  Operation.transact,
+  Operation.openThing,
+]);
 /** Where calls wait that are of no database. */
 const NO_DATABASE = "";
 
@@ -35,6 +42,7 @@ class OwnerProgram {
   readonly #setup: OwnerSetup;
   readonly #stores: Map<number, ServedStore> = new Map();
   readonly #served: Map<number, Served> = new Map();
+  readonly #services: HostedServices = new HostedServices();
   readonly #turns: Turns<Call> = new Turns((call) => this.#begin(call));
   readonly #cancellers: Map<number, AbortController> = new Map();
   /** M2: cancelled before they came. */
@@ -104,15 +112,20 @@ class OwnerProgram {
         this.#post([id, 0, null]);
         continue;
       }
+      if (operation === Operation.loadService) {
+        const [url, options] = parameters as [string, unknown];
+        this.#services.load(target, url, options); // Likewise.
+        this.#post([id, 0, null]);
+        continue;
+      }
       if (limits?.hasSignal === true) this.#expectCancel(id);
       this.#turns.add(this.#groupOf(call), target, call);
-      if (operation === Operation.open || operation === Operation.transact) this.#serve(call);
+      if (OPENINGS.has(operation)) this.#serve(call);
     }
   }
 
   #groupOf([, operation, target, , , parameters]: Call): string {
-    if (operation === Operation.open || operation === Operation.transact)
-      return databaseOf(parameters);
+    if (OPENINGS.has(operation)) return databaseOf(parameters);
     return this.#served.get(target)?.group ?? NO_DATABASE;
   }
 
@@ -121,13 +134,13 @@ class OwnerProgram {
     const store = this.#stores.get(partition)?.store;
     invariant(store !== undefined, `Partition ${partition} is of this thread`);
     const group = databaseOf(parameters);
-    const done = (): void => void this.#served.delete(target);
-    this.#served.set(
-      target,
-      operation === Operation.open
-        ? new ServedConnection(store, group, done)
-        : new ServedTransaction(store, group, done),
-    );
+    const onClosed = (): void => void this.#served.delete(target);
+    let served: Served;
+    if (operation === Operation.open) served = new ServedConnection(store, group, onClosed);
+    else if (operation === Operation.transact)
+      served = new ServedTransaction(store, group, onClosed);
+    else served = new ServedThing(this.#services, store, { group, onClosed });
+    this.#served.set(target, served);
   }
 
   /** In a turn. */
@@ -154,13 +167,24 @@ class OwnerProgram {
   #run(call: Call, served: Served | undefined, context: CallContext): Promise<unknown> {
     const [, operation, target, , , parameters] = call;
     if (operation === Operation.closeStores) return this.#close();
-    if (operation === Operation.store) {
+    if (operation === Operation.endService) return this.#services.end(target);
+    if (operation === Operation.store || operation === Operation.service) {
       const store = this.#stores.get(target);
       invariant(store !== undefined, `Partition ${target} is of this thread`);
-      return store.answer(parameters, context);
+      if (operation === Operation.store) return store.answer(parameters, context);
+      return this.#askService(store.store, parameters, context);
     }
     if (served === undefined) throw new TypeError("The database connection is not open");
     return served.answer(call, context);
+  }
+
+  async #askService(
+    partition: SingleStore,
+    [number, ...parameters]: readonly unknown[],
+    context: CallContext,
+  ): Promise<unknown> {
+    const service = await this.#services.find(number as number);
+    return await service.answer(partition, parameters, context);
   }
 
   #contextOf([id, , , , limits]: Call): CallContext {
@@ -172,7 +196,8 @@ class OwnerProgram {
         ...(timeoutMs === undefined ? {} : { timeoutMs }),
       },
       transfer: [],
-      event: (value) => this.#post([id, Status.event, value]),
+      event: (value, transfer) => this.#post([id, Status.event, value], transfer),
+      carry: (error) => this.#carried(error),
       keepSignal: () => {
         this.#keptSignals.add(id);
         return () => {
@@ -232,8 +257,7 @@ class OwnerProgram {
         else this.#cancellers.get(number)?.abort(new CancelledError());
         break;
       case Urgent.interrupt: {
-        const served = this.#served.get(number);
-        if (served instanceof ServedConnection) served.interrupt();
+        this.#served.get(number)?.interrupt?.();
         break;
       }
     }

@@ -159,6 +159,11 @@ export class OwnerThread {
     return this.#cause;
   }
 
+  /** How long its event loop has been at work, in milliseconds since it was started. */
+  get busyMs(): number {
+    return this.#hasEnded ? 0 : this.#worker.performance.eventLoopUtilization().active;
+  }
+
   get hasEnded(): boolean {
     return this.#hasEnded;
   }
@@ -362,7 +367,8 @@ function bytesOf(value: unknown): number {
 /** Carried like any other answer, so that the caller of the function can tell its own error from the owner's. */
 export class BodyError extends Error {}
 
-function errorOf(carried: CarriedError, ...signals: (AbortSignal | undefined)[]): unknown {
+/** What the caller gets for it: of a call that a signal has ended, the signal's reason. */
+export function errorOf(carried: CarriedError, ...signals: (AbortSignal | undefined)[]): unknown {
   if (carried.kind === "cancelled")
     for (const signal of signals) if (signal?.aborted === true) return signal.reason;
   return carried.kind === "body" ? new BodyError() : reviveError(carried);

@@ -34,6 +34,20 @@ export interface OpenedPartition {
   readonly databases: readonly DatabaseFacts[];
 }
 
+export interface ThreadLoad {
+  /** How long the present worker's event loop has been at work. */
+  readonly busyMs: number;
+  /** Workers that have ended, and were replaced or not. */
+  readonly ends: number;
+}
+
+/** A service that each worker is to have (hosted-service.ts). */
+export interface ServiceChoice {
+  readonly url: string;
+  /** Can be cloned. */
+  readonly options: unknown;
+}
+
 /** What the caller gives of a method's parameters. */
 export type Rest<M extends StoreMethod> = ServedStore[M] extends (
   context: never,
@@ -49,7 +63,10 @@ export class Owner {
   #thread: OwnerThread;
   #failure: StoreError | null = null;
   #deaths = 0;
+  #ends = 0;
   #isClosing = false;
+  /** Every worker has them, by number. */
+  readonly #services: Map<number, ServiceChoice> = new Map();
   /** W3. */
   #hold: { readonly released: Promise<void>; readonly markReleased: () => void } | null = null;
   /** Resolves once a worker has opened the partitions; rejects when none will. */
@@ -71,6 +88,11 @@ export class Owner {
     return this.#thread;
   }
 
+  /** What has been counted of its workers. */
+  get load(): ThreadLoad {
+    return { busyMs: this.#thread.busyMs, ends: this.#ends };
+  }
+
   /** A method of a partition. */
   async ask<M extends StoreMethod>(
     partition: number,
@@ -78,14 +100,31 @@ export class Owner {
     parameters: Rest<M>,
     more: Pick<CallRequest, "signal" | "onEvent"> = {},
   ): Promise<Asked<M>> {
+    const request = { target: partition, parameters: [method, ...parameters], ...more };
+    return (await this.call({ operation: Operation.store, ...request })) as Asked<M>;
+  }
+
+  async call(request: CallRequest): Promise<unknown> {
     const thread = this.#isAwaited ? await this.current() : this.thread;
-    const answer = await thread.call({
-      operation: Operation.store,
-      target: partition,
-      parameters: [method, ...parameters],
-      ...more,
+    return await thread.call(request);
+  }
+
+  /** From now on every worker has the service. */
+  addService(number: number, choice: ServiceChoice): void {
+    this.#services.set(number, choice);
+    if (this.#failure === null && !this.#thread.hasEnded) load(this.#thread, number, choice);
+  }
+
+  /** After all calls that were made; the workers to come do not have it. */
+  async endService(number: number): Promise<void> {
+    this.#services.delete(number);
+    if (this.#failure !== null || this.#thread.hasEnded) return;
+    await this.#thread.call({
+      operation: Operation.endService,
+      target: number,
+      parameters: [],
+      isUnbounded: true,
     });
-    return answer as Asked<M>;
   }
 
   /** The thread of now, or the next one when it is held and has ended (W3). Rejects when there will be none any more. */
@@ -176,6 +215,7 @@ export class Owner {
   #start(): OwnerThread {
     const { setup, description, choice, onDamage } = this.#options;
     const thread = new OwnerThread(setup(), { description, choice, onDamage });
+    for (const [number, service] of this.#services) load(thread, number, service);
     void this.#awaitOpening(thread);
     void thread.ended.then(() => this.#onEnded(thread));
     return thread;
@@ -199,6 +239,7 @@ export class Owner {
   #onEnded(thread: OwnerThread): void {
     if (this.#isClosing || this.#failure !== null || this.#hold !== null) return;
     if (thread !== this.#thread) return;
+    this.#ends++;
     this.#deaths = thread.answeredCount > 0 ? 1 : this.#deaths + 1;
     if (this.#deaths <= DEATHS_MAX) this.#thread = this.#start();
     else {
@@ -206,4 +247,10 @@ export class Owner {
       this.fail(reason, thread.cause);
     }
   }
+}
+
+/** What goes wrong with it is the answer to calls on the service. */
+function load(thread: OwnerThread, number: number, { url, options }: ServiceChoice): void {
+  const request = { operation: Operation.loadService, target: number, parameters: [url, options] };
+  thread.call({ ...request, isUnbounded: true }).catch(() => {});
 }

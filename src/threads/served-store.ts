@@ -4,7 +4,7 @@
  */
 import type { RetentionOverrides } from "../catalog/rows.ts";
 import type { CheckOptions, CheckReport } from "../integrity/report.ts";
-import type { ScrubReport } from "../integrity/scrub.ts";
+import type { ScrubOptions, ScrubReport } from "../integrity/scrub.ts";
 import type { ExpiryReport } from "../retention/expiry.ts";
 import type { GarbageReport } from "../retention/garbage-cycle.ts";
 import type { RetentionPolicy } from "../retention/policy.ts";
@@ -23,6 +23,7 @@ import type { CreateDatabaseOptions } from "../store/abstract-store.ts";
 import type { SingleStore } from "../store/single-store.ts";
 import type { StoreCounters } from "../store/store-counters.ts";
 import type { StoreInfo } from "../store/store-info.ts";
+import { toldDurably } from "../store/told-durably.ts";
 import type { CallContext } from "./served.ts";
 import { ServedHandOver } from "./served-hand-over.ts";
 
@@ -66,6 +67,16 @@ export type BranchPlace = readonly [databaseId: number, branchId: number];
 
 export type StoreMethod = Exclude<keyof ServedStore, "store" | "answer">;
 
+/** They tell of commits that others have made. */
+const TELLING: ReadonlySet<unknown> = new Set<StoreMethod>([
+  "databaseInfo",
+  "branchInfo",
+  "branchLog",
+  "retentionStatus",
+  "stat",
+  "exportFile",
+]);
+
 export class ServedStore {
   readonly store: SingleStore;
   readonly #handOver: ServedHandOver;
@@ -79,7 +90,8 @@ export class ServedStore {
   /** A call with the name of a method, and its parameters. */
   async answer([name, ...parameters]: readonly unknown[], context: CallContext): Promise<unknown> {
     const method = this[name as StoreMethod] as (...all: unknown[]) => unknown;
-    return await method.call(this, context, ...parameters);
+    const value = await method.call(this, context, ...parameters);
+    return TELLING.has(name) ? await toldDurably(this.store.engine, value) : value;
   }
 
   databases(): DatabaseFacts[] {
@@ -143,12 +155,22 @@ export class ServedStore {
     return this.store.diskUse();
   }
 
-  check({ event }: CallContext, deep: CheckOptions["deep"]): Promise<CheckReport> {
-    return this.store.check({ deep, onProgress: event });
+  check(
+    { event, limits: { signal } }: CallContext,
+    deep: CheckOptions["deep"],
+  ): Promise<CheckReport> {
+    const onProgress = (progress: unknown): void => {
+      signal?.throwIfAborted(); // A check has no signal; what is thrown here ends it.
+      event(progress);
+    };
+    return this.store.check({ deep, onProgress });
   }
 
-  scrub(_: CallContext, bytesPerSecond: number | undefined): Promise<ScrubReport> {
-    return this.store.scrub(bytesPerSecond === undefined ? {} : { bytesPerSecond });
+  scrub(
+    context: CallContext,
+    options: Omit<ScrubOptions, "signal" | "onProgress">,
+  ): Promise<ScrubReport> {
+    return this.store.scrub({ ...options, ...progressOptions(context) });
   }
 
   gc(context: CallContext, dryRun: boolean | undefined): Promise<GarbageReport> {

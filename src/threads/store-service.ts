@@ -1,6 +1,6 @@
 /** What concerns all partitions of a ThreadedStore at once: asked of each, and given as one report. */
 import type { CheckOptions, CheckProgress, CheckReport } from "../integrity/report.ts";
-import type { ScrubReport } from "../integrity/scrub.ts";
+import type { ScrubOptions, ScrubProgress, ScrubReport } from "../integrity/scrub.ts";
 import type { ExpiryReport } from "../retention/expiry.ts";
 import type { GarbageProgress, GarbageReport } from "../retention/garbage-cycle.ts";
 import type { GarbageAsyncOptions } from "../store/garbage.ts";
@@ -8,18 +8,35 @@ import type { HeldSpace } from "../store/garbage-holders.ts";
 import { sumOf, wholeCheck, wholeHeldSpace, wholeStatistics } from "../store/partition-reports.ts";
 import type { DiskStatistics, StoreStatistics } from "../store/statistics.ts";
 import { type StoreCounters, wholeCounters } from "../store/store-counters.ts";
+import { scrubPartitions } from "../store/scrub-partitions.ts";
 import type { StoreInfo } from "../store/store-info.ts";
-import type { CallRequest } from "./owner-thread.ts";
 import type { Asked, Rest } from "./owner.ts";
 import type { StoreMethod } from "./served-store.ts";
+
+/** Beside the parameters of a method. */
+export interface EverywhereOptions {
+  readonly signal?: AbortSignal | undefined;
+  readonly onEvent?: (value: unknown, partition: number) => void;
+}
 
 export abstract class StoreService {
   /** @internal Asks every partition; the answers in their order. */
   protected abstract everywhere<M extends StoreMethod>(
     method: M,
     parameters: Rest<M>,
-    more?: Pick<CallRequest, "signal" | "onEvent">,
+    more?: EverywhereOptions,
   ): Promise<Asked<M>[]>;
+
+  /** @internal */
+  protected abstract askPartition<M extends StoreMethod>(
+    partition: number,
+    method: M,
+    parameters: Rest<M>,
+    more?: EverywhereOptions,
+  ): Promise<Asked<M>>;
+
+  /** @internal */
+  protected abstract get partitionCount(): number;
 
   /** @internal Asks the partition of a database. */
   protected abstract askOf<M extends StoreMethod>(
@@ -47,22 +64,39 @@ export abstract class StoreService {
     return sumOf(await this.everywhere("diskUse", []));
   }
 
-  /** Reads everything that the store keeps and says what is damaged, and which revisions that touches. */
+  /**
+   * Reads everything that the store keeps and says what is damaged, and which revisions that touches. What `onProgress` throws ends it, and
+   * it rejects with that.
+   */
   async check({ deep, onProgress }: CheckOptions = {}): Promise<CheckReport> {
-    const onEvent = (progress: unknown): void => onProgress?.(progress as CheckProgress);
-    return wholeCheck(await this.everywhere("check", [deep], { onEvent }));
+    const ended = new AbortController();
+    const progress = new WholeProgress();
+    const onEvent = (value: unknown, partition: number): void => {
+      try {
+        if (!ended.signal.aborted)
+          onProgress?.(progress.with(partition, value as CheckProgress) as CheckProgress);
+      } catch (error) {
+        ended.abort(error);
+      }
+    };
+    const { signal } = ended;
+    return wholeCheck(await this.everywhere("check", [deep], { signal, onEvent }));
   }
 
-  /** Reads all chunks and history on disk again, past the cache, at a set rate for each thread, while the store goes on. */
-  async scrub(options: { readonly bytesPerSecond?: number } = {}): Promise<ScrubReport> {
-    const reports = await this.everywhere("scrub", [options.bytesPerSecond]);
-    const bytes = reports.reduce((sum, report) => sum + report.bytes, 0);
-    return { ...wholeCheck(reports), bytes, stoppedAt: null };
+  /** Reads all chunks and history on disk again, past the cache, at a set rate, while the store goes on; one partition after the other. */
+  async scrub(options: ScrubOptions = {}): Promise<ScrubReport> {
+    return await scrubPartitions(this.partitionCount, options, async (partition, given) => {
+      const { signal, onProgress, ...others } = given;
+      const onEvent = (value: unknown): void => onProgress?.(value as ScrubProgress);
+      return await this.askPartition(partition, "scrub", [others], { signal, onEvent });
+    });
   }
 
   /** Frees what no branch, tag or kept version leads to any more; resolves when done. */
   async gc({ dryRun, onProgress, signal }: GarbageAsyncOptions = {}): Promise<GarbageReport> {
-    const onEvent = (progress: unknown): void => onProgress?.(progress as GarbageProgress);
+    const progress = new WholeProgress();
+    const onEvent = (value: unknown, partition: number): void =>
+      onProgress?.(progress.with(partition, value as GarbageProgress) as GarbageProgress);
     return sumOf(await this.everywhere("gc", [dryRun], { signal, onEvent }));
   }
 
@@ -90,5 +124,26 @@ export abstract class StoreService {
   /** Gives unused space of the catalogs back to the system, where the backend can. Sizes in bytes. */
   async compactCatalog(): Promise<{ readonly bytesBefore: number; readonly bytesAfter: number }> {
     return sumOf(await this.everywhere("compactCatalog", []));
+  }
+}
+
+/** How far the partitions are that are in the same phase as the one that has told last. */
+class WholeProgress {
+  readonly #last: Map<number, CheckProgress | GarbageProgress> = new Map();
+
+  with(
+    partition: number,
+    progress: CheckProgress | GarbageProgress,
+  ): CheckProgress | GarbageProgress {
+    this.#last.set(partition, progress);
+    const same = [...this.#last.values()].filter(({ phase }) => phase === progress.phase);
+    const done = same.reduce((sum, each) => sum + each.done, 0);
+    if (!("total" in progress)) return { ...progress, done };
+    const totals = same.map((each) => ("total" in each ? each.total : null));
+    const total = totals.reduce<number | null>(
+      (sum, each) => (sum === null || each === null ? null : sum + each),
+      0,
+    );
+    return { ...progress, done, total };
   }
 }

@@ -26,14 +26,16 @@ import { type StoreOptions, warnOfDamage } from "../store/store-options.ts";
 import type { TransactOptions } from "../store/transact.ts";
 import { nextNumber } from "./call-target.ts";
 import { Operation, type ToldNames } from "./message.ts";
-import { type Asked, Owner, type Rest } from "./owner.ts";
-import type { CallRequest, OwnerThread, WorkerChoice } from "./owner-thread.ts";
+import { type Asked, Owner, type Rest, type ServiceChoice, type ThreadLoad } from "./owner.ts";
+import type { OwnerThread, WorkerChoice } from "./owner-thread.ts";
 import { type Place, Places } from "./places.ts";
 import type { DatabaseFacts, StoreMethod } from "./served-store.ts";
-import { StoreService } from "./store-service.ts";
+import { ServiceClient } from "./service-client.ts";
+import { type EverywhereOptions, StoreService } from "./store-service.ts";
 import { ThreadedConnection } from "./threaded-connection.ts";
 import { type DatabaseHome, type Located, ThreadedDatabase } from "./threaded-database.ts";
 import { handOverThreaded } from "./threaded-hand-over.ts";
+import { ThreadedImports } from "./threaded-imports.ts";
 import { transactThreaded } from "./threaded-transact.ts";
 import type { ThreadedTransaction } from "./threaded-transaction.ts";
 
@@ -61,6 +63,7 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
   readonly #names: CallQueue = new CallQueue();
   /** The last hand-over, over or not; it does not reject. */
   #handingOver: Promise<void> = Promise.resolve();
+  readonly #imports: ThreadedImports;
   readonly #opened: Promise<void>;
   #closing: Promise<void> | null = null;
 
@@ -81,6 +84,17 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
         },
         onDamage: onDamage ?? warnOfDamage,
       });
+    });
+    this.#imports = new ThreadedImports({
+      find: (database) => this.#places.find(database)?.partition,
+      emptiest: () => this.#places.emptiest(this.#all()),
+      changeNames: (change) => this.#changeNames(change),
+      following: (revision, ask) => this.#following(revision, ask),
+      notFound: (database) => this.#notFound(database),
+      ask: (partition, ...asked) => this.#ask(partition, ...asked),
+      settle: (partition, database) => void this.#settle(partition, database),
+      lookAgain: (partition) => this.#lookAgain(partition),
+      tell: (names) => this.#tell(names),
     });
     this.#opened = this.#allOpened();
     this.#opened.catch(() => {}); // Told to every call.
@@ -196,7 +210,7 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
     if (verbose != null)
       throw new TypeError('Option "verbose" is not for a store with "threads": it is a function');
     await this.#ready();
-    return await this.#following(revision, async ({ partition, thread }) => {
+    return await this.#there(revision, async ({ partition, thread }) => {
       const number = nextNumber();
       await thread.call({
         operation: Operation.open,
@@ -263,26 +277,8 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
     revision: string,
     options: ImportOptions = {},
   ): Promise<ImportResult> {
-    const { database } = parseRevision(revision);
-    return await this.#changeNames(async () => {
-      const known = this.#places.find(database)?.partition;
-      const partition = known ?? this.#places.emptiest(this.#all());
-      const { signal, onProgress } = options;
-      const onEvent = (progress: unknown): void => onProgress?.(progress as ByteProgress);
-      const owner = this.#ownerOf(partition);
-      try {
-        const more = { signal, onEvent };
-        const answer = await owner.ask(partition, "importFile", [path, revision], more);
-        this.#settle(partition, answer.database);
-        return answer.result;
-      } catch (error) {
-        // It may have made the database before it failed, and a thread that has ended says so when it begins again.
-        const facts = await owner.ask(partition, "databases", []).catch(() => []);
-        for (const each of facts)
-          if (this.#places.find(each.name) === undefined) this.#settle(partition, each);
-        throw error;
-      }
-    });
+    await this.#ready();
+    return await this.#imports.run(path, revision, options);
   }
 
   /** Writes a revision as a plain SQLite file that any SQLite opens. */
@@ -296,7 +292,7 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
     refuseInsideStore(path, this.#partitions.storage.directory);
     const onEvent = (progress: unknown): void => onProgress?.(progress as ByteProgress);
     const parameters: [string, string, boolean | undefined] = [revision, path, overwrite];
-    return await this.#following(revision, ({ partition, owner }) =>
+    return await this.#there(revision, ({ partition, owner }) =>
       owner.ask(partition, "exportFile", parameters, { signal, onEvent }),
     );
   }
@@ -354,6 +350,32 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
     });
   }
 
+  /** @internal Has a service (hosted-service.ts) run beside the partitions, in all threads. */
+  host(choice: ServiceChoice): ServiceClient {
+    this.#requireOpen();
+    const number = nextNumber();
+    for (const owner of this.#owners) owner.addService(number, choice);
+    return new ServiceClient(number, {
+      owners: this.#owners,
+      ready: () => this.#ready(),
+      partitionCount: this.#partitions.count,
+      ownerOf: (partition) => this.#ownerOf(partition),
+      find: (revision) => this.#placeOf(revision),
+      following: (revision, ask) => this.#following(revision, ask),
+      notFound: (database) => this.#notFound(database),
+    });
+  }
+
+  /** @internal Of each thread, in their order. */
+  get loads(): readonly ThreadLoad[] {
+    return this.#owners.map(({ load }) => load);
+  }
+
+  /** @internal Of the store's own files; null: they are not on disk. */
+  get directory(): string | null {
+    return this.#partitions.storage.directory;
+  }
+
   /** @internal For tests. */
   owner(thread: number): Owner {
     const owner = this.#owners[thread];
@@ -364,10 +386,24 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
   protected async everywhere<M extends StoreMethod>(
     method: M,
     parameters: Rest<M>,
-    more: Pick<CallRequest, "signal" | "onEvent"> = {},
+    more: EverywhereOptions = {},
   ): Promise<Asked<M>[]> {
     await this.#ready();
     return await this.#askAll(method, parameters, more);
+  }
+
+  protected async askPartition<M extends StoreMethod>(
+    partition: number,
+    method: M,
+    parameters: Rest<M>,
+    more: EverywhereOptions = {},
+  ): Promise<Asked<M>> {
+    await this.#ready();
+    return await this.#ask(partition, method, parameters, more);
+  }
+
+  protected get partitionCount(): number {
+    return this.#partitions.count;
   }
 
   protected async askOf<M extends StoreMethod>(
@@ -376,7 +412,7 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
     parameters: Rest<M>,
   ): Promise<Asked<M>> {
     await this.#ready();
-    return await this.#following(database, ({ partition, owner }) =>
+    return await this.#there(database, ({ partition, owner }) =>
       owner.ask(partition, method, parameters),
     );
   }
@@ -385,6 +421,7 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
     try {
       await this.#opened.catch(() => {}); // Told to every call.
       await this.#names.run(async () => {});
+      await this.#imports.allEnded();
       await new Promise((resolve) => setImmediate(resolve)); // Calls made before are with their threads then.
       const ends = await Promise.allSettled(this.#owners.map((owner) => owner.close()));
       for (const end of ends) if (end.status === "rejected") throw end.reason;
@@ -407,8 +444,8 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
       throw new StoreError("STORE_CLOSED", `Cannot use store "${this.path}": it is closed`);
   }
 
-  /** What is refused because the database has been handed over meanwhile is done where it is now. */
-  async #following<T>(
+  /** Calls where the database of a revision is. */
+  async #there<T>(
     revision: string,
     call: (found: {
       readonly partition: number;
@@ -416,19 +453,31 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
       readonly thread: OwnerThread;
     }) => Promise<T>,
   ): Promise<T> {
-    for (;;) {
+    return await this.#following(revision, async () => {
       const { partition, thread } = await this.#findThread(revision);
+      return await call({ partition, owner: this.#ownerOf(partition), thread });
+    });
+  }
+
+  /**
+   * What finds a database where it is, and asks there: again when that thread has it no more, because it was handed over meanwhile.
+   * Between the moment when the thread forgets it and that when `places` says where it went lies a message.
+   */
+  async #following<T>(revision: string, ask: () => Promise<T>): Promise<T> {
+    const { database } = parseRevision(revision);
+    for (;;) {
+      const before = this.#places.find(database)?.partition;
       try {
-        return await call({ partition, owner: this.#ownerOf(partition), thread });
+        return await ask();
       } catch (error) {
-        if (!(await this.#hasMoved(revision, error, partition))) throw error;
+        if (before === undefined || !(await this.#hasMoved(revision, error, before))) throw error;
       }
     }
   }
 
   /** Whether the error says that a database is not in that partition, and it is not there any more. */
   async #hasMoved(revision: string, error: unknown, partition: number): Promise<boolean> {
-    if (!(error instanceof StoreError && error.code === "OTHER_PARTITION")) return false;
+    if (!isElsewhere(error)) return false;
     await this.#handingOver;
     const place = this.#places.find(parseRevision(revision).database);
     return place !== undefined && place.partition !== partition;
@@ -438,11 +487,20 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
   async #findThread(
     revision: string,
   ): Promise<{ readonly partition: number; readonly thread: OwnerThread }> {
+    const found = await this.#placeOf(revision);
+    if (found === null) throw this.#notFound(parseRevision(revision).database);
+    return found;
+  }
+
+  /** Null: there is no such database. */
+  async #placeOf(
+    revision: string,
+  ): Promise<{ readonly partition: number; readonly thread: OwnerThread } | null> {
     const { database } = parseRevision(revision);
     await this.#opened;
     for (;;) {
       const place = this.#places.find(database);
-      if (place === undefined) throw this.#notFound(database);
+      if (place === undefined) return null;
       const { partition } = place;
       const thread = await this.#ownerOf(partition).current();
       // It may have waited for the end of a hand-over of that database.
@@ -496,11 +554,32 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
   async #askAll<M extends StoreMethod>(
     method: M,
     parameters: Rest<M>,
-    more: Pick<CallRequest, "signal" | "onEvent"> = {},
+    more: EverywhereOptions = {},
   ): Promise<Asked<M>[]> {
     return await Promise.all(
-      this.#all().map((index) => this.#ownerOf(index).ask(index, method, parameters, more)),
+      this.#all().map((index) => this.#ask(index, method, parameters, more)),
     );
+  }
+
+  async #ask<M extends StoreMethod>(
+    partition: number,
+    method: M,
+    parameters: Rest<M>,
+    { signal, onEvent }: EverywhereOptions,
+  ): Promise<Asked<M>> {
+    return await this.#ownerOf(partition).ask(partition, method, parameters, {
+      signal,
+      onEvent: (value) => onEvent?.(value, partition),
+    });
+  }
+
+  /** For a database that a failed call may have made. A thread that has ended says by itself what it has when it begins again. */
+  async #lookAgain(partition: number): Promise<void> {
+    await this.#changeNames(async () => {
+      const facts = await this.#ownerOf(partition).ask(partition, "databases", []);
+      for (const each of facts)
+        if (this.#places.find(each.name) === undefined) this.#settle(partition, each);
+    });
   }
 
   #settle(partition: number, facts: DatabaseFacts): Place {
@@ -516,10 +595,19 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
 
   /** After a thread has begun, which knows its own names only; others know some whose change lost its answer. */
   #tellAll(): void {
-    this.#tell({ all: this.#places.living().map(({ name, partition }) => [name, partition]) });
+    const living = this.#places.living().map(({ name, partition }) => [name, partition] as const);
+    this.#tell({ all: [...this.#imports.awaited, ...living] });
   }
 
   #tell(names: ToldNames): void {
     for (const owner of this.#owners) owner.tell(names);
   }
+}
+
+/** The partition does not have the database, so nothing was done. */
+function isElsewhere(error: unknown): boolean {
+  return (
+    error instanceof StoreError &&
+    (error.code === "DATABASE_NOT_FOUND" || error.code === "OTHER_PARTITION")
+  );
 }

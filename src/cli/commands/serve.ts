@@ -7,6 +7,8 @@ import {
   type SettingFacts,
 } from "../../server/setting-list.ts";
 import { kebabName } from "../../server/setting-name.ts";
+import type { Store } from "../../store/store.ts";
+import type { ThreadedStore } from "../../threads/threaded-store.ts";
 import type { CommandContext } from "../command-context.ts";
 import { UsageError } from "../errors.ts";
 import { examples } from "../examples.ts";
@@ -52,8 +54,8 @@ async function serve(
   const { settings, passedOver } = await startServer(() =>
     findServerSettings(context, config, options),
   );
-  const { connectionBytesMax = CONNECTION_BYTES_MAX } = settings;
-  await context.withLocalStore("serve", { create: true, connectionBytesMax }, async (store) => {
+  const { connectionBytesMax = CONNECTION_BYTES_MAX, threads = 0 } = settings;
+  const serveOpen = async (store: Store | ThreadedStore): Promise<void> => {
     const server = await startServer(() =>
       serveStore(store, {
         settings,
@@ -73,7 +75,10 @@ async function serve(
     await context.output.flush();
     await stopped;
     await server.stop();
-  });
+  };
+  const opened = { create: true, connectionBytesMax };
+  if (threads > 1) await context.withThreadedStore(serveOpen, { ...opened, threads });
+  else await context.withLocalStore("serve", opened, serveOpen);
 }
 
 /** A setting that is wrong is wrong usage. */

@@ -28,6 +28,8 @@ export interface NamePattern {
   readonly text: string;
   /** Matches every name there is: "*" for databases, "**" for branches. */
   readonly coversAll: boolean;
+  /** It is one name, not a pattern: "*" in it stands for itself. */
+  readonly isExact: boolean;
   matches(name: string): boolean;
 }
 
@@ -59,6 +61,7 @@ export function compilePattern(kind: PatternKind, text: string): NamePattern {
   return {
     text,
     coversAll: text === (kind === "database" ? ANY_PART : ANY_PARTS),
+    isExact: false,
     matches: matcherOf(text),
   };
 }
@@ -78,7 +81,7 @@ function matcherOf(text: string): (name: string) => boolean {
 
 /** Matches this name and no other, also when it has a "*" in it: names never have. */
 export function exactPattern(name: string): NamePattern {
-  return { text: name, coversAll: false, matches: (other) => other === name };
+  return { text: name, coversAll: false, isExact: true, matches: (other) => other === name };
 }
 
 /** Whether the name is those two with something of one part in between. */

@@ -23,7 +23,6 @@ import type { ImportOptions, ImportResult } from "../../store/import-file.ts";
 import type { Outcome, OutcomeRequest } from "../../store/outcome.ts";
 import type { RemoteStatus } from "../../store/remote-status.ts";
 import type { RetentionStatus } from "../../store/retention-status.ts";
-import type { SnapshotBlocks } from "../../store/snapshot-blocks.ts";
 import type { DiskStatistics, StoreStatistics } from "../../store/statistics.ts";
 import type { CreateDatabaseOptions } from "../../store/abstract-store.ts";
 import type { StoreInfo } from "../../store/store-info.ts";
@@ -66,6 +65,19 @@ export interface BranchHead {
 export interface CatalogSizes {
   readonly bytesBefore: number;
   readonly bytesAfter: number;
+}
+
+/** A revision as the bytes of a plain SQLite file: the same to the end, until it is closed. */
+export interface RevisionBytes {
+  readonly version: number;
+  /** Bytes. */
+  readonly pageSize: number;
+  readonly pageCount: number;
+  /** Bytes of the whole. */
+  readonly size: number;
+  /** Fills `target`, of which it is a multiple of the page size, from that page on; returns how many bytes there were. */
+  read(firstPage: number, target: Uint8Array, signal?: AbortSignal): Promise<number>;
+  close(): void;
 }
 
 export interface AdminStore {
@@ -152,5 +164,5 @@ export interface AdminStore {
 
   importFile(path: string, revision: string, options: ImportOptions): Promise<ImportResult>;
   /** What a revision is now, as a SQLite file. To be closed. */
-  exportRevision(revision: string): Promise<SnapshotBlocks>;
+  exportRevision(revision: string): Promise<RevisionBytes>;
 }

@@ -10,10 +10,10 @@ import type { ServerResponse } from "node:http";
 import { z } from "zod";
 import { MAIN_BRANCH } from "../../branch/refs.ts";
 import { StoreError } from "../../errors.ts";
-import type { SnapshotBlocks } from "../../store/snapshot-blocks.ts";
 import { permits } from "../access/principal.ts";
 import type { SendLimit } from "../send-limit.ts";
 import { type AdminCall, type AdminRoute, type Answer, defineRoute, ok } from "./admin-route.ts";
+import type { RevisionBytes } from "./admin-store.ts";
 import { matchesTag } from "./answer.ts";
 import type { Job } from "./job-table.ts";
 import { accepted, JOB_ACCEPTED, startJob } from "./jobs.ts";
@@ -93,7 +93,7 @@ async function download(call: AdminCall, text: string | undefined): Promise<Answ
 
 /** K1. */
 async function sendFile(
-  file: SnapshotBlocks,
+  file: RevisionBytes,
   response: ServerResponse,
   { signal, sending }: { readonly signal: AbortSignal; readonly sending: SendLimit },
 ): Promise<void> {

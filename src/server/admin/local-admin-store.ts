@@ -29,7 +29,9 @@ import type { Engine } from "../../store/engine.ts";
 import type { Store } from "../../store/store.ts";
 import type { StoreInfo } from "../../store/store-info.ts";
 import type { UploadStatus } from "../../store/upload-service.ts";
+import { toldDurably } from "../../store/told-durably.ts";
 import type { AdminStore, BranchFacts, CatalogSizes, DatabaseFacts } from "./admin-store.ts";
+import { noPartition } from "./partition-number.ts";
 import { UploadDirectory } from "./upload-directory.ts";
 
 export class LocalAdminStore implements AdminStore {
@@ -38,12 +40,12 @@ export class LocalAdminStore implements AdminStore {
   readonly directory: string | null;
   readonly #store: Store;
 
-  constructor(store: Store) {
+  /** One of a partition takes no uploads: their directory is that of the whole store. */
+  constructor(store: Store, { takesUploads = true }: { readonly takesUploads?: boolean } = {}) {
     this.#store = store;
-    const [engine] = store.engines;
-    invariant(engine !== undefined, "A store has an engine");
-    this.directory = engine.follower === null ? engine.state.storage.directory : null;
-    this.uploads = this.directory === null ? null : new UploadDirectory(this.directory);
+    this.directory = directoryOf(store);
+    this.uploads =
+      takesUploads && this.directory !== null ? new UploadDirectory(this.directory) : null;
   }
 
   async databaseNames(): Promise<string[]> {
@@ -61,7 +63,7 @@ export class LocalAdminStore implements AdminStore {
   }
 
   async databaseFacts(database: string): Promise<DatabaseFacts> {
-    return this.#databaseFacts(this.#store.database(database));
+    return await this.#told(database, this.#databaseFacts(this.#store.database(database)));
   }
 
   async createDatabase(database: string, options: CreateDatabaseOptions): Promise<DatabaseFacts> {
@@ -118,7 +120,7 @@ export class LocalAdminStore implements AdminStore {
   }
 
   async branchFacts(database: string, branch: string): Promise<BranchFacts> {
-    return this.#branchFacts(this.#branch(database, branch));
+    return await this.#told(database, this.#branchFacts(this.#branch(database, branch)));
   }
 
   async createBranch(
@@ -175,7 +177,7 @@ export class LocalAdminStore implements AdminStore {
   }
 
   async branchLog(database: string, branch: string, options: LogOptions): Promise<Commit[]> {
-    return this.#branch(database, branch).log(options);
+    return await this.#told(database, this.#branch(database, branch).log(options));
   }
 
   async branchRetention(database: string, branch: string): Promise<RetentionPolicy> {
@@ -193,7 +195,7 @@ export class LocalAdminStore implements AdminStore {
   }
 
   async retentionStatus(database: string, branch: string): Promise<RetentionStatus> {
-    return this.#branch(database, branch).retentionStatus();
+    return await this.#told(database, this.#branch(database, branch).retentionStatus());
   }
 
   async tags(database: string): Promise<Tag[]> {
@@ -213,7 +215,9 @@ export class LocalAdminStore implements AdminStore {
   }
 
   async statistics(database?: string): Promise<StoreStatistics> {
-    return this.#store.stat(database);
+    const statistics = this.#store.stat(database);
+    for (const engine of this.#store.engines) await toldDurably(engine, null);
+    return statistics;
   }
 
   async diskUse(): Promise<DiskStatistics> {
@@ -294,20 +298,25 @@ export class LocalAdminStore implements AdminStore {
   }
 
   async exportRevision(revision: string): Promise<SnapshotBlocks> {
-    return await SnapshotBlocks.open(
-      engineOf(this.#store, parseRevision(revision).database),
-      revision,
-    );
+    const engine = engineOf(this.#store, parseRevision(revision).database);
+    const file = await SnapshotBlocks.open(engine, revision);
+    try {
+      return await toldDurably(engine, file);
+    } catch (error) {
+      file.close();
+      throw error;
+    }
+  }
+
+  /** What tells of commits that others have made. */
+  #told<T>(database: string, value: T): Promise<T> {
+    return toldDurably(engineOf(this.#store, database), value);
   }
 
   /** M2. */
   #requirePartition(partition: number): void {
     const { partitions } = this.#store.info();
-    if (partition < partitions) return;
-    throw new StoreError(
-      "REQUEST_INVALID",
-      `Cannot use partition ${partition}: the store has ${partitions}, from 0 on`,
-    );
+    if (partition >= partitions) throw noPartition(partition, partitions);
   }
 
   #branch(database: string, branch: string): Branch {
@@ -345,6 +354,11 @@ export class LocalAdminStore implements AdminStore {
   #refs(database: string): DatabaseRefs {
     return openDatabaseNamed(engineOf(this.#store, database), database).refs;
   }
+}
+
+function directoryOf({ engines: [engine] }: Store): string | null {
+  invariant(engine !== undefined, "A store has an engine");
+  return engine.follower === null ? engine.state.storage.directory : null;
 }
 
 /** NaN is no id. */

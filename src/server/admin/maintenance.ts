@@ -31,7 +31,7 @@ const ScrubRequest = requestSchema(
       .describe("50,000,000 by default; null: as fast as other work leaves time"),
     startAfter: z
       .string()
-      .regex(/^(?:chunk\/[0-9a-f]{32}|history\/\d{1,15})$/)
+      .regex(/^(?:\d{1,3}:)?(?:chunk\/[0-9a-f]{32}|history\/\d{1,15})$/)
       .optional()
       .describe('"stoppedAt" of a scrub before'),
   }),

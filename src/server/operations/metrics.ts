@@ -8,6 +8,7 @@
 import { collectDefaultMetrics, Counter, Gauge, type Metric, Registry } from "prom-client";
 import type { DiskStatistics } from "../../store/statistics.ts";
 import type { StoreCounters } from "../../store/store-counters.ts";
+import type { ThreadLoad } from "../../threads/owner.ts";
 import type { ServedStore } from "../served-store.ts";
 import { BOUNDS_MS, type Latencies } from "./latencies.ts";
 import type { DatabaseCounters, ServerCounters } from "./server-counters.ts";
@@ -54,6 +55,7 @@ export function makeMetricsPage({ counters, store, open, now }: MetricsOptions):
       addOpen(page, { ...open(), ...storeNow.connections });
       addStore(page, storeNow);
       addDisk(page, diskNow);
+      addThreads(page, store.loads);
       return await registry.metrics();
     },
   };
@@ -246,6 +248,21 @@ function addStore(page: Page, store: StoreCounters): void {
     [chunks.pagesShared, { state: "shared" }],
     [chunks.pagesWritten, { state: "written" }],
   ]);
+}
+
+/** Series that begin anew with their thread: counters may. */
+function addThreads(page: Page, loads: readonly ThreadLoad[]): void {
+  if (loads.length === 0) return;
+  page.counter(
+    "bough_thread_busy_seconds_total",
+    "How long the event loop of a thread was at work",
+    loads.map(({ busyMs }, thread) => [busyMs / 1000, { thread: String(thread) }]),
+  );
+  page.counter(
+    "bough_thread_ends_total",
+    "Threads that have ended and were to be replaced",
+    loads.map(({ ends }, thread) => [ends, { thread: String(thread) }]),
+  );
 }
 
 function addDisk(page: Page, disk: DiskStatistics): void {
