@@ -103,9 +103,8 @@ describe("bough token create", () => {
 
   test("may read other branches beside, of each database", async () => {
     const words = ["--database", "shop", "--database", "crm", "--branch", "preview/*"];
-    const made = await directory.json([
-      ...["token", "create", ...words, "--access", "admin", "--also-read", "main"],
-    ]);
+    const options = [...words, "--access", "admin", "--also-read", "main"];
+    const made = await directory.json(["token", "create", ...options]);
     expect((made as { scopes: unknown }).scopes).toEqual([
       { database: "shop", branch: "preview/*", access: "admin" },
       { database: "shop", branch: "main", access: "ro" },

@@ -77,6 +77,7 @@ export abstract class StoreService {
           onProgress?.(progress.with(partition, value as CheckProgress) as CheckProgress);
       } catch (error) {
         ended.abort(error);
+        throw error; // The call of this partition fails with it, also when it has nothing left to do.
       }
     };
     const { signal } = ended;

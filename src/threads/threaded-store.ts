@@ -8,7 +8,6 @@
  * H2. Thread t owns the partitions i with i mod n = t.
  * H3. The lock of the store is given back after the last thread has ended.
  */
-import { databaseNotFound } from "../branch/ref-operations.ts";
 import { parseRevision } from "../branch/revision.ts";
 import { requireText } from "../branch/names.ts";
 import { StoreError } from "../errors.ts";
@@ -27,8 +26,9 @@ import type { TransactOptions } from "../store/transact.ts";
 import { nextNumber } from "./call-target.ts";
 import { Operation, type ToldNames } from "./message.ts";
 import { type Asked, Owner, type Rest, type ServiceChoice, type ThreadLoad } from "./owner.ts";
-import type { OwnerThread, WorkerChoice } from "./owner-thread.ts";
+import type { WorkerChoice } from "./owner-thread.ts";
 import { type Place, Places } from "./places.ts";
+import { Routes } from "./routes.ts";
 import type { DatabaseFacts, StoreMethod } from "./served-store.ts";
 import { ServiceClient } from "./service-client.ts";
 import { type EverywhereOptions, StoreService } from "./store-service.ts";
@@ -61,8 +61,7 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
   readonly #places: Places = new Places();
   /** H1. */
   readonly #names: CallQueue = new CallQueue();
-  /** The last hand-over, over or not; it does not reject. */
-  #handingOver: Promise<void> = Promise.resolve();
+  readonly #routes: Routes;
   readonly #imports: ThreadedImports;
   readonly #opened: Promise<void>;
   #closing: Promise<void> | null = null;
@@ -85,19 +84,23 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
         onDamage: onDamage ?? warnOfDamage,
       });
     });
+    this.#opened = this.#allOpened();
+    this.#opened.catch(() => {}); // Told to every call.
+    this.#routes = new Routes(this.#places, {
+      opened: this.#opened,
+      ownerOf: (partition) => this.#ownerOf(partition),
+    });
     this.#imports = new ThreadedImports({
       find: (database) => this.#places.find(database)?.partition,
       emptiest: () => this.#places.emptiest(this.#all()),
       changeNames: (change) => this.#changeNames(change),
-      following: (revision, ask) => this.#following(revision, ask),
-      notFound: (database) => this.#notFound(database),
+      following: (revision, ask) => this.#routes.following(revision, ask),
+      notFound: (database) => this.#routes.notFound(database),
       ask: (partition, ...asked) => this.#ask(partition, ...asked),
       settle: (partition, database) => void this.#settle(partition, database),
       lookAgain: (partition) => this.#lookAgain(partition),
       tell: (names) => this.#tell(names),
     });
-    this.#opened = this.#allOpened();
-    this.#opened.catch(() => {}); // Told to every call.
   }
 
   /** @internal `choice` is for tests. */
@@ -141,7 +144,7 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
   async database(name: string): Promise<ThreadedDatabase> {
     await this.#ready();
     const place = this.#places.find(name);
-    if (place === undefined) throw this.#notFound(name);
+    if (place === undefined) throw this.#routes.notFound(name);
     return new ThreadedDatabase(this, place);
   }
 
@@ -180,7 +183,7 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
   async handOver(name: string, to: HandOverTo): Promise<void> {
     await this.#changeNames(async () => {
       const place = this.#places.find(name);
-      if (place === undefined) throw this.#notFound(name);
+      if (place === undefined) throw this.#routes.notFound(name);
       const partition = this.#partitionOf(to);
       if (
         partition === place.partition ||
@@ -196,7 +199,7 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
         },
       };
       const moving = handOverThreaded(places, place, partition);
-      this.#handingOver = moving.catch(() => {}); // Its caller is told.
+      this.#routes.handingOver = moving.catch(() => {}); // Its caller is told.
       await moving;
     });
   }
@@ -210,7 +213,7 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
     if (verbose != null)
       throw new TypeError('Option "verbose" is not for a store with "threads": it is a function');
     await this.#ready();
-    return await this.#there(revision, async ({ partition, thread }) => {
+    return await this.#routes.there(revision, async ({ partition, thread }) => {
       const number = nextNumber();
       await thread.call({
         operation: Operation.open,
@@ -236,8 +239,9 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
     await this.#ready();
     const place = {
       store: this,
-      find: () => this.#findThread(revision),
-      hasMoved: (error: unknown, partition: number) => this.#hasMoved(revision, error, partition),
+      find: () => this.#routes.findThread(revision),
+      hasMoved: (error: unknown, partition: number) =>
+        this.#routes.hasMoved(revision, error, partition),
       requireNew: (id: string) => this.#requireNew(id),
       outcome: (id: string, partition: number) => this.#outcomeOf(revision, id, partition),
     };
@@ -259,7 +263,7 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
   /** Of a transaction on a database that was in that partition. */
   async #outcomeOf(revision: string, id: string, partition: number): Promise<Outcome> {
     const before = await this.#ownerOf(partition).ask(partition, "outcome", [id, {}]);
-    if (before.committed !== true) await this.#handingOver;
+    if (before.committed !== true) await this.#routes.handingOver;
     const now = this.#places.find(parseRevision(revision).database)?.partition ?? partition;
     if (now === partition) return before;
     return wholeOutcome([before, await this.#ownerOf(now).ask(now, "outcome", [id, {}])]);
@@ -292,7 +296,7 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
     refuseInsideStore(path, this.#partitions.storage.directory);
     const onEvent = (progress: unknown): void => onProgress?.(progress as ByteProgress);
     const parameters: [string, string, boolean | undefined] = [revision, path, overwrite];
-    return await this.#there(revision, ({ partition, owner }) =>
+    return await this.#routes.there(revision, ({ partition, owner }) =>
       owner.ask(partition, "exportFile", parameters, { signal, onEvent }),
     );
   }
@@ -360,9 +364,9 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
       ready: () => this.#ready(),
       partitionCount: this.#partitions.count,
       ownerOf: (partition) => this.#ownerOf(partition),
-      find: (revision) => this.#placeOf(revision),
-      following: (revision, ask) => this.#following(revision, ask),
-      notFound: (database) => this.#notFound(database),
+      find: (revision) => this.#routes.find(revision),
+      following: (revision, ask) => this.#routes.following(revision, ask),
+      notFound: (database) => this.#routes.notFound(database),
     });
   }
 
@@ -412,7 +416,7 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
     parameters: Rest<M>,
   ): Promise<Asked<M>> {
     await this.#ready();
-    return await this.#there(database, ({ partition, owner }) =>
+    return await this.#routes.there(database, ({ partition, owner }) =>
       owner.ask(partition, method, parameters),
     );
   }
@@ -444,70 +448,6 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
       throw new StoreError("STORE_CLOSED", `Cannot use store "${this.path}": it is closed`);
   }
 
-  /** Calls where the database of a revision is. */
-  async #there<T>(
-    revision: string,
-    call: (found: {
-      readonly partition: number;
-      readonly owner: Owner;
-      readonly thread: OwnerThread;
-    }) => Promise<T>,
-  ): Promise<T> {
-    return await this.#following(revision, async () => {
-      const { partition, thread } = await this.#findThread(revision);
-      return await call({ partition, owner: this.#ownerOf(partition), thread });
-    });
-  }
-
-  /**
-   * What finds a database where it is, and asks there: again when that thread has it no more, because it was handed over meanwhile.
-   * Between the moment when the thread forgets it and that when `places` says where it went lies a message.
-   */
-  async #following<T>(revision: string, ask: () => Promise<T>): Promise<T> {
-    const { database } = parseRevision(revision);
-    for (;;) {
-      const before = this.#places.find(database)?.partition;
-      try {
-        return await ask();
-      } catch (error) {
-        if (before === undefined || !(await this.#hasMoved(revision, error, before))) throw error;
-      }
-    }
-  }
-
-  /** Whether the error says that a database is not in that partition, and it is not there any more. */
-  async #hasMoved(revision: string, error: unknown, partition: number): Promise<boolean> {
-    if (!isElsewhere(error)) return false;
-    await this.#handingOver;
-    const place = this.#places.find(parseRevision(revision).database);
-    return place !== undefined && place.partition !== partition;
-  }
-
-  /** Where the database of a revision is, and the thread of now. Also while the store is being closed: for what began before. */
-  async #findThread(
-    revision: string,
-  ): Promise<{ readonly partition: number; readonly thread: OwnerThread }> {
-    const found = await this.#placeOf(revision);
-    if (found === null) throw this.#notFound(parseRevision(revision).database);
-    return found;
-  }
-
-  /** Null: there is no such database. */
-  async #placeOf(
-    revision: string,
-  ): Promise<{ readonly partition: number; readonly thread: OwnerThread } | null> {
-    const { database } = parseRevision(revision);
-    await this.#opened;
-    for (;;) {
-      const place = this.#places.find(database);
-      if (place === undefined) return null;
-      const { partition } = place;
-      const thread = await this.#ownerOf(partition).current();
-      // It may have waited for the end of a hand-over of that database.
-      if (place.partition === partition) return { partition, thread };
-    }
-  }
-
   #ownerOf(partition: number): Owner {
     return this.#owners[partition % this.threads]!; // H2
   }
@@ -518,11 +458,6 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
 
   #all(): number[] {
     return Array.from({ length: this.#partitions.count }, (_, index) => index);
-  }
-
-  #notFound(name: string): StoreError {
-    const names = this.#places.living().map((place) => place.name);
-    return databaseNotFound(name, names);
   }
 
   #partitionOf(to: HandOverTo): number {
@@ -602,12 +537,4 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
   #tell(names: ToldNames): void {
     for (const owner of this.#owners) owner.tell(names);
   }
-}
-
-/** The partition does not have the database, so nothing was done. */
-function isElsewhere(error: unknown): boolean {
-  return (
-    error instanceof StoreError &&
-    (error.code === "DATABASE_NOT_FOUND" || error.code === "OTHER_PARTITION")
-  );
 }

@@ -10,6 +10,7 @@ import { type StoreCounters, wholeCounters } from "../../store/store-counters.ts
 import type { ThreadLoad } from "../../threads/owner.ts";
 import type { ServiceClient } from "../../threads/service-client.ts";
 import type { ThreadedStore } from "../../threads/threaded-store.ts";
+import { runnableModule, siblingModule } from "../../worker-program.ts";
 import type { Principal } from "../access.ts";
 import type { LocalStoreOptions } from "../local-store.ts";
 import type { FoundRevision, ServedConnection, ServedStore } from "../served-store.ts";
@@ -17,9 +18,7 @@ import { type CarriedPrincipal, carryPrincipal } from "./carried-principal.ts";
 import type { OpenedThing, PartitionCall } from "./partition-service.ts";
 import { ThreadedServedConnection } from "./threaded-served-connection.ts";
 
-const IS_SOURCE = import.meta.url.endsWith(".ts");
-const SERVICE: string = new URL(`./partition-service${IS_SOURCE ? ".ts" : ".js"}`, import.meta.url)
-  .href;
+const SERVICE: string = runnableModule(siblingModule("partition-service", import.meta.url));
 
 /** For ThreadedServedStore and ThreadedAdminStore. */
 export function hostService(store: ThreadedStore, options: LocalStoreOptions): ServiceClient {
