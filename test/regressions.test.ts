@@ -126,6 +126,37 @@ describe("an awaited iterator", () => {
   });
 });
 
+// VACUUM wrote pages of the size that was set for another database of the connection, and committed them.
+describe("VACUUM where databases with other page sizes are attached", () => {
+  const FILL =
+    "CREATE TABLE item(id INTEGER PRIMARY KEY, text); INSERT INTO item(text) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200) SELECT hex(randomblob(30)) FROM n; DELETE FROM item WHERE id % 2 = 0";
+  const ADD = "INSERT INTO main.item(text) VALUES ('x'); INSERT INTO other.item(text) VALUES ('y')";
+
+  test.each([
+    ["main", 512, 4096],
+    ["main", 4096, 512],
+    ["other", 512, 4096],
+    ["other", 4096, 512],
+  ])("of %s: %i and %i bytes", async (schema, size, otherSize) => {
+    const store = openStore("", { ...SMALL_STORE, storage: new SimulatedStorage() });
+    const sizes = { first: size, second: otherSize, third: size, fourth: otherSize };
+    for (const [name, pageSize] of Object.entries(sizes)) {
+      store.createDatabase(name, { pageSize });
+      store.connect(name).exec(FILL);
+    }
+    store.connect("first").exec(`ATTACH 'second' AS other; VACUUM ${schema}; ${ADD}`);
+    const awaited = await store.open("third");
+    await awaited.exec(`ATTACH 'fourth' AS other; VACUUM ${schema}; ${ADD}`);
+    for (const [name, pageSize] of Object.entries(sizes)) {
+      const connection = store.connect(name);
+      expect(connection.pragma("page_size", { simple: true })).toBe(pageSize);
+      expect(connection.pragma("integrity_check", { simple: true })).toBe("ok");
+      expect(connection.prepare("SELECT count(*) FROM item").pluck().get()).toBe(101);
+    }
+    await store.closeAsync();
+  });
+});
+
 describe("an attached database that is empty", () => {
   const script = "ATTACH 'small' AS small; CREATE TABLE small.item(id INTEGER PRIMARY KEY)";
 

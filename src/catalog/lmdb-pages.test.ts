@@ -166,5 +166,5 @@ test("a flipped bit of a store's catalog is an error or harmless, never the end 
     expect(lines).toHaveLength(Math.min(125, flips.length - first));
     found += lines.filter((line) => line.includes("CORRUPT_CATALOG CORRUPT_CATALOG")).length;
   }
-  expect(found).toBeGreaterThan(50);
+  expect(found).toBeGreaterThan(count / 10);
 }, 120_000);

@@ -3,6 +3,7 @@
  * and an empty database is made with the page size that its store has for it.
  */
 import type { ConnectionState } from "./connection-state.ts";
+import { pageSizeScript } from "./database-handle.ts";
 import { runScript } from "./script.ts";
 
 /** Run after the connection opened a database file: at open, and after a statement that may have been ATTACH. */
@@ -30,10 +31,9 @@ export function settingsOfFile(
   file: string,
 ): string | null {
   if (schema === "temp" || file === "") return null;
-  const pragma = `PRAGMA "${schema.replaceAll('"', '""')}".`;
+  const name = `"${schema.replaceAll('"', '""')}"`;
   const pageSize = pageSizes.get(file);
   // Without effect on a database that has pages. That of main is set when the connection is made.
-  const sized =
-    schema === "main" || pageSize === undefined ? "" : `${pragma}page_size=${pageSize};`;
-  return `${sized}${pragma}journal_mode=MEMORY`;
+  const sized = schema === "main" || pageSize === undefined ? "" : pageSizeScript(name, pageSize);
+  return `${sized}PRAGMA ${name}.journal_mode=MEMORY`;
 }

@@ -73,12 +73,20 @@ export function applySettings(
   watchWork(state, statementTimeoutMs !== Infinity || watchesAll(state.runtime));
 }
 
+/**
+ * Makes an empty database have pages of that size. SQLite would keep it for VACUUM too, of any database of the connection, as the size
+ * that pages are to have: 0 takes that back.
+ */
+export function pageSizeScript(schema: string, pageSize: number): string {
+  return `PRAGMA ${schema}.page_size=${pageSize};PRAGMA ${schema}.page_size=0;`;
+}
+
 /** The rest: run it with `internalPragma` set. */
 export function settingsScript({
   pageSize = PAGE_BYTES,
   synchronous = 2,
 }: ConnectionOptions): string {
-  return `PRAGMA page_size=${pageSize}; PRAGMA synchronous=${synchronous}; ${SETTINGS}`;
+  return `${pageSizeScript("main", pageSize)} PRAGMA synchronous=${synchronous}; ${SETTINGS}`;
 }
 
 export function setOption(

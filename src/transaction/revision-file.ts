@@ -244,6 +244,7 @@ export class RevisionFile implements VfsFile, PageHolder {
     if (!this.#isCommit()) return SQLITE_OK; // F4
     const { context, pipeline } = this.#options;
     invariant(this.#prepared === null, "A transaction is prepared once");
+    this.#requirePageSize();
     if (this.#concurrent !== null) this.#joinHead(this.#concurrent);
     for (const file of context.files) {
       if (file !== this && file.#lockLevel >= LOCK_RESERVED) {
@@ -258,6 +259,18 @@ export class RevisionFile implements VfsFile, PageHolder {
       context.transactionId,
     );
     return SQLITE_OK;
+  }
+
+  /** What page 1 says of the size of pages is what they have: a database whose pages have another one is not readable. */
+  #requirePageSize(): void {
+    const first = this.#dirty.get(1);
+    if (first === undefined) return;
+    const stored = (first[16]! << 8) | first[17]!;
+    const pageSize = stored === 1 ? 65_536 : stored;
+    invariant(
+      pageSize === this.pageSize,
+      `A database keeps its page size: ${this.pageSize} bytes, not ${pageSize}`,
+    );
   }
 
   #beginConcurrent(timeline: Timeline): void {
