@@ -15,6 +15,8 @@ import type { AsyncCalls, CallLimits } from "./async-calls.ts";
 import { type Binding, bindValue } from "./binder.ts";
 import { ConnectionStatus } from "./connection-status.ts";
 import { SQLITE_DONE, SQLITE_ROW, SQLITE_TRANSIENT } from "./constants.ts";
+import { FairTurns } from "./fair-turns.ts";
+import { endOfWords } from "./leading-words.ts";
 import { RowMode } from "./row-maker.ts";
 import type { SqliteValue } from "./row-reader.ts";
 import { SqliteError } from "./sqlite-error.ts";
@@ -76,11 +78,10 @@ interface Facts {
   readonly beginsReadOnly: boolean;
 }
 
-const GAP = String.raw`(?:\s|--[^\n]*\n|/\*[\s\S]*?\*/)`;
-const BEGIN_READONLY = new RegExp(
-  String.raw`^(?:;|${GAP})*begin${GAP}+(?:deferred${GAP}+)?transaction${GAP}+readonly\b`,
-  "i",
-);
+const BEGIN_READONLY: readonly (readonly string[])[] = [
+  ["begin", "transaction", "readonly"],
+  ["begin", "deferred", "transaction", "readonly"],
+];
 const PREFIXES = [":", "@", "$"];
 
 export class AsyncExecutor {
@@ -138,7 +139,7 @@ export class AsyncExecutor {
         await calls.script(sql, {
           onStatement: (statement) => {
             this.#requireAllowed(exports.sqlite3_stmt_readonly(statement) !== 0);
-            beginsReadOnly = BEGIN_READONLY.test(
+            beginsReadOnly = isBeginReadOnly(
               heap.readCString(exports.sqlite3_sql(statement)) ?? "",
             );
           },
@@ -273,7 +274,7 @@ export class AsyncExecutor {
       columns,
       parameterCount: exports.sqlite3_bind_parameter_count(pointer),
       isReadOnly: exports.sqlite3_stmt_readonly(pointer) !== 0,
-      beginsReadOnly: BEGIN_READONLY.test(sql),
+      beginsReadOnly: isBeginReadOnly(sql),
     };
     this.#facts.set(handle, facts);
     return facts;
@@ -351,3 +352,8 @@ export class AsyncExecutor {
 function argumentsInvalid(fact: string): StoreError {
   return new StoreError("ARGS_INVALID", `Cannot bind the arguments of the statement: ${fact}`);
 }
+/** E2. */
+function isBeginReadOnly(sql: string): boolean {
+  return BEGIN_READONLY.some((words) => endOfWords(sql, words) !== -1);
+}
+
