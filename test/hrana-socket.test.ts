@@ -201,6 +201,18 @@ describe("what breaks the protocol", () => {
     expect(await socket.closed()).toBe(code);
   });
 
+  test("regression: a close frame has room for no more than 123 bytes of what was wrong", async () => {
+    for (const letter of ["x", "é", "日", "😀"]) {
+      const socket = await Socket.open();
+      socket.send({ type: letter.repeat(100) });
+      const [code, reason] = await once(socket.webSocket, "close");
+      expect([code, String(reason)]).toEqual([
+        1008,
+        expect.stringMatching(new RegExp(`message of type "${letter}+`, "u")),
+      ]);
+    }
+  });
+
   test("a second hello is for version 2", async () => {
     const second = await Socket.open();
     second.send(HELLO, HELLO);

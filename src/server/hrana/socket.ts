@@ -34,8 +34,8 @@ const CLOSE_GOING_AWAY = 1001;
 const UNANSWERED_MAX = 256;
 const UNREAD_BYTES_MAX = 4 * 1024 * 1024;
 const HELLO_MS = 30_000;
-/** What the standard allows in a close frame, less some for letters of several bytes. */
-const REASON_LENGTH_MAX = 100;
+/** What the standard allows in a close frame. */
+const REASON_BYTES_MAX = 123;
 
 interface Received {
   readonly message: SocketMessage;
@@ -375,7 +375,9 @@ function kindOf(request: SocketRequest): string {
 }
 
 function reasonOf(error: unknown): string {
-  return describeFailure(error).message.slice(0, REASON_LENGTH_MAX);
+  const bytes = Buffer.from(describeFailure(error).message);
+  const text = bytes.subarray(0, REASON_BYTES_MAX).toString("utf8");
+  return bytes.length <= REASON_BYTES_MAX ? text : text.replace(/\uFFFD$/, "");
 }
 
 function nothing(): void {}
