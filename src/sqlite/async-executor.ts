@@ -98,6 +98,11 @@ export class AsyncExecutor {
     return this.#calls.state.owner;
   }
 
+  /** For one that several use, one after the other: see traces.ts, U5. */
+  hideStatements(): void {
+    this.#calls.state.hidesStatements = true;
+  }
+
   /** No transaction is open. */
   get isAutocommit(): boolean {
     return this.#calls.isAutocommit;
