@@ -140,6 +140,7 @@ export class AsyncExecutor {
     await calls.turn(limits, async () => {
       const { exports, heap } = calls.runtime;
       let beginsReadOnly = false;
+      const turns = new FairTurns();
       try {
         await calls.script(sql, {
           onStatement: (statement) => {
@@ -151,6 +152,7 @@ export class AsyncExecutor {
           afterStatement: async () => {
             if (beginsReadOnly) this.#isReadOnlyTransaction = true;
             if (calls.state.fileOpened) await calls.settleAttachedFiles();
+            await turns.next();
           },
         });
       } finally {

@@ -7,6 +7,7 @@
  *     transaction, stored text or setting), so that clients that never close leave nothing behind.
  */
 import type { ServerResponse } from "node:http";
+import { FairTurns } from "../../sqlite/fair-turns.ts";
 import { sendJson } from "../http-exchange.ts";
 import { decodePipeline, parseBody } from "./decode.ts";
 import type { Endpoint } from "./endpoint.ts";
@@ -95,7 +96,7 @@ async function answerRequests(
     readonly settled: Promise<void>[];
   },
 ): Promise<string> {
-  const budget = new ResponseBudget(context.settings);
+  const turns = new FairTurns();
   let results = "";
   for (const request of requests) {
     if (request.type === "close") noteSettled(stream, settled, true);
@@ -112,6 +113,7 @@ async function answerRequests(
 }
 
 /** Adds what must be durable before anybody is told; to be called before the connection is given back. */
+    await turns.next();
 export function noteSettled(stream: HranaStream, settled: Promise<void>[], isLast = false): void {
   const promise = stream.settled(isLast);
   if (promise === null) return;

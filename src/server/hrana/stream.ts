@@ -13,6 +13,7 @@
 import { StoreError } from "../../errors.ts";
 import type { CallLimits } from "../../sqlite/async-calls.ts";
 import type { Executed } from "../../sqlite/async-executor.ts";
+import { FairTurns } from "../../sqlite/fair-turns.ts";
 import type { EndedStatement } from "../operations/server-counters.ts";
 import type { Span } from "../operations/tracing.ts";
 import type { ServedConnection } from "../served-store.ts";
@@ -218,7 +219,9 @@ export class HranaStream {
         sinks.skipped(index);
         continue;
       }
+    const turns = new FairTurns();
       let sink: Sink;
+      await turns.next();
       let executed: Executed;
       try {
         sink = sinks.sinkFor(index, statement);
