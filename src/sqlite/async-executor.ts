@@ -356,11 +356,11 @@ export class AsyncExecutor {
   }
 }
 
-function argumentsInvalid(fact: string): StoreError {
-  return new StoreError("ARGS_INVALID", `Cannot bind the arguments of the statement: ${fact}`);
-}
 /** E2. */
 function isBeginReadOnly(sql: string): boolean {
   return BEGIN_READONLY.some((words) => endOfWords(sql, words) !== -1);
 }
 
+function argumentsInvalid(fact: string): StoreError {
+  return new StoreError("ARGS_INVALID", `Cannot bind the arguments of the statement: ${fact}`);
+}

@@ -67,6 +67,7 @@ export function mayChangeSchemaInScript(sql: string): boolean {
 export class StatementCache {
   readonly #state: ConnectionState;
   readonly #cached = new Map<string, StatementHandle>();
+  #cachedLength = 0;
   readonly #own = new Set<StatementHandle>();
 
   constructor(state: ConnectionState) {
@@ -107,7 +108,8 @@ export class StatementCache {
     };
     if (cached) {
       this.#cached.set(sql, handle);
-      if (this.#cached.size > HANDLES_MAX) this.#evict();
+      this.#cachedLength += sql.length;
+      this.#evict(handle);
     } else {
       this.#own.add(handle);
     }
@@ -143,9 +145,7 @@ export class StatementCache {
   /** See P3. */
   clear(): void {
     for (const [sql, handle] of this.#cached) {
-      if (handle.locked) continue;
-      this.#cached.delete(sql);
-      this.finalize(handle);
+      if (!handle.locked) this.#forget(sql, handle);
     }
   }
 
@@ -153,16 +153,21 @@ export class StatementCache {
   finalizeAll(): void {
     for (const handle of [...this.#cached.values(), ...this.#own]) this.finalize(handle);
     this.#cached.clear();
+    this.#cachedLength = 0;
   }
 
-  /** The oldest: one that is still used is prepared again, and is then the newest. */
-  #evict(): void {
+  /** The oldest while there are too many: one that is still used is prepared again, and is then the newest. */
+  #evict(newest: StatementHandle): void {
     for (const [sql, handle] of this.#cached) {
-      if (handle.locked) continue;
-      this.#cached.delete(sql);
-      this.finalize(handle);
-      return;
+      if (this.#cached.size <= HANDLES_MAX && this.#cachedLength <= LENGTH_MAX) return;
+      if (!handle.locked && handle !== newest) this.#forget(sql, handle);
     }
+  }
+
+  #forget(sql: string, handle: StatementHandle): void {
+    this.#cached.delete(sql);
+    this.#cachedLength -= sql.length;
+    this.finalize(handle);
   }
 }
 
