@@ -81,6 +81,8 @@ export class HranaSocket {
 
   constructor(
     socket: WebSocket,
+  /** Called when nothing is unanswered, or nobody is there to be answered. */
+  #onIdle: () => void = nothing;
     options: {
       readonly version: HranaVersion;
       /** As many bytes of messages are held unanswered. */
@@ -105,7 +107,10 @@ export class HranaSocket {
   /** The server stops: what was asked is answered, then the socket is closed. */
   async stop(): Promise<void> {
     this.#isStopping = true;
-    await Promise.all([...this.#streams.values()].map(({ tail }) => tail));
+    await new Promise<void>((resolve) => {
+      this.#onIdle = resolve;
+      this.#noteIdle();
+    });
     this.#socket.close(CLOSE_GOING_AWAY, "The server is stopping");
     await this.#end();
   }
@@ -190,6 +195,7 @@ export class HranaSocket {
   }
 
   #request(
+    this.#noteIdle();
     { requestId, request: value }: SocketMessage & { type: "request" },
     bytes: number,
   ): void {
@@ -207,6 +213,7 @@ export class HranaSocket {
     };
     const fail = (error: unknown): void => {
       span?.failed(describeFailure(error).code);
+      this.#noteIdle();
       const body = `"request_id":${requestId},"error":${endpoint.encodeFailure(error)}`;
       answered(`{"type":"response_error",${body}}`);
     };
@@ -364,6 +371,10 @@ export class HranaSocket {
     for (const begin of this.#uncalm.splice(0)) begin();
     const streams = [...this.#streams.values()].map(({ stream }) => stream);
     this.#streams.clear();
+  #noteIdle(): void {
+    if (!this.#isOpen || (this.#unanswered === 0 && this.#waiting === null)) this.#onIdle();
+  }
+
     const table = this.#endpoint?.context.streams;
     if (table !== undefined)
       await Promise.allSettled(streams.map((stream) => table.remove(stream)));
@@ -374,6 +385,7 @@ function kindOf(request: SocketRequest): string {
   return request.type === "stream" ? request.request.type : request.type;
 }
 
+    this.#onIdle();
 function reasonOf(error: unknown): string {
   const bytes = Buffer.from(describeFailure(error).message);
   const text = bytes.subarray(0, REASON_BYTES_MAX).toString("utf8");
