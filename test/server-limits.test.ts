@@ -170,6 +170,31 @@ describe("a client that does not read", () => {
     expect(server.unsentBytes).toBe(0);
   });
 
+  test("over WebSocket is left after a time", async () => {
+    const { server } = await start({ sendMs: 100 });
+    const socket = new WebSocket(served!.url("shop").replace("http:", "ws:"), ["hrana2"]);
+    await once(socket, "open");
+    for (const message of [
+      { type: "hello" },
+      { type: "request", request_id: 1, request: { type: "open_stream", stream_id: 1 } },
+      {
+        type: "request",
+        request_id: 2,
+        request: {
+          type: "execute",
+          stream_id: 1,
+          stmt: { sql: `SELECT hex(zeroblob(${ANSWER / 2}))` },
+        },
+      },
+    ])
+      socket.send(JSON.stringify(message));
+    socket.pause();
+    await until(() => server.unsentBytes > 0);
+    await until(() => server.unsentBytes === 0);
+    await until(() => server.streams.size === 0);
+    socket.terminate();
+  });
+
   test("of the admin API is left after a time", async () => {
     const { server } = await start({ sendMs: 100 });
     const asked = "GET /api/v1/openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n";
