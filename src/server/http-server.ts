@@ -334,8 +334,10 @@ export class HttpServer {
       }
       case "api": {
         const admin = await (this.#admin ??= this.#loadAdmin());
-        await admin.answer(request, response, { principal, span });
-        return "api";
+        const code = await admin.answer(request, response, { principal, span });
+        if (code === null) return "api";
+        this.#context.counters.requestFailed(code);
+        return "failed";
       }
       case "metrics":
         await this.#metrics.answer(request, response, principal);
