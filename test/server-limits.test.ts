@@ -253,6 +253,35 @@ describe("TLS", () => {
     rmSync(directory, { recursive: true });
   });
 
+  test("regression: a certificate that does not fit is reported once, and not each second", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "bough-tls-"));
+    const [cert, key] = [join(directory, "cert.pem"), join(directory, "key.pem")];
+    copyFileSync(join(fixtures, "first.cert.pem"), cert);
+    copyFileSync(join(fixtures, "first.key.pem"), key);
+    const { store } = await start();
+    const problems: unknown[] = [];
+    let nowMs = 0;
+    const server = await serveStore(store, {
+      settings: { port: 0, tlsCert: cert, tlsKey: key },
+      now: () => nowMs,
+      onProblem: (problem) => problems.push(problem),
+    });
+    const look = (): void => {
+      nowMs += 2000;
+      server.look();
+    };
+    copyFileSync(join(fixtures, "second.cert.pem"), cert);
+    for (let second = 0; second < 3; second++) look();
+    expect(problems).toEqual([expect.objectContaining({ code: "TLS_INVALID" })]);
+    copyFileSync(join(fixtures, "first.cert.pem"), cert);
+    look();
+    copyFileSync(join(fixtures, "second.cert.pem"), cert);
+    look();
+    expect(problems).toHaveLength(2);
+    await server.stop();
+    rmSync(directory, { recursive: true });
+  });
+
   test("is refused with what is no pair", async () => {
     const [cert, key] = ["first.cert.pem", "second.key.pem"].map((name) => join(fixtures, name));
     const { store } = await start({});
