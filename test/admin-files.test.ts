@@ -1,6 +1,6 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { request as httpRequest } from "node:http";
-import { connect } from "node:net";
+import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { OPEN_ACCESS } from "../src/server/access.ts";
@@ -262,4 +262,41 @@ test("files of a server that was killed go when the store is served next", async
   expect((await store.check({ deep: true })).ok).toBe(true);
   await server.stop();
   store.close();
+});
+
+test("regression: a download whose client has gone before it began holds nothing", async () => {
+  await using admin = await withShop(1);
+  let socket: Socket | null = null;
+  class LeftStore extends LocalAdminStore {
+    override async exportRevision(revision: string): Promise<SnapshotBlocks> {
+      const file = await super.exportRevision(revision);
+      socket?.destroy();
+      // The server learns of it some turns later.
+      for (let turn = 0; turn < 100; turn++) await new Promise((next) => setImmediate(next));
+      return file;
+    }
+  }
+  const started = await HttpServer.start({
+    store: new LocalStore(admin.store, { busyTimeoutMs: 1000, statementTimeoutMs: 1000 }),
+    admin: new LeftStore(admin.store),
+    settings: parseSettings({ port: 0, stopMs: 1 }),
+    access: OPEN_ACCESS,
+  });
+  socket = connect(Number(new URL(started.url).port), "127.0.0.1");
+  socket.write(`GET /api/v1${FILE} HTTP/1.1\r\nhost: localhost\r\n\r\n`);
+  await until(() => holders(admin) === 1);
+  await until(() => holders(admin) === 0);
+  await started.stop();
+});
+
+test("regression: a file that is larger than a branch may be is not imported", async () => {
+  await using admin = await AdminServer.start({ settings: { databaseBytesMax: 8192 } });
+  admin.store.createDatabase("shop");
+  admin.store.connect("shop").exec("CREATE TABLE t(a); CREATE TABLE u(a)").close();
+  const raw = new Uint8Array(await (await admin.fetch("GET", FILE)).arrayBuffer());
+  expect(raw.length).toBeGreaterThan(8192);
+  const { status, body } = await admin.call("PUT", FILE, { raw, headers: SQLITE });
+  expect([status, body.code]).toEqual([413, "LIMIT"]);
+  expect(uploads(admin)).toEqual([]);
+  expect(admin.store.database("shop").branch().head.version).toBe(2);
 });

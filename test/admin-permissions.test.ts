@@ -131,6 +131,8 @@ test("what a body names needs permission as well", async () => {
     ["dev-admin", "POST", `${dev}/reset`, { to: "shop@1" }],
     ["dev-admin", "POST", `${dev}/reset`, { to: "@a-tag" }],
     ["dev-admin", "POST", `${dev}/restore`, { to: "@1", preserveAs: "new" }],
+    // What keeps it gets a name of the store's: "dev-before-1".
+    ["dev-admin", "POST", `${dev}/restore`, { to: "@1" }],
     ["dev-admin", "POST", "/databases/shop/tags", { name: "t" }],
     ["dev-admin", "POST", "/databases/shop/tags", { name: "t", at: "shop/secret@1" }],
     ["dev-writer", "POST", "/databases/shop/tags", { name: "t", at: "shop/dev" }],
@@ -141,7 +143,7 @@ test("what a body names needs permission as well", async () => {
   }
   const allowed: readonly (readonly [string, string, string, object])[] = [
     ["dev-admin", "POST", `${dev}/reset`, { to: "@1" }],
-    ["dev-admin", "POST", `${dev}/restore`, { to: "@1" }],
+    ["shop-admin", "POST", `${dev}/restore`, { to: "@1" }],
     ["dev-admin", "POST", "/databases/shop/tags", { name: "t", at: "shop/dev@1" }],
     ["shop-admin", "POST", `${dev}/reset`, { to: "@t" }],
     ["shop-admin", "POST", "/databases/shop/branches", { name: "new", from: "shop/secret" }],

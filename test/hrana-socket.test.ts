@@ -201,6 +201,18 @@ describe("what breaks the protocol", () => {
     expect(await socket.closed()).toBe(code);
   });
 
+  test("regression: a close frame has room for no more than 123 bytes of what was wrong", async () => {
+    for (const letter of ["x", "é", "日", "😀"]) {
+      const socket = await Socket.open();
+      socket.send({ type: letter.repeat(100) });
+      const [code, reason] = await once(socket.webSocket, "close");
+      expect([code, String(reason)]).toEqual([
+        1008,
+        expect.stringMatching(new RegExp(`message of type "${letter}+`, "u")),
+      ]);
+    }
+  });
+
   test("a second hello is for version 2", async () => {
     const second = await Socket.open();
     second.send(HELLO, HELLO);
@@ -240,4 +252,20 @@ describe("the handshake", () => {
     const [error] = await once(webSocket, "error");
     expect(String(error)).toContain("403");
   });
+});
+
+test("regression: a server that stops answers what was asked when it is durable, then closes", async () => {
+  const socket = await Socket.open();
+  socket.send(HELLO, open(1, 0), open(2, 1));
+  await socket.receive(3);
+  const before = served.server.streams.size;
+  socket.send(run(3, 0, "INSERT INTO t VALUES (1)"), run(4, 1, "SELECT 7"));
+  socket.send(ask(5, { type: "close_stream", stream_id: 0 }));
+  // The server has closed the stream: it has taken all of them, and has not answered the first one.
+  while (served.server.streams.size === before)
+    await new Promise((resolve) => setImmediate(resolve));
+  const closed = socket.closed();
+  await served.server.stop();
+  expect(brief(await socket.receive(3)).sort()).toEqual(["3:execute", "4:7", "5:close_stream"]);
+  expect(await closed).toBe(1001);
 });

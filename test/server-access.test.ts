@@ -318,6 +318,17 @@ describe("what SQL reaches", () => {
     expect(codeOf((await served.post(path, attach, all)).text)).toBe("ok");
   });
 
+  test("regression: the texts of statements that the one before had are not shown", async () => {
+    const mine = headers(await world.token(scope("shop", "preview/*", "rw")));
+    const path = "/shop/preview/a/v3/pipeline";
+    await served.post(path, sqls("SELECT 'zq7secret' AS a"), mine);
+    for (const sql of ["SELECT sql FROM sqlite_stmt", "SELECT * FROM main.SQLITE_STMT AS s"]) {
+      const { body, text } = await served.post(path, sqls(sql), mine);
+      expect(body.results[0].error.code, text).toBe("SQLITE_AUTH");
+      expect(text).not.toContain("zq7secret");
+    }
+  });
+
   test("libSQL's claims attach other databases only where they say so", async () => {
     const run = async (claims: object): Promise<string> => {
       const body = sqls("ATTACH 'other' AS o", "SELECT a FROM o.t");

@@ -170,6 +170,31 @@ describe("a client that does not read", () => {
     expect(server.unsentBytes).toBe(0);
   });
 
+  test("over WebSocket is left after a time", async () => {
+    const { server } = await start({ sendMs: 100 });
+    const socket = new WebSocket(served!.url("shop").replace("http:", "ws:"), ["hrana2"]);
+    await once(socket, "open");
+    for (const message of [
+      { type: "hello" },
+      { type: "request", request_id: 1, request: { type: "open_stream", stream_id: 1 } },
+      {
+        type: "request",
+        request_id: 2,
+        request: {
+          type: "execute",
+          stream_id: 1,
+          stmt: { sql: `SELECT hex(zeroblob(${ANSWER / 2}))` },
+        },
+      },
+    ])
+      socket.send(JSON.stringify(message));
+    socket.pause();
+    await until(() => server.unsentBytes > 0);
+    await until(() => server.unsentBytes === 0);
+    await until(() => server.streams.size === 0);
+    socket.terminate();
+  });
+
   test("of the admin API is left after a time", async () => {
     const { server } = await start({ sendMs: 100 });
     const asked = "GET /api/v1/openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n";
@@ -228,6 +253,35 @@ describe("TLS", () => {
     rmSync(directory, { recursive: true });
   });
 
+  test("regression: a certificate that does not fit is reported once, and not each second", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "bough-tls-"));
+    const [cert, key] = [join(directory, "cert.pem"), join(directory, "key.pem")];
+    copyFileSync(join(fixtures, "first.cert.pem"), cert);
+    copyFileSync(join(fixtures, "first.key.pem"), key);
+    const { store } = await start();
+    const problems: unknown[] = [];
+    let nowMs = 0;
+    const server = await serveStore(store, {
+      settings: { port: 0, tlsCert: cert, tlsKey: key },
+      now: () => nowMs,
+      onProblem: (problem) => problems.push(problem),
+    });
+    const look = (): void => {
+      nowMs += 2000;
+      server.look();
+    };
+    copyFileSync(join(fixtures, "second.cert.pem"), cert);
+    for (let second = 0; second < 3; second++) look();
+    expect(problems).toEqual([expect.objectContaining({ code: "TLS_INVALID" })]);
+    copyFileSync(join(fixtures, "first.cert.pem"), cert);
+    look();
+    copyFileSync(join(fixtures, "second.cert.pem"), cert);
+    look();
+    expect(problems).toHaveLength(2);
+    await server.stop();
+    rmSync(directory, { recursive: true });
+  });
+
   test("is refused with what is no pair", async () => {
     const [cert, key] = ["first.cert.pem", "second.key.pem"].map((name) => join(fixtures, name));
     const { store } = await start({});
@@ -241,4 +295,80 @@ describe("TLS", () => {
       "belong together",
     );
   });
+});
+
+test("regression: the texts of errors and descriptions count, and are cut", async () => {
+  const world = await start({ responseBytesMax: 20_000 });
+  const name = "x".repeat(100_000);
+  const stored = { type: "store_sql", sql_id: 1, sql: `SELECT ${name}` };
+  const described = { type: "store_sql", sql_id: 2, sql: `SELECT 1 AS ${name}` };
+  const step = { stmt: { sql_id: 1 } };
+  const { body, text } = await world.pipeline([
+    stored,
+    described,
+    { type: "batch", batch: { steps: Array.from({ length: 100 }, () => step) } },
+    ...Array.from({ length: 100 }, () => ({ type: "execute", ...step })),
+    ...Array.from({ length: 100 }, () => ({ type: "describe", sql_id: 2 })),
+    CLOSE,
+  ]);
+  expect(text.length).toBeLessThan(100_000);
+  const { step_errors: errors } = body.results[2].response.result;
+  expect(errors[0]).toMatchObject({
+    code: "SQLITE_ERROR",
+    message: expect.stringMatching(/^no such column: x{3900,4000}\.\.\.$/),
+  });
+  expect(errors.at(-1).code).toBe("RESPONSE_TOO_LARGE");
+  expect(body.results.at(-2).error.code).toBe("RESPONSE_TOO_LARGE");
+  const plain = await world.post("/shop/", {
+    statements: Array.from({ length: 100 }, () => `SELECT ${name}`),
+  });
+  expect(plain.text.length).toBeLessThan(50_000);
+});
+
+test("regression: many short statements in one request leave the thread to others", async () => {
+  const world = await start();
+  const { streams } = world.server;
+  const steps = Array.from({ length: 20_000 }, () => ({ stmt: { sql: "SELECT 1" } }));
+  for (const requests of [
+    [{ type: "batch", batch: { steps } }],
+    steps.map((step) => ({ type: "execute", ...step })),
+    [{ type: "sequence", sql: "SELECT 1;".repeat(20_000) }],
+  ]) {
+    let isAnswered = false;
+    const answered = world.pipeline([...requests, CLOSE]).finally(() => (isAnswered = true));
+    let turns = 0;
+    while (!isAnswered) {
+      if (streams.size === 1) turns++;
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    expect((await answered).status).toBe(200);
+    expect(turns).toBeGreaterThan(1);
+  }
+});
+
+test("regression: large answers that are made together are bounded together", async () => {
+  const world = await start({ unsentBytesMax: 20 * MIB });
+  const socket = new WebSocket(world.url("shop").replace("http:", "ws:"), ["hrana2"]);
+  await once(socket, "open");
+  const codes: string[] = [];
+  const sql = "WITH n(i) AS (VALUES (1), (2), (3), (4)) SELECT hex(zeroblob(1000000)) FROM n";
+  const all = new Promise<void>((resolve) => {
+    socket.on("message", (data: Buffer) => {
+      const { type, error } = JSON.parse(data.toString());
+      if (type !== "hello_ok") codes.push(error?.code ?? "ok");
+      if (codes.length === 40) resolve();
+    });
+    socket.on("close", () => resolve());
+  });
+  socket.send('{"type":"hello"}');
+  const ask = (id: number, request: object): void =>
+    socket.send(JSON.stringify({ type: "request", request_id: id, request }));
+  for (let id = 0; id < 20; id++) ask(id, { type: "open_stream", stream_id: id });
+  for (let id = 0; id < 20; id++) ask(id + 20, { type: "execute", stream_id: id, stmt: { sql } });
+  await all;
+  socket.terminate();
+  // Either is right: they were refused, or their connection was ended.
+  const refused = codes.filter((code) => code === "RESPONSE_TOO_LARGE").length;
+  expect(refused > 0 || codes.length < 40).toBe(true);
+  expect(codes.filter((code) => code !== "ok" && code !== "RESPONSE_TOO_LARGE")).toEqual([]);
 });

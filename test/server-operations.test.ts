@@ -276,6 +276,17 @@ describe("/metrics", () => {
     expect(metrics.get("bough_statement_seconds_count")).toBe(4);
   });
 
+  test("regression: what the admin API refuses counts as refused", async () => {
+    const url = await start();
+    expect((await fetch(`${url}/api/v1/databases/none`)).status).toBe(404);
+    expect((await fetch(`${url}/api/v1/databases`)).status).toBe(200);
+    expect(Object.fromEntries(await readMetrics(url))).toMatchObject({
+      'bough_request_failures_total{code="DATABASE_NOT_FOUND"}': 1,
+      'bough_request_seconds_count{kind="failed"}': 1,
+      'bough_request_seconds_count{kind="api"}': 1,
+    });
+  });
+
   test("needs a token for the whole server, where there are tokens", async () => {
     const url = await start({}, { access: TOKENS });
     expect((await fetch(`${url}/metrics`)).status).toBe(403);

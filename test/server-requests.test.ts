@@ -43,6 +43,16 @@ describe("URLs", () => {
     expect(await where("/shop/feature%2Fauth/", {})).toBe("shop/feature/auth");
   });
 
+  test("regression: the letters of a domain may be large", async () => {
+    await using named = await ServedDirectory.start({ domain: ["Bough.Example"] });
+    named.store.createDatabase("shop");
+    const body = JSON.stringify(sqls("SELECT bough_database()"));
+    const text = await rawPost(named.server.url, "/v2/pipeline", body, {
+      host: "shop.bough.example",
+    });
+    expect(text).toContain('"value":"shop"');
+  });
+
   test("versions, times and tags are read-only URLs", async () => {
     await served.post("/shop/v2/pipeline", sqls("INSERT INTO t VALUES (1, 'x')"));
     const { version } = served.store.database("shop").branch().head;

@@ -108,4 +108,17 @@ describe("a server that stops", () => {
       serveStore(served.store, { settings: { host: "0.0.0.0", port: 0 } }),
     ).rejects.toMatchObject({ code: "LISTEN_UNPROTECTED" });
   });
+
+  test("regression: settings of tokens are refused where no key would verify one", async () => {
+    await using served = await ServedDirectory.start();
+    for (const settings of [
+      { authAudience: "shop" },
+      { authIssuer: "me" },
+      { authWithoutClaims: true },
+      { revocations: join(directory, "revoked.json") },
+    ])
+      await expect(
+        serveStore(served.store, { settings: { port: 0, ...settings } }),
+      ).rejects.toThrow(`Cannot use ${Object.keys(settings)[0]} without a key for tokens`);
+  });
 });

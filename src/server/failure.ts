@@ -15,6 +15,9 @@ export interface Failure {
   readonly isInternal: boolean;
 }
 
+/** What SQL has named may be long, and fail again and again. */
+const MESSAGE_LENGTH_MAX = 4000;
+
 /** Others are 500. */
 const STATUS: Partial<Record<StoreErrorCode, number>> = {
   JOB_NOT_FOUND: 404,
@@ -80,13 +83,15 @@ const STATUS: Partial<Record<StoreErrorCode, number>> = {
 
 export function describeFailure(error: unknown): Failure {
   if (error instanceof StoreError) {
-    const { code, message, retryable, details } = error;
+    const { code, retryable, details } = error;
+    const message = shorten(error.message);
     const isInternal = code === "INTERNAL";
     const status = STATUS[code] ?? 500;
     return { code, message, extendedCode: null, status, retryable, details, isInternal };
   }
   if (error instanceof SqliteError) {
-    const { code: extended, message } = error;
+    const { code: extended } = error;
+    const message = shorten(error.message);
     const code = baseCode(extended);
     return {
       code,
@@ -107,6 +112,12 @@ export function describeFailure(error: unknown): Failure {
     details: {},
     isInternal: true,
   };
+}
+
+function shorten(message: string): string {
+  return message.length > MESSAGE_LENGTH_MAX
+    ? `${message.slice(0, MESSAGE_LENGTH_MAX)}...`
+    : message;
 }
 
 /** As Hrana and the bodies of failed requests have it. */

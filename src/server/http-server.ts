@@ -80,6 +80,8 @@ export class HttpServer {
   readonly #router: Router;
   readonly #server: Server | TlsServer;
   readonly #tls: TlsFiles | null;
+  /** What was wrong with the certificate when it was looked at last. */
+  #tlsProblem: string | null = null;
   readonly #onProblem: (error: unknown) => void;
   readonly #local: LocalSocket | null;
   readonly #webSockets: WebSockets;
@@ -194,8 +196,11 @@ export class HttpServer {
     try {
       const tls = this.#tls?.changed() ?? null;
       if (tls !== null && "setSecureContext" in this.#server) this.#server.setSecureContext(tls);
+      this.#tlsProblem = null;
     } catch (error) {
-      this.#onProblem(error);
+      const problem = String(error);
+      if (problem !== this.#tlsProblem) this.#onProblem(error); // Once, not each second.
+      this.#tlsProblem = problem;
     }
   }
 
@@ -334,8 +339,10 @@ export class HttpServer {
       }
       case "api": {
         const admin = await (this.#admin ??= this.#loadAdmin());
-        await admin.answer(request, response, { principal, span });
-        return "api";
+        const code = await admin.answer(request, response, { principal, span });
+        if (code === null) return "api";
+        this.#context.counters.requestFailed(code);
+        return "failed";
       }
       case "metrics":
         await this.#metrics.answer(request, response, principal);

@@ -6,7 +6,8 @@
  *   in use --close, not clean--> closed      idle --too many, IDLE_MS over, the server stops--> closed
  *
  * K1. One is used again only for the same branch by its id (in its partition), or the same version: a branch that was deleted and made anew is another one.
- * K2. One that writes is never used again for who may only read. What it may attach is what who has it now may.
+ * K2. One that writes is never used again for who may only read. What it may attach is what who has it now may. What others have asked is
+ *     not to be seen (U5 in traces.ts).
  */
 import { parseRevision } from "../branch/revision.ts";
 import { invariant, StoreError } from "../errors.ts";
@@ -171,6 +172,7 @@ class LocalConnection implements ServedConnection {
   ) {
     this.#connection = connection;
     this.#executor = connection.executor();
+    this.#executor.hideStatements();
     this.key = key;
     this.#give = give;
   }

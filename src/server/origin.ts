@@ -39,7 +39,10 @@ export function isAllowedOrigin(origin: string, { allowOrigin }: OriginOptions):
 
 function isOwnHost(name: string, { host, domain }: OriginOptions): boolean {
   if (isLocalName(name) || name === host.toLowerCase() || isAddress(name)) return true;
-  return domain.some((each) => name === each || name.endsWith(`.${each}`));
+  return domain.some((each) => {
+    const own = each.toLowerCase();
+    return name === own || name.endsWith(`.${own}`);
+  });
 }
 
 function isLocalName(name: string): boolean {

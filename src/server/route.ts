@@ -103,7 +103,9 @@ export class Router {
   /** "" when the host names nothing. */
   #fromHost(host: string): string {
     const name = hostName(host);
-    const domain = ["localhost", ...this.#options.domain].find((each) => name.endsWith(`.${each}`));
+    const domain = ["localhost", ...this.#options.domain].find((each) =>
+      name.endsWith(`.${each.toLowerCase()}`),
+    );
     if (domain === undefined) return "";
     const label = name.slice(0, -domain.length - 1);
     const dashes = label.lastIndexOf("--");

@@ -4,6 +4,8 @@
  * L1. An answer, or a piece of one, that a client has left unread for `sendMs` ends its connection.
  * L2. All that is unread has `unsentBytesMax` bytes at most: beyond it the connection whose answer waits for longest ends, but not
  *     the one that was answered last.
+ * L3. All answers that are being made have so many bytes at most, too: requests that come together are all run before the first of them is
+ *     answered. Beyond it they are refused (ResponseBudget in hrana/result-text.ts).
  */
 import type { ServerResponse } from "node:http";
 
@@ -12,10 +14,18 @@ export interface SendLimitOptions {
   readonly unsentBytesMax: number;
 }
 
+interface Unsent {
+  readonly bytes: number;
+  /** Ends its connection. */
+  readonly hangUp: () => void;
+}
+
 export class SendLimit {
+  /** L3: whoever makes an answer counts it here. */
+  makingBytes = 0;
   readonly #options: SendLimitOptions;
   /** The one that waits for longest is first. */
-  readonly #unsent: Map<ServerResponse, number> = new Map();
+  readonly #unsent: Set<Unsent> = new Set();
   #bytes = 0;
 
   constructor(options: SendLimitOptions) {
@@ -27,23 +37,34 @@ export class SendLimit {
     return this.#bytes;
   }
 
+  /** L3. */
+  get isFull(): boolean {
+    return this.makingBytes > this.#options.unsentBytesMax;
+  }
+
   /** The whole answer has been written, so many bytes. */
   watch(response: ServerResponse, bytes: number): void {
     if (response.writableFinished || response.destroyed) return;
-    this.#unsent.set(response, bytes);
-    this.#bytes += bytes;
-    const timer = setTimeout(() => hangUp(response), this.#options.sendMs);
-    const done = (): void => {
-      clearTimeout(timer);
-      this.#forget(response);
-    };
+    const done = this.begin(bytes, () => hangUp(response));
     response.once("finish", done);
     response.once("close", done);
-    for (const oldest of this.#unsent.keys()) {
-      if (this.#bytes <= this.#options.unsentBytesMax || oldest === response) return;
+  }
+
+  /** So many bytes wait to be read; `hangUp` ends their connection. Returns what is to be called when they wait no more. */
+  begin(bytes: number, hangUp: () => void): () => void {
+    const unsent = { bytes, hangUp };
+    this.#unsent.add(unsent);
+    this.#bytes += bytes;
+    const timer = setTimeout(hangUp, this.#options.sendMs);
+    for (const oldest of this.#unsent) {
+      if (this.#bytes <= this.#options.unsentBytesMax || oldest === unsent) break;
       this.#forget(oldest);
-      hangUp(oldest);
+      oldest.hangUp();
     }
+    return () => {
+      clearTimeout(timer);
+      this.#forget(unsent);
+    };
   }
 
   /** Resolves when more may be written, or when nobody reads any more. */
@@ -61,9 +82,8 @@ export class SendLimit {
     });
   }
 
-  #forget(response: ServerResponse): void {
-    this.#bytes -= this.#unsent.get(response) ?? 0;
-    this.#unsent.delete(response);
+  #forget(unsent: Unsent): void {
+    if (this.#unsent.delete(unsent)) this.#bytes -= unsent.bytes;
   }
 }
 

@@ -105,19 +105,29 @@ function accessOf(
       throw new RangeError("Cannot use noAuth together with keys for tokens");
     return OPEN_ACCESS;
   }
-  const { revocations, authAudience: audience, authIssuer: issuer } = settings;
+  const { revocations, authAudience: audience, authIssuer: issuer, authWithoutClaims } = settings;
   const authenticator = openAuthenticator(
     {
       storeDirectory: directoryOf(store),
       keyFiles: authKeyFile,
       secretFiles: authSecretFile,
       jwksUrls: authJwksUrl,
-      withoutClaims: settings.authWithoutClaims ? "rw" : "nothing",
+      withoutClaims: authWithoutClaims ? "rw" : "nothing",
       ...(revocations === null ? {} : { revocationsFile: revocations }),
       ...(audience === null ? {} : { audience }),
       ...(issuer === null ? {} : { issuer }),
     },
     { onProblem },
   );
-  return authenticator === null ? OPEN_ACCESS : tokenAccess(authenticator);
+  if (authenticator !== null) return tokenAccess(authenticator);
+  // Whoever sets these does not expect that everybody is let in.
+  const unused = Object.entries({ revocations, authAudience: audience, authIssuer: issuer }).find(
+    ([, value]) => value !== null,
+  );
+  const [name = authWithoutClaims ? "authWithoutClaims" : null] = unused ?? [];
+  if (name !== null)
+    throw new RangeError(
+      `Cannot use ${name} without a key for tokens: give authKeyFile, authSecretFile or authJwksUrl, or make the store's own with "bough token key create"`,
+    );
+  return OPEN_ACCESS;
 }

@@ -15,6 +15,8 @@ import type { AsyncCalls, CallLimits } from "./async-calls.ts";
 import { type Binding, bindValue } from "./binder.ts";
 import { ConnectionStatus } from "./connection-status.ts";
 import { SQLITE_DONE, SQLITE_ROW, SQLITE_TRANSIENT } from "./constants.ts";
+import { FairTurns } from "./fair-turns.ts";
+import { endOfWords } from "./leading-words.ts";
 import { RowMode } from "./row-maker.ts";
 import type { SqliteValue } from "./row-reader.ts";
 import { SqliteError } from "./sqlite-error.ts";
@@ -76,11 +78,10 @@ interface Facts {
   readonly beginsReadOnly: boolean;
 }
 
-const GAP = String.raw`(?:\s|--[^\n]*\n|/\*[\s\S]*?\*/)`;
-const BEGIN_READONLY = new RegExp(
-  String.raw`^(?:;|${GAP})*begin${GAP}+(?:deferred${GAP}+)?transaction${GAP}+readonly\b`,
-  "i",
-);
+const BEGIN_READONLY: readonly (readonly string[])[] = [
+  ["begin", "transaction", "readonly"],
+  ["begin", "deferred", "transaction", "readonly"],
+];
 const PREFIXES = [":", "@", "$"];
 
 export class AsyncExecutor {
@@ -95,6 +96,11 @@ export class AsyncExecutor {
   /** What the connection was opened with. */
   get owner(): object {
     return this.#calls.state.owner;
+  }
+
+  /** For one that several use, one after the other: see traces.ts, U5. */
+  hideStatements(): void {
+    this.#calls.state.hidesStatements = true;
   }
 
   /** No transaction is open. */
@@ -134,17 +140,19 @@ export class AsyncExecutor {
     await calls.turn(limits, async () => {
       const { exports, heap } = calls.runtime;
       let beginsReadOnly = false;
+      const turns = new FairTurns();
       try {
         await calls.script(sql, {
           onStatement: (statement) => {
             this.#requireAllowed(exports.sqlite3_stmt_readonly(statement) !== 0);
-            beginsReadOnly = BEGIN_READONLY.test(
+            beginsReadOnly = isBeginReadOnly(
               heap.readCString(exports.sqlite3_sql(statement)) ?? "",
             );
           },
           afterStatement: async () => {
             if (beginsReadOnly) this.#isReadOnlyTransaction = true;
             if (calls.state.fileOpened) await calls.settleAttachedFiles();
+            await turns.next();
           },
         });
       } finally {
@@ -273,7 +281,7 @@ export class AsyncExecutor {
       columns,
       parameterCount: exports.sqlite3_bind_parameter_count(pointer),
       isReadOnly: exports.sqlite3_stmt_readonly(pointer) !== 0,
-      beginsReadOnly: BEGIN_READONLY.test(sql),
+      beginsReadOnly: isBeginReadOnly(sql),
     };
     this.#facts.set(handle, facts);
     return facts;
@@ -346,6 +354,11 @@ export class AsyncExecutor {
         "SQLITE_READONLY",
       );
   }
+}
+
+/** E2. */
+function isBeginReadOnly(sql: string): boolean {
+  return BEGIN_READONLY.some((words) => endOfWords(sql, words) !== -1);
 }
 
 function argumentsInvalid(fact: string): StoreError {

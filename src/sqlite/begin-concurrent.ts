@@ -3,21 +3,26 @@
  * connection are told that the transaction is a concurrent one until it ends. White space and comments may stand before and
  * between the two words, as before and between any of SQL.
  */
+import { endOfWords } from "./leading-words.ts";
+
 const CONCURRENT = "concurrent";
 const REPLACEMENT = "DEFERRED  ";
-const GAP = String.raw`(?:\s|--[^\n]*\n|/\*[\s\S]*?\*/)`;
-const STATEMENT = new RegExp(
-  String.raw`^(?:;|${GAP})*begin${GAP}+${CONCURRENT}(?![\w$\u0080-\uffff])`,
-  "i",
-);
+const WORDS = ["begin", CONCURRENT];
 
 export function beginsConcurrent(sql: string): boolean {
-  return STATEMENT.test(sql);
+  return endOfBegin(sql) !== -1;
 }
 
 /** The statement as SQLite gets it. */
 export function withoutConcurrent(sql: string): string {
-  return sql.replace(STATEMENT, (text) => text.slice(0, -CONCURRENT.length) + REPLACEMENT);
+  const end = endOfBegin(sql);
+  return end === -1 ? sql : sql.slice(0, end - CONCURRENT.length) + REPLACEMENT + sql.slice(end);
+}
+
+/** Where the two words end; -1: it is another statement. */
+function endOfBegin(sql: string): number {
+  const end = endOfWords(sql, WORDS);
+  return end !== -1 && /^[$\u0080-\uffff]/.test(sql.charAt(end)) ? -1 : end;
 }
 
 /** The same in place, for the statement that begins at `text`, which ends with NUL; whether it was one. */

@@ -34,6 +34,8 @@ export class ConnectionState {
   isPreparing = false;
   /** The connection may be what opening it again would not give: see traces.ts. */
   leavesTraces = false;
+  /** Who uses it does not see what statements others have prepared on it (traces.ts). */
+  hidesStatements = false;
   /** The bridge opened a database file: after ATTACH, its journal mode is not set yet. */
   fileOpened = false;
   /** Of the databases that were opened, by the names that they were opened with: see VfsFile.pageSize. */

@@ -137,3 +137,16 @@ test("P2: handles made beside a locked one are finalized with the connection", (
   connection.close();
   expect(new Connection(runtime, { name: "main" }).prepare(sql).pluck().all()).toEqual([1, 2]);
 });
+
+test("regression: the texts of cached statements are bounded", () => {
+  const { runtime, connection } = openTestConnection();
+  const before = runtime.heap.u8.length;
+  for (let index = 0; index < 100; index++)
+    expect(
+      connection
+        .prepare(`SELECT ${index} -- ${"x".repeat(1_000_000)}`)
+        .pluck()
+        .get(),
+    ).toBe(index);
+  expect(runtime.heap.u8.length - before).toBeLessThan(40_000_000);
+});

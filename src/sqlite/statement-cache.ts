@@ -17,6 +17,7 @@ import { beginsConcurrent, withoutConcurrent } from "./begin-concurrent.ts";
 import type { ConnectionState } from "./connection-state.ts";
 import { ConnectionStatus } from "./connection-status.ts";
 import { SQLITE_OK, SQLITE_PREPARE_PERSISTENT } from "./constants.ts";
+import { firstWord } from "./leading-words.ts";
 import { NO_STATEMENT, requireSingleStatement } from "./sql-tail.ts";
 import { isTrap } from "./trap.ts";
 
@@ -33,19 +34,30 @@ export interface StatementHandle {
 }
 
 const HANDLES_MAX = 500;
+/** Of their texts, of which SQLite keeps a copy. */
+const LENGTH_MAX = 4 * 1024 * 1024;
 
-const LEADING = String.raw`^(?:\s|;|--[^\n]*\n|/\*[\s\S]*?\*/)*`;
-const DATA_STATEMENT = new RegExp(
-  `${LEADING}(?:select|insert|update|delete|replace|with|values|begin|commit|end|savepoint|release|pragma)\\b`,
-  "i",
-);
+const DATA_STATEMENTS: ReadonlySet<string> = new Set([
+  "begin",
+  "commit",
+  "delete",
+  "end",
+  "insert",
+  "pragma",
+  "release",
+  "replace",
+  "savepoint",
+  "select",
+  "update",
+  "values",
+  "with",
+]);
 const SCHEMA_KEYWORD = /\b(?:create|drop|alter|attach|detach|vacuum|reindex|analyze)\b/i;
-const PRAGMA = new RegExp(`${LEADING}pragma\\b`, "i");
-const ROLLBACK = new RegExp(`${LEADING}rollback\\b`, "i");
 
 /** May be true for one that does not: that costs time only. */
 export function mayChangeSchema(sql: string): boolean {
-  return !DATA_STATEMENT.test(sql) && (SCHEMA_KEYWORD.test(sql) || ROLLBACK.test(sql));
+  const word = firstWord(sql);
+  return !DATA_STATEMENTS.has(word) && (word === "rollback" || SCHEMA_KEYWORD.test(sql));
 }
 
 export function mayChangeSchemaInScript(sql: string): boolean {
@@ -55,6 +67,7 @@ export function mayChangeSchemaInScript(sql: string): boolean {
 export class StatementCache {
   readonly #state: ConnectionState;
   readonly #cached = new Map<string, StatementHandle>();
+  #cachedLength = 0;
   readonly #own = new Set<StatementHandle>();
 
   constructor(state: ConnectionState) {
@@ -82,7 +95,7 @@ export class StatementCache {
   /** Takes over a statement that was just prepared, because `find` had none. */
   add(sql: string, pointer: number): StatementHandle {
     // The file sees a pragma when it is prepared, so each use needs a statement of its own.
-    const cached = !this.#cached.has(sql) && !PRAGMA.test(sql);
+    const cached = !this.#cached.has(sql) && firstWord(sql) !== "pragma";
     const { answeredPragma } = this.#state;
     const changesSchema = mayChangeSchema(sql);
     const handle = {
@@ -95,7 +108,8 @@ export class StatementCache {
     };
     if (cached) {
       this.#cached.set(sql, handle);
-      if (this.#cached.size > HANDLES_MAX) this.#evict();
+      this.#cachedLength += sql.length;
+      this.#evict(handle);
     } else {
       this.#own.add(handle);
     }
@@ -131,9 +145,7 @@ export class StatementCache {
   /** See P3. */
   clear(): void {
     for (const [sql, handle] of this.#cached) {
-      if (handle.locked) continue;
-      this.#cached.delete(sql);
-      this.finalize(handle);
+      if (!handle.locked) this.#forget(sql, handle);
     }
   }
 
@@ -141,16 +153,21 @@ export class StatementCache {
   finalizeAll(): void {
     for (const handle of [...this.#cached.values(), ...this.#own]) this.finalize(handle);
     this.#cached.clear();
+    this.#cachedLength = 0;
   }
 
-  /** The oldest: one that is still used is prepared again, and is then the newest. */
-  #evict(): void {
+  /** The oldest while there are too many: one that is still used is prepared again, and is then the newest. */
+  #evict(newest: StatementHandle): void {
     for (const [sql, handle] of this.#cached) {
-      if (handle.locked) continue;
-      this.#cached.delete(sql);
-      this.finalize(handle);
-      return;
+      if (this.#cached.size <= HANDLES_MAX && this.#cachedLength <= LENGTH_MAX) return;
+      if (!handle.locked && handle !== newest) this.#forget(sql, handle);
     }
+  }
+
+  #forget(sql: string, handle: StatementHandle): void {
+    this.#cached.delete(sql);
+    this.#cachedLength -= sql.length;
+    this.finalize(handle);
   }
 }
 

@@ -7,6 +7,7 @@
  * U2. Attached databases count while they are attached: SQLite is asked.
  * U3. The table pragma_data_version counts like the pragma, also where a view reads it.
  * U4. What the host runs itself, and what FTS5 asks while a statement runs, does not count.
+ * U5. Who shares a connection with others (`hidesStatements`) does not read the table sqlite_stmt: it has the texts of their statements.
  */
 import type { ConnectionState } from "./connection-state.ts";
 import type { SqliteRuntime } from "./runtime.ts";
@@ -48,9 +49,12 @@ const OF_INSTANCE: ReadonlySet<string> = new Set([
   "temp_store_directory",
 ]);
 
-const PRAGMA_PREFIX = "pragma_";
-const DATA_VERSION_TABLE = `${PRAGMA_PREFIX}data_version`;
+/** Both have a "_" after so many letters. */
+const DATA_VERSION_TABLE = "pragma_data_version";
+const STATEMENT_TABLE = "sqlite_stmt";
+const PREFIX_LENGTH = 6;
 const UNDERSCORE = 0x5f;
+const SQLITE_DENY = 1;
 
 /** Once, when the connection is open. */
 export function watchTraces({ runtime, pointer }: ConnectionState): void {
@@ -62,7 +66,7 @@ export function hasTraces({ runtime, pointer, leavesTraces }: ConnectionState): 
   return leavesTraces || runtime.exports.sqlite3_db_name(pointer, FIRST_ATTACHED) !== 0;
 }
 
-/** For SQLite's function table: the authorizer, which allows everything. */
+/** For SQLite's function table: the authorizer, which allows everything but U5. */
 export function makeTraceFunction(runtime: SqliteRuntime): number {
   const callback = (
     _context: number,
@@ -74,7 +78,9 @@ export function makeTraceFunction(runtime: SqliteRuntime): number {
     const creates = action <= SQLITE_CREATE_VIEW || action === SQLITE_CREATE_VTABLE;
     // For each column that a statement names.
     if (action === SQLITE_READ) {
-      if (!isDataVersion(runtime, first)) return 0;
+      if (isTable(runtime, first, STATEMENT_TABLE))
+        return runtime.current?.hidesStatements === true ? SQLITE_DENY : 0;
+      if (!isTable(runtime, first, DATA_VERSION_TABLE)) return 0;
     } else if (!creates && action !== SQLITE_PRAGMA) return 0;
     const state = runtime.current;
     if (state === null || state.internalPragma) return 0;
@@ -88,11 +94,11 @@ export function makeTraceFunction(runtime: SqliteRuntime): number {
   return runtime.addCallbacks([{ signature: "iiiiii>i", callback }]);
 }
 
-/** Whether a table has the name of that pragma's, in whatever case it was written. */
-function isDataVersion({ heap }: SqliteRuntime, table: number): boolean {
-  if (table === 0 || heap.u8[table + PRAGMA_PREFIX.length - 1] !== UNDERSCORE) return false;
+/** Whether a table has that name, in whatever case it was written. */
+function isTable({ heap }: SqliteRuntime, table: number, wanted: string): boolean {
+  if (table === 0 || heap.u8[table + PREFIX_LENGTH] !== UNDERSCORE) return false;
   const name = heap.requireCString(table);
-  return name.length === DATA_VERSION_TABLE.length && name.toLowerCase() === DATA_VERSION_TABLE;
+  return name.length === wanted.length && name.toLowerCase() === wanted;
 }
 
 function isTemporary(action: number): boolean {

@@ -12,6 +12,7 @@ import type { ThreadedStore } from "../../threads/threaded-store.ts";
 import type { CommandContext } from "../command-context.ts";
 import { UsageError } from "../errors.ts";
 import { examples } from "../examples.ts";
+import { logTo } from "../log-output.ts";
 
 export function addServeCommand(program: Command, context: CommandContext): void {
   const command = program
@@ -59,10 +60,7 @@ async function serve(
     const server = await startServer(() =>
       serveStore(store, {
         settings,
-        writeLog: (line) => {
-          void context.errors.write(line);
-          void context.errors.flush();
-        },
+        writeLog: logTo(context.errors),
       }),
     );
     const { url } = server;

@@ -13,11 +13,12 @@ export async function sendAnswer(
   response: ServerResponse,
   { answer, sending }: { readonly answer: Answer; readonly sending: SendLimit },
 ): Promise<void> {
-  if (response.destroyed) return;
+  // One that is streamed gives back what it holds, also when nobody is there any more.
   if ("stream" in answer) {
     await answer.stream(response);
     return;
   }
+  if (response.destroyed) return;
   const { status, body, headers = {} } = answer;
   if (body === undefined) {
     response.writeHead(status, { "cache-control": "no-store", ...headers });

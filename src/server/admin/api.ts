@@ -75,14 +75,22 @@ export class AdminApi {
     this.#onBug = onBug;
   }
 
-  /** Answers; never fails. */
-  async answer(request: IncomingMessage, response: ServerResponse, caller: Caller): Promise<void> {
+  /** Answers; never fails. Resolves with the code of what the client was refused with; null: it was not. */
+  async answer(
+    request: IncomingMessage,
+    response: ServerResponse,
+    caller: Caller,
+  ): Promise<string | null> {
     try {
       const answer = await this.#handle(request, response, caller);
       await sendAnswer(request, response, { answer, sending: this.#context.sending });
+      return null;
     } catch (error) {
-      caller.span?.failed(describeFailure(error).code);
+      const { code } = describeFailure(error);
+      caller.span?.failed(code);
+      if (response.destroyed) return null; // Nobody is there to be told.
       this.#fail(request, response, withoutOtherNames(caller.principal, error));
+      return code;
     }
   }
 
@@ -159,7 +167,6 @@ export class AdminApi {
 
   /** A2. */
   #fail(request: IncomingMessage, response: ServerResponse, error: unknown): void {
-    if (response.destroyed) return; // Nobody is there to be told.
     const failure = describeFailure(error);
     if (failure.isInternal) this.#onBug(error);
     // What was not read of the request would be taken for the next one.

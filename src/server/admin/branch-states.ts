@@ -75,8 +75,9 @@ export const BRANCH_STATE_ROUTES: readonly AdminRoute[] = [
     handle: async (call) => {
       const { context, principal, database, branch, body } = call;
       const { preserveAs } = body;
-      if (preserveAs !== undefined)
-        requirePermission(principal, { action: "admin", database, branch: preserveAs });
+      // The store's own name for it differs in its number only.
+      const preserved = preserveAs ?? `${branch}-before-1`;
+      requirePermission(principal, { action: "admin", database, branch: preserved });
       const restored = await context.store.restoreBranch(database, branch, {
         to: readableRevision(principal, body.to, { database, branch }),
         ...(preserveAs === undefined ? {} : { preserveAs }),

@@ -81,6 +81,7 @@ async function download(call: AdminCall, text: string | undefined): Promise<Answ
   return {
     stream: async (response) => {
       try {
+        if (response.destroyed) return;
         response.writeHead(200, headers);
         if (request.method === "HEAD") response.end();
         else await sendFile(file, response, { signal: call.signal, sending: context.sending });
@@ -117,6 +118,15 @@ async function upload(call: AdminCall): Promise<Answer> {
   request.setTimeout(IDLE_MS, () => request.destroy());
   const file = await store.uploads.receive(request, settings.uploadBytesMax);
   request.setTimeout(0);
+  const { databaseBytesMax } = settings;
+  if (databaseBytesMax > 0 && file.size > databaseBytesMax) {
+    file.delete();
+    throw new StoreError(
+      "LIMIT",
+      `Cannot import the file: it has ${file.size} bytes, and a branch has ${databaseBytesMax} at most`,
+      { details: { databaseBytesMax } },
+    );
+  }
   let job: Job;
   try {
     job = startJob(call, {

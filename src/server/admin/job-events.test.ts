@@ -10,6 +10,7 @@ const allowed = (): Promise<void> => Promise.resolve();
 async function follow(
   body: (control: { readonly stopping: AbortController; readonly beat: () => void }) => void,
   requireAllowed: () => Promise<void> = allowed,
+  headers: Readonly<Record<string, string>> = {},
 ): Promise<string> {
   const table = new JobTable({ now: () => 0, clock: () => 0, onBug: () => {} });
   let finish: (value: unknown) => void = () => {};
@@ -37,7 +38,7 @@ async function follow(
   });
   const { port } = server.address() as AddressInfo;
   const stream = await new Promise<IncomingMessage>((resolve) => {
-    get({ port, agent: false }, resolve);
+    get({ port, agent: false, headers }, resolve);
   });
   body({ stopping, beat: () => beats.forEach((beat) => beat()) });
   let text = "";
@@ -58,4 +59,9 @@ test("G3. The stream of a job that cannot be cancelled ends with the server, bef
 test("G3. The stream ends at the heartbeat after the token is good no more", async () => {
   const revoked = (): Promise<void> => Promise.reject(new Error("It was revoked"));
   expect(await follow(({ beat }) => beat(), revoked)).toMatch(ONE_EVENT);
+});
+
+test("regression: an id of an event that is no number is as good as none", async () => {
+  const stop = ({ stopping }: { readonly stopping: AbortController }): void => stopping.abort();
+  expect(await follow(stop, allowed, { "last-event-id": "x" })).toMatch(ONE_EVENT);
 });

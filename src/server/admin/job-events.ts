@@ -28,7 +28,7 @@ export function everyHeartbeat(beat: () => void): () => void {
 }
 
 export function jobEvents(job: Job, request: IncomingMessage, options: JobEventsOptions): Answer {
-  const lastSeen = Number(request.headers["last-event-id"] ?? 0);
+  const lastSeen = Number(request.headers["last-event-id"]) || 0; // What is no number is none of ours.
   if (!job.isRunning && lastSeen >= job.number) return { status: 204 };
   if (request.method === "HEAD") return { status: 200, headers: HEADERS };
   return { stream: (response) => sendEvents(job, response, { ...options, lastSeen }) };
@@ -44,8 +44,7 @@ async function sendEvents(
     lastSeen,
   }: JobEventsOptions & { readonly lastSeen: number },
 ): Promise<void> {
-  response.writeHead(200, HEADERS);
-  response.flushHeaders();
+  if (!response.destroyed) response.writeHead(200, HEADERS).flushHeaders();
   await new Promise<void>((resolve) => {
     let told = lastSeen;
     const tell = (): void => {
@@ -77,7 +76,7 @@ async function sendEvents(
     response.on("drain", tell);
     response.on("close", finish);
     stopping.addEventListener("abort", finish);
-    if (stopping.aborted) finish();
+    if (stopping.aborted || response.destroyed) finish();
     else tell();
   });
 }

@@ -4,9 +4,13 @@
  * Integers are decimal strings, so that 64 bits are exact; blobs are base64 without padding, as the protocol's own server sends
  * them. A float that JSON has no number for is written as one that readers round to infinity.
  */
+import { StoreError } from "../../errors.ts";
 import type { Executed, ResultColumn, StatementDescription } from "../../sqlite/async-executor.ts";
 import type { SqliteValue } from "../../sqlite/row-reader.ts";
 import type { HranaVersion } from "./protocol.ts";
+
+/** Less than the longest string of JavaScript, so that it can be put into a line. */
+const ROW_LENGTH_MAX = 2 ** 28;
 
 const columnTexts = new WeakMap<readonly ResultColumn[], string>();
 
@@ -22,11 +26,26 @@ export function encodeColumns(columns: readonly ResultColumn[]): string {
   return text;
 }
 
+/** Throws RESPONSE_TOO_LARGE. */
 export function encodeRow(values: readonly SqliteValue[]): string {
   let text = "[";
-  for (let index = 0; index < values.length; index++)
-    text += index === 0 ? encodeValue(values[index]!) : `,${encodeValue(values[index]!)}`;
+  try {
+    for (let index = 0; index < values.length; index++)
+      text += index === 0 ? encodeValue(values[index]!) : `,${encodeValue(values[index]!)}`;
+  } catch (cause) {
+    throw rowTooLong(cause);
+  }
+  if (text.length > ROW_LENGTH_MAX) throw rowTooLong();
   return `${text}]`;
+}
+
+/** `cause`: no string is as long. */
+function rowTooLong(cause?: unknown): StoreError {
+  return new StoreError(
+    "RESPONSE_TOO_LARGE",
+    `Cannot answer: a row has more than ${ROW_LENGTH_MAX} characters in JSON; ask for parts of its values, with substr()`,
+    { cause },
+  );
 }
 
 export function encodeValue(value: SqliteValue): string {

@@ -7,6 +7,7 @@
  *     transaction, stored text or setting), so that clients that never close leave nothing behind.
  */
 import type { ServerResponse } from "node:http";
+import { FairTurns } from "../../sqlite/fair-turns.ts";
 import { sendJson } from "../http-exchange.ts";
 import { decodePipeline, parseBody } from "./decode.ts";
 import type { Endpoint } from "./endpoint.ts";
@@ -21,19 +22,22 @@ export async function answerPipeline(
   const { baton, requests } = decodePipeline(parseBody(body));
   const stream = await takeStream(endpoint, baton);
   closeWhenGone(endpoint, stream, response);
-  let text: string;
+  const budget = new ResponseBudget(endpoint.context);
   try {
     const settled: Promise<void>[] = [];
-    const results = await answerRequests(endpoint, stream, { requests, version, settled });
+    const results = await answerRequests(stream, { requests, version, settled, budget });
     const next = nextBaton(endpoint, stream, { version, isGone: response.destroyed });
     if (next === null) await closeStream(endpoint, stream);
     await Promise.all(settled);
-    text = `{"baton":${next === null ? "null" : `"${next}"`},"base_url":null,"results":[${results}]}`;
+    const baton = next === null ? "null" : `"${next}"`;
+    const text = `{"baton":${baton},"base_url":null,"results":[${results}]}`;
+    sendJson(response, 200, text, endpoint.context.sending);
   } catch (error) {
     await closeStream(endpoint, stream);
     throw error;
+  } finally {
+    budget.release();
   }
-  sendJson(response, 200, text, endpoint.context.sending);
 }
 
 /** A new stream, or the one that has the baton. The revision of a new one is there. */
@@ -71,10 +75,12 @@ export function closeWhenGone(
   stream: HranaStream,
   response: ServerResponse,
 ): void {
-  response.once("close", () => {
+  const close = (): void => {
     if (!response.writableFinished)
       void closeStream(endpoint, stream).catch(endpoint.context.onBug);
-  });
+  };
+  if (response.destroyed) close();
+  else response.once("close", close);
 }
 
 export function closeStream({ context }: Endpoint, stream: HranaStream): Promise<void> {
@@ -82,20 +88,21 @@ export function closeStream({ context }: Endpoint, stream: HranaStream): Promise
 }
 
 async function answerRequests(
-  { context }: Endpoint,
   stream: HranaStream,
   {
     requests,
     version,
     settled,
+    budget,
   }: {
     readonly requests: readonly StreamRequest[];
     readonly version: HranaVersion;
     /** What must resolve before anybody is told. */
     readonly settled: Promise<void>[];
+    readonly budget: ResponseBudget;
   },
 ): Promise<string> {
-  const budget = new ResponseBudget(context.settings);
+  const turns = new FairTurns();
   let results = "";
   for (const request of requests) {
     if (request.type === "close") noteSettled(stream, settled, true);
@@ -104,7 +111,9 @@ async function answerRequests(
       result = `{"type":"ok","response":${await stream.answer(request, version, budget)}}`;
     } catch (error) {
       result = `{"type":"error","error":${stream.encodeFailure(error)}}`;
+      budget.note(result.length);
     }
+    await turns.next();
     results += results === "" ? result : `,${result}`;
   }
   noteSettled(stream, settled);

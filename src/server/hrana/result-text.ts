@@ -2,6 +2,7 @@
 import { StoreError } from "../../errors.ts";
 import type { Executed, ResultColumn } from "../../sqlite/async-executor.ts";
 import type { SqliteValue } from "../../sqlite/row-reader.ts";
+import type { SendLimit } from "../send-limit.ts";
 import type { CountingSink } from "./counting-sink.ts";
 import { encodeColumns, encodeRow, type StatementAnswer } from "./encode.ts";
 
@@ -10,21 +11,36 @@ export interface ResponseLimits {
   readonly rowsMax: number;
 }
 
-/** Counts characters, which is close enough to bytes for a limit that protects memory. */
+/** Counts characters, which is close enough to bytes for a limit that protects memory. To be released when the answer is on its way. */
 export class ResponseBudget {
   readonly #limits: ResponseLimits;
+  readonly #sending: SendLimit;
   #left: number;
   #rowsLeft: number;
 
-  constructor(limits: ResponseLimits) {
-    this.#limits = limits;
-    this.#left = limits.responseBytesMax;
-    this.#rowsLeft = limits.rowsMax;
+  constructor({
+    settings,
+    sending,
+  }: {
+    readonly settings: ResponseLimits;
+    readonly sending: SendLimit;
+  }) {
+    this.#limits = settings;
+    this.#sending = sending;
+    this.#left = settings.responseBytesMax;
+    this.#rowsLeft = settings.rowsMax;
   }
 
   /** Of what was done already, and so must be told: only what comes next is refused. */
   note(length: number): void {
     this.#left -= length;
+    this.#sending.makingBytes += length;
+  }
+
+  /** It is not asked any more. */
+  release(): void {
+    this.#sending.makingBytes -= this.#limits.responseBytesMax - this.#left;
+    this.#left = this.#limits.responseBytesMax;
   }
 
   take(length: number): void {
@@ -34,8 +50,14 @@ export class ResponseBudget {
 
   takeRow(length: number): void {
     this.#rowsLeft--;
-    this.#left -= length;
+    this.note(length);
     if (this.#left < 0 || this.#rowsLeft < 0) this.#refuse();
+    if (this.#sending.isFull)
+      throw new StoreError(
+        "RESPONSE_TOO_LARGE",
+        "Cannot answer: too many large answers are made at the same time; ask again, or for fewer rows",
+        { retryable: true },
+      );
   }
 
   #refuse(): never {

@@ -10,7 +10,8 @@
  *     a request sees the texts that were stored when it was sent, whenever it runs.
  * W3. No answer before what it and the requests of its stream before it have committed is durable, so that answers of one stream come
  *     in order. The next request of the stream runs meanwhile.
- * W4. While too much is unanswered or unread, nothing more is read from the socket. While answers are unread, no statement begins.
+ * W4. While too much is unanswered or unread, nothing more is read from the socket. While answers are unread, no statement begins. A socket
+ *     that leaves a long answer unread ends, as send-limit.ts says.
  * W5. Each request asks whether the token is still good. When it is not, the socket is closed, and its streams with it.
  * W6. Who has not said hello after HELLO_MS is sent away.
  */
@@ -33,9 +34,11 @@ const CLOSE_PROTOCOL = 1008;
 const CLOSE_GOING_AWAY = 1001;
 const UNANSWERED_MAX = 256;
 const UNREAD_BYTES_MAX = 4 * 1024 * 1024;
+/** From this length on an answer is watched until it is read (send-limit.ts). */
+const WATCHED_LENGTH = 64 * 1024;
 const HELLO_MS = 30_000;
-/** What the standard allows in a close frame, less some for letters of several bytes. */
-const REASON_LENGTH_MAX = 100;
+/** What the standard allows in a close frame. */
+const REASON_BYTES_MAX = 123;
 
 interface Received {
   readonly message: SocketMessage;
@@ -78,6 +81,8 @@ export class HranaSocket {
   #uncalm: (() => void)[] = [];
   #isPaused = false;
   #isStopping = false;
+  /** Called when nothing is unanswered, or nobody is there to be answered. */
+  #onIdle: () => void = nothing;
 
   constructor(
     socket: WebSocket,
@@ -105,7 +110,10 @@ export class HranaSocket {
   /** The server stops: what was asked is answered, then the socket is closed. */
   async stop(): Promise<void> {
     this.#isStopping = true;
-    await Promise.all([...this.#streams.values()].map(({ tail }) => tail));
+    await new Promise<void>((resolve) => {
+      this.#onIdle = resolve;
+      this.#noteIdle();
+    });
     this.#socket.close(CLOSE_GOING_AWAY, "The server is stopping");
     await this.#end();
   }
@@ -187,6 +195,7 @@ export class HranaSocket {
       for (const received of waiting) this.#take(received);
     });
     this.#resumeIfCalm();
+    this.#noteIdle();
   }
 
   #request(
@@ -204,6 +213,7 @@ export class HranaSocket {
       this.#heldBytes -= bytes;
       this.#send(text);
       this.#resumeIfCalm();
+      this.#noteIdle();
     };
     const fail = (error: unknown): void => {
       span?.failed(describeFailure(error).code);
@@ -297,7 +307,7 @@ export class HranaSocket {
     { request, span }: { readonly request: StreamRequest; readonly span: RequestSpan | null },
   ): Promise<string> {
     const { stream, tail, answered } = open;
-    const budget = new ResponseBudget(context.settings);
+    const budget = new ResponseBudget(context);
     const settled: Promise<void>[] = [];
     const running = tail.then(async () => {
       await this.#calm();
@@ -313,14 +323,24 @@ export class HranaSocket {
       return await running;
     } finally {
       // What it has read may be what those before it have written.
-      await answered;
-      await Promise.all(settled);
+      try {
+        await answered;
+        await Promise.all(settled);
+      } finally {
+        budget.release();
+      }
     }
   }
 
   #send(text: string): void {
-    if (this.#socket.readyState !== this.#socket.OPEN) return;
-    this.#socket.send(text, () => this.#resumeIfCalm());
+    if (!this.#isOpen) return;
+    const isLong = text.length >= WATCHED_LENGTH;
+    const sending = isLong ? this.#endpoint?.context.sending : undefined;
+    const sent = sending?.begin(Buffer.byteLength(text), () => this.#socket.terminate());
+    this.#socket.send(text, () => {
+      sent?.();
+      this.#resumeIfCalm();
+    });
     if (this.#socket.bufferedAmount > UNREAD_BYTES_MAX) this.#pause();
   }
 
@@ -351,6 +371,10 @@ export class HranaSocket {
     return this.#socket.readyState === this.#socket.OPEN;
   }
 
+  #noteIdle(): void {
+    if (!this.#isOpen || (this.#unanswered === 0 && this.#waiting === null)) this.#onIdle();
+  }
+
   #refuseBroken(body: () => void): void {
     try {
       body();
@@ -361,6 +385,7 @@ export class HranaSocket {
 
   async #end(): Promise<void> {
     clearTimeout(this.#helloTimer);
+    this.#onIdle();
     for (const begin of this.#uncalm.splice(0)) begin();
     const streams = [...this.#streams.values()].map(({ stream }) => stream);
     this.#streams.clear();
@@ -374,8 +399,11 @@ function kindOf(request: SocketRequest): string {
   return request.type === "stream" ? request.request.type : request.type;
 }
 
+/** As much as a close frame holds, without a letter that would be cut. */
 function reasonOf(error: unknown): string {
-  return describeFailure(error).message.slice(0, REASON_LENGTH_MAX);
+  const bytes = Buffer.from(describeFailure(error).message);
+  const text = bytes.subarray(0, REASON_BYTES_MAX).toString("utf8");
+  return bytes.length <= REASON_BYTES_MAX ? text : text.replace(/\uFFFD$/, "");
 }
 
 function nothing(): void {}

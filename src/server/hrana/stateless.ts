@@ -28,18 +28,22 @@ export async function answerStateless(
     response,
   }: { readonly call: StatelessCall; readonly body: string; readonly response: ServerResponse },
 ): Promise<void> {
-  const budget = new ResponseBudget(endpoint.context.settings);
+  const budget = new ResponseBudget(endpoint.context);
   const run = reader(call, object(parseBody(body), "the body"), budget);
   const stream = await takeStream(endpoint, null);
   closeWhenGone(endpoint, stream, response);
-  let answer: string;
   try {
-    answer = await run(stream);
-    await stream.settled();
+    let answer: string;
+    try {
+      answer = await run(stream);
+      await stream.settled();
+    } finally {
+      await closeStream(endpoint, stream);
+    }
+    sendJson(response, 200, answer, endpoint.context.sending);
   } finally {
-    await closeStream(endpoint, stream);
+    budget.release();
   }
-  sendJson(response, 200, answer, endpoint.context.sending);
 }
 
 /** What is wrong with the request is found before anything runs. */
@@ -109,7 +113,10 @@ async function runPlain(
   await stream.runBatch<PlainRows>(steps, {
     sinkFor: () => new PlainRows(budget),
     ended: (_, sink) => void answers.push(sink.answer()),
-    failed: (_, failure) => void answers.push(`{"error":${failure}}`),
+    failed: (_, failure) => {
+      budget.note(failure.length);
+      answers.push(`{"error":${failure}}`);
+    },
     skipped: () => {},
   });
   return `[${answers.join(",")}]`;
@@ -129,6 +136,7 @@ class PlainRows implements CountingSink {
 
   begin(columns: readonly ResultColumn[]): void {
     this.#columns = JSON.stringify(columns.map(({ name }) => name));
+    this.#budget.note(this.#columns.length);
   }
 
   row(values: readonly SqliteValue[]): boolean {

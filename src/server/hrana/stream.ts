@@ -13,6 +13,7 @@
 import { StoreError } from "../../errors.ts";
 import type { CallLimits } from "../../sqlite/async-calls.ts";
 import type { Executed } from "../../sqlite/async-executor.ts";
+import { FairTurns } from "../../sqlite/fair-turns.ts";
 import type { EndedStatement } from "../operations/server-counters.ts";
 import type { Span } from "../operations/tracing.ts";
 import type { ServedConnection } from "../served-store.ts";
@@ -142,11 +143,14 @@ export class HranaStream {
         return '{"type":"sequence"}';
       }
       case "describe": {
+        budget.take(0);
         const sql = this.stored.resolve(request.sql);
         const description = await this.#run((connection, limits) =>
           connection.describe(sql, limits),
         );
-        return `{"type":"describe","result":${encodeDescription(description)}}`;
+        const text = encodeDescription(description);
+        budget.note(text.length);
+        return `{"type":"describe","result":${text}}`;
       }
       case "store_sql":
         this.stored.store(request.sqlId, request.sql);
@@ -183,7 +187,10 @@ export class HranaStream {
     await this.runBatch<ResultText>(steps, {
       sinkFor: (_, { wantsRows }) => new ResultText(wantsRows, budget),
       ended: (_, sink, executed) => add(encodeResult(sink.answer(executed), version), "null"),
-      failed: (_, failure) => add("null", failure),
+      failed: (_, failure) => {
+        budget.note(failure.length);
+        add("null", failure);
+      },
       skipped: () => add("null", "null"),
     });
     return `{"step_results":[${results.join(",")}],"step_errors":[${errors.join(",")}]}`;
@@ -212,7 +219,9 @@ export class HranaStream {
     sinks: BatchSinks<Sink>,
   ): Promise<void> {
     const outcomes: StepOutcome[] = [];
+    const turns = new FairTurns();
     for (const [index, { condition, statement }] of steps.entries()) {
+      await turns.next();
       if (condition !== null && !isMet(condition, outcomes, () => this.isAutocommit)) {
         outcomes.push("skipped");
         sinks.skipped(index);
