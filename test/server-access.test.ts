@@ -318,6 +318,25 @@ describe("what SQL reaches", () => {
     expect(codeOf((await served.post(path, attach, all)).text)).toBe("ok");
   });
 
+  test("regression: a branch that is renamed takes its streams with it only where the token goes", async () => {
+    const shop = served.store.database("shop");
+    shop.createBranch("preview/moved");
+    const mine = headers(await world.token(scope("shop", "preview/*", "rw")));
+    const path = "/shop/preview/moved/v2/pipeline";
+    const first = await served.post(path, { requests: [execute("SELECT 1")] }, mine);
+    const run = async (baton: string, sql: string): Promise<[string, string]> => {
+      const { body } = await served.post(path, { baton, requests: [execute(sql)] }, mine);
+      return [body.results[0].error?.code ?? "ok", body.baton];
+    };
+    shop.branch("preview/moved").rename("preview/again");
+    const [again, second] = await run(first.body.baton, "INSERT INTO t VALUES (3)");
+    expect(again).toBe("ok");
+    shop.branch("preview/again").rename("release");
+    const [read, third] = await run(second, "SELECT a FROM t");
+    const [written] = await run(third, "INSERT INTO t VALUES (4)");
+    expect([read, written]).toEqual(["FORBIDDEN", "FORBIDDEN"]);
+  });
+
   test("regression: the texts of statements that the one before had are not shown", async () => {
     const mine = headers(await world.token(scope("shop", "preview/*", "rw")));
     const path = "/shop/preview/a/v3/pipeline";

@@ -334,10 +334,12 @@ test("regression: many short statements in one request leave the thread to other
     steps.map((step) => ({ type: "execute", ...step })),
     [{ type: "sequence", sql: "SELECT 1;".repeat(20_000) }],
   ]) {
-    let isAnswered = false;
-    const answered = world.pipeline([...requests, CLOSE]).finally(() => (isAnswered = true));
+    const asked = { isAnswered: false };
+    const answered = world.pipeline([...requests, CLOSE]).finally(() => {
+      asked.isAnswered = true;
+    });
     let turns = 0;
-    while (!isAnswered) {
+    while (!asked.isAnswered) {
       if (streams.size === 1) turns++;
       await new Promise((resolve) => setImmediate(resolve));
     }

@@ -8,6 +8,7 @@
  * K1. One is used again only for the same branch by its id (in its partition), or the same version: a branch that was deleted and made anew is another one.
  * K2. One that writes is never used again for who may only read. What it may attach is what who has it now may. What others have asked is
  *     not to be seen (U5 in traces.ts).
+ * K3. A branch that gets another name is, for who has a connection to it, what that name is: the next statement asks whether it may go on.
  */
 import { parseRevision } from "../branch/revision.ts";
 import { invariant, StoreError } from "../errors.ts";
@@ -74,7 +75,7 @@ export class LocalStore implements ServedStore {
     }
     const readonly = access === "read";
     const connection = await this.#store.open(revision, { ...this.#options, readonly, admit });
-    return new LocalConnection(connection, key, (given) => this.#give(given));
+    return new LocalConnection(connection, { key, access, give: (given) => this.#give(given) });
   }
 
   async lookUp(revision: string): Promise<FoundRevision> {
@@ -157,22 +158,43 @@ function keyOf({ database, branch, snapshot }: ResolvedRevision): string {
   return snapshot === null ? place : `${place}@${snapshot.version}`;
 }
 
+interface Names {
+  readonly database: string;
+  readonly branch: string;
+}
+
 class LocalConnection implements ServedConnection {
   readonly key: string;
   givenAt = 0;
   readonly #connection: AsyncConnection;
   readonly #executor: AsyncExecutor;
+  readonly #context: ConnectionContext;
+  readonly #access: "read" | "write";
   readonly #give: (connection: LocalConnection) => Promise<void>;
+  /** For which it was admitted. */
+  #names: Names | null;
   #isInUse = true;
 
   constructor(
     connection: AsyncConnection,
-    key: string,
-    give: (connection: LocalConnection) => Promise<void>,
+    {
+      key,
+      access,
+      give,
+    }: {
+      readonly key: string;
+      readonly access: "read" | "write";
+      readonly give: (connection: LocalConnection) => Promise<void>;
+    },
   ) {
     this.#connection = connection;
     this.#executor = connection.executor();
     this.#executor.hideStatements();
+    const { owner } = this.#executor;
+    invariant(owner instanceof ConnectionContext, "A connection of a store has a context");
+    this.#context = owner;
+    this.#access = access;
+    this.#names = namesOf(owner);
     this.key = key;
     this.#give = give;
   }
@@ -186,14 +208,17 @@ class LocalConnection implements ServedConnection {
   }
 
   execute(request: ExecuteRequest, sink: RowSink, limits?: CallLimits): Promise<Executed> {
+    this.#requireAdmitted();
     return this.#executor.execute(request, sink, limits);
   }
 
   script(sql: string, limits?: CallLimits): Promise<void> {
+    this.#requireAdmitted();
     return this.#executor.script(sql, limits);
   }
 
   describe(sql: string, limits?: CallLimits): Promise<StatementDescription> {
+    this.#requireAdmitted();
     return this.#executor.describe(sql, limits);
   }
 
@@ -210,9 +235,8 @@ class LocalConnection implements ServedConnection {
   }
 
   takeAgain(admit: Admit): void {
-    const { owner } = this.#executor;
-    invariant(owner instanceof ConnectionContext, "A connection of a store has a context");
-    owner.admit = admit;
+    this.#context.admit = admit;
+    this.#names = namesOf(this.#context);
     this.#isInUse = true;
     this.#executor.reset();
   }
@@ -223,8 +247,32 @@ class LocalConnection implements ServedConnection {
     await this.#give(this);
   }
 
+  /** K3. */
+  #requireAdmitted(): void {
+    const names = namesOf(this.#context);
+    if (names === null) return;
+    const { database, branch } = names;
+    if (branch === this.#names?.branch && database === this.#names.database) return;
+    const access = this.#context.admit?.(`${database}/${branch}`, true) ?? "write";
+    if (access === "read" && this.#access === "write")
+      throw new StoreError(
+        "FORBIDDEN",
+        `Cannot write to "${database}/${branch}", which was renamed: the token does not allow it`,
+        { details: { action: "write", database, branch } },
+      );
+    this.#names = names;
+  }
+
   /** For good. */
   async end(): Promise<void> {
     await this.#connection.close();
   }
+}
+
+/** Of the connection's own revision, as it is called now. Null: the connection has failed. */
+function namesOf({ parked, files }: ConnectionContext): Names | null {
+  // Attached ones come later.
+  const [own] = files;
+  const target = parked?.target ?? own?.target;
+  return target === undefined ? null : { database: target.database, branch: target.branch };
 }
