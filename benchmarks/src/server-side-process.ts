@@ -38,7 +38,10 @@ async function start(side: ServerSide, root: string, directory: string): Promise
 async function startBough(directory: string): Promise<number> {
   const store = openStore(directory, { connectionBytesMax: CONNECTION_BYTES_MAX }); // As bough serve.
   store.createDatabase("data");
-  fillCustomers(store.connect("data"), TABLE_ROWS);
+  const connection = store.connect("data");
+  fillCustomers(connection, TABLE_ROWS);
+  connection.close();
+  await store.checkpointAsync(); // What it needs would count for the streams that are opened meanwhile.
   const server = await serveStore(store, { settings: { port: 0 } });
   return Number(new URL(server.url).port);
 }
