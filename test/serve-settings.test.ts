@@ -1,7 +1,7 @@
 /** `bough serve` as a process: settings from everywhere, and the log on its error output. */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -83,4 +83,19 @@ test("a setting that there is not is wrong usage, and begins nothing", async () 
     exitCode: 1,
     stderr: expect.stringContaining("none.toml"),
   });
+});
+
+// The store was opened first: what was refused had made a store, and partitions, which cannot be taken away again.
+test("options that are refused make no store, and add no partitions to one", async () => {
+  using commands = new CommandDirectory();
+  for (const words of [
+    ["--threads", "6", "--port", "99999"],
+    ["--threads", "100"],
+  ]) {
+    expect(await commands.fails(2, ["serve", ...words])).toMatch(/^Cannot .*"--(?:port|threads)"/);
+    expect(existsSync(commands.file("store"))).toBe(false);
+  }
+  await commands.ok(["database", "create", "shop"]);
+  await commands.fails(2, ["serve", "--threads", "6", "--port", "99999"]);
+  expect(await commands.json(["store", "info"])).toMatchObject({ partitions: 1 });
 });

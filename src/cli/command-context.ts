@@ -154,7 +154,7 @@ export class CommandContext {
     );
     if (unused !== undefined) throw notOfServer(unused[0]);
     const { openServedStore } = await import("./client/open-served-store.ts");
-    const store = openServedStore(url, {
+    const store = await openServedStore(url, {
       token: token ?? null,
       tokenFile: tokenFile ?? null,
       env: this.terminal.env,

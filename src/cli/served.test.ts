@@ -157,12 +157,23 @@ describe("a server that is not there, or is another one", () => {
       );
   });
 
+  test("the URL of a database is not one of a server, which is said", async () => {
+    await makeShop();
+    const url = await serveByUrl();
+    directory.env = {};
+    for (const words of [["database", "list"], ["log", "shop"], ["gc"]])
+      expect(await directory.fails(2, [...words, "--url", `${url}/shop`])).toContain(
+        "leave the path away",
+      );
+  });
+
   test("a server behind a path is reached, and a certificate that nobody vouches for is not", async () => {
     const paths: string[] = [];
     await answeredBy(
       (request, response) => {
         paths.push(request.url ?? "");
-        response.end('{"items":[],"next":null}');
+        const isServer = request.url?.endsWith("/api/v1/server") ?? false;
+        response.end(isServer ? '{"server":"bough","limits":{}}' : '{"items":[],"next":null}');
       },
       async (url) => {
         const words = ["database", "list", "--output", "json"];
@@ -170,7 +181,7 @@ describe("a server that is not there, or is another one", () => {
         expect(await directory.ok(words)).toBe("[]\n");
       },
     );
-    expect(paths).toEqual(["/databases/api/v1/databases?limit=1000"]);
+    expect(paths).toEqual(["/databases/api/v1/server", "/databases/api/v1/databases?limit=1000"]);
     const tls = {
       tlsCert: "test/fixtures/tls/first.cert.pem",
       tlsKey: "test/fixtures/tls/first.key.pem",

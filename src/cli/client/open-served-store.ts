@@ -13,11 +13,31 @@ export interface ServerOptions {
   readonly env: Readonly<Record<string, string | undefined>>;
 }
 
-/** Nothing is asked yet. */
-export function openServedStore(text: string, options: ServerOptions): ServedCommandStore {
+/** Asks nothing yet, but for whether a server is below the path of a URL that has one. */
+export async function openServedStore(
+  text: string,
+  options: ServerOptions,
+): Promise<ServedCommandStore> {
   const url = parseUrl(text);
   const token = tokenOf(options);
-  return new ServedCommandStore(new HttpClient({ name: text, url, socketPath: null, token }));
+  const client = new HttpClient({ name: text, url, socketPath: null, token });
+  if (url.pathname !== "/")
+    try {
+      await requireServer(client);
+    } catch (error) {
+      client.close();
+      throw error;
+    }
+  return new ServedCommandStore(client);
+}
+
+/** A path is taken for the URL of a branch, which has answers of its own: it is not for commands. */
+async function requireServer(client: HttpClient): Promise<void> {
+  const answer = await client.json({ method: "GET", path: "/api/v1/server" });
+  if (typeof answer === "object" && answer !== null && "limits" in answer) return;
+  throw new UsageError(
+    `Cannot use --url "${client.name}": there is no admin API below that path; leave the path away, databases and branches are named in the command`,
+  );
 }
 
 /** How long a server that holds a store of this machine may take to say that it is there. */

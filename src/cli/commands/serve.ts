@@ -52,9 +52,12 @@ async function serve(
   context.requireHere("serve");
   const { serveStore } = await import("../../server/serve.ts");
   const { findServerSettings } = await import("../server-settings.ts");
-  const { settings, passedOver } = await startServer(() =>
-    findServerSettings(context, config, options),
-  );
+  const { checkSettings } = await import("../../server/settings.ts");
+  const { settings, passedOver } = await startServer(async () => {
+    // Before the store is opened: what is refused makes no store, and adds no partitions to one.
+    checkSettings(options, { title: "the command line", nameOf: (name) => `--${kebabName(name)}` });
+    return await findServerSettings(context, config, options);
+  });
   const { connectionBytesMax = CONNECTION_BYTES_MAX, threads = 0 } = settings;
   const serveOpen = async (store: Store | ThreadedStore): Promise<void> => {
     const server = await startServer(() =>

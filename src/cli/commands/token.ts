@@ -291,7 +291,7 @@ async function createKey(context: CommandContext, file: string | undefined): Pro
   const path = file ?? join(await storeDirectory(context, "put keys into"), PRIVATE_KEY_FILE);
   const files = createKeyFiles(path);
   await context.printDone(
-    `Made the private key "${files.privateKey}", which signs tokens, and the public key "${files.publicKey}" for servers`,
+    `Made the private key "${files.privateKey}", which signs tokens, and the public key "${files.publicKey}" for servers${file === undefined ? "; one that runs takes it when it is started again" : ""}`,
     files,
   );
 }
