@@ -2,8 +2,11 @@
  * Awaited connections that are parked between their calls (N1 to N5 in src/sqlite/parking.ts), and the bound on the memory of those
  * that are not (src/store/runtime-pool.ts). The cases of async-connection.test.ts run with parked connections too.
  */
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { expect, test } from "vitest";
 import type { AsyncConnection } from "../src/sqlite/async-connection.ts";
+import type { SqliteRuntime } from "../src/sqlite/runtime.ts";
 import { SingleStore } from "../src/store/single-store.ts";
 import { openStore, type Store } from "../src/store/store.ts";
 import type { StoreOptions } from "../src/store/store-options.ts";
@@ -386,6 +389,36 @@ test("idle connections stay within connectionBytesMax, those used last; spare in
   const inUse = connections.filter(({ isParked }) => !isParked).length;
   expect(store.runtimes.count).toBeLessThanOrEqual(inUse + 1);
   expect(store.runtimes.bytes).toBeLessThanOrEqual(bytesMax);
+  await store.closeAsync();
+});
+
+// What was given up stayed in memory: the last call that had read rows kept it.
+test("an instance that is let go of is left to the garbage collector, although its connection is there", async () => {
+  setFlagsFromString("--expose-gc");
+  const collect: unknown = runInNewContext("gc");
+  if (typeof collect !== "function") throw new TypeError("No garbage collector to call");
+  const store = parkingStore();
+  const taken: WeakRef<SqliteRuntime>[] = [];
+  const { runtimes } = store;
+  const take = runtimes.take.bind(runtimes);
+  runtimes.take = () => {
+    const runtime = take();
+    taken.push(new WeakRef(runtime));
+    return runtime;
+  };
+  const sql = "SELECT 1, 'a' UNION SELECT 2, 'b'";
+  const sink = { wantsRows: true, begin: () => {}, row: () => false, drained: async () => {} };
+  const connections = await Promise.all(Array.from({ length: 30 }, () => store.open("shop")));
+  for (const connection of connections) await connection.exec("BEGIN");
+  for (const connection of connections)
+    await connection.executor().execute({ sql, values: [], namedValues: [] }, sink);
+  for (const connection of connections) await connection.exec("COMMIT");
+  expect(connections.map(({ isParked }) => isParked)).not.toContain(false);
+  await new Promise((resolve) => setImmediate(resolve));
+  collect();
+  const living = new Set(taken.map((reference) => reference.deref()).filter(Boolean));
+  expect(living.size).toBeLessThanOrEqual(runtimes.count + 2); // The stack may hold on to some.
+  expect(runtimes.count).toBeLessThan(10);
   await store.closeAsync();
 });
 

@@ -81,6 +81,8 @@ interface Settling {
   promise: Promise<void> | null;
 }
 
+const noRow = (): boolean => false;
+
 export class AsyncCalls {
   readonly state: ConnectionState;
   readonly hooks: CallHooks | null;
@@ -90,7 +92,7 @@ export class AsyncCalls {
   /** Of statements that are used again; they belong to the instance that the connection has now. */
   #statements: WeakMap<object, StatementState> = new WeakMap();
   readonly #takeRow = (): number => this.#rowTaken();
-  #onRow: () => boolean = () => false;
+  #onRow: () => boolean = noRow;
   #rowError: { readonly error: unknown } | null = null;
 
   constructor(state: ConnectionState, hooks: CallHooks | null) {
@@ -116,9 +118,10 @@ export class AsyncCalls {
     return made;
   }
 
-  /** The connection has no instance any more. */
-  forgetStatements(): void {
+  /** The connection has no instance any more: nothing here may keep that in memory. */
+  forgetInstance(): void {
     this.#statements = new WeakMap();
+    this.#onRow = noRow;
   }
 
   /** Runs `call` in its turn (Y1). */

@@ -158,7 +158,7 @@ export class Parking {
     const { state } = this.#calls;
     closeDatabase(state);
     state.detach();
-    this.#calls.forgetStatements();
+    this.#calls.forgetInstance();
   }
 
   #restore(): void {
