@@ -18,6 +18,7 @@
  * J1. A journal is hot when it begins with the journal magic: a finished transaction deletes, truncates or zeroes it.
  */
 import { StoreError } from "../errors.ts";
+import { pageSizeOf } from "../transaction/page-one.ts";
 
 export const SQLITE_HEADER_SIZE = 100;
 /** SQLite's rollback journal begins with this as long as it is needed. */
@@ -50,8 +51,7 @@ export function parseSqliteHeader(bytes: Uint8Array, path: string): SqliteFileHe
       `Cannot import "${path}": it ends after ${bytes.length} bytes, within SQLite's header`,
       { details: { path } },
     );
-  const stored = view.getUint16(16);
-  const pageSize = stored === 1 ? 65536 : stored;
+  const pageSize = pageSizeOf(bytes);
   if (pageSize < 512 || (pageSize & (pageSize - 1)) !== 0)
     throw notADatabase(path, `its header says page size ${pageSize}`);
   const readVersion = view.getUint8(19);

@@ -2,6 +2,7 @@
  * Page 1 of a database when two transactions that started on the same snapshot have both written it. Every writer changes it, so
  * it is compared field by field, at the offsets of SQLite's database header:
  *
+ *   16  size of a page, 1 for 65,536                                never changes
  *   24  change counter, 92 version-valid-for, 96 SQLite's version   of no meaning to others: set anew
  *   28  size of the database in pages                               added up: new pages are moved behind the other's
  *   32  first page of the freelist, 36 pages in it                  as given: see merge-freelists.ts
@@ -9,6 +10,7 @@
  */
 import type { Freelist } from "../btree/freelist.ts";
 
+const PAGE_SIZE = 16;
 const CHANGE_COUNTER = 24;
 const PAGE_COUNT = 28;
 const FREELIST = 32;
@@ -27,6 +29,12 @@ export interface PageOneStates {
   /** The pages of the result. */
   readonly pageCount: number;
   readonly freelist: Freelist;
+}
+
+/** In bytes. */
+export function pageSizeOf(pageOne: Uint8Array): number {
+  const stored = viewOf(pageOne).getUint16(PAGE_SIZE);
+  return stored === 1 ? 65_536 : stored;
 }
 
 export function freelistOf(pageOne: Uint8Array): Freelist {

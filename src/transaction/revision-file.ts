@@ -26,6 +26,7 @@ import { ConcurrentTransaction, type MergedWrites } from "./concurrent-transacti
 import { type ConnectionContext, parseSynchronous } from "./connection-context.ts";
 import { fullError, readOnlyError, type RevisionTarget } from "./revision-target.ts";
 import type { PageBuffers } from "./page-buffers.ts";
+import { pageSizeOf } from "./page-one.ts";
 import { lockPageNumber, type Snapshot } from "./snapshot.ts";
 import { ShownPageOne, STAMP_OFFSET, STAMP_SIZE } from "./shown-page-one.ts";
 import type { PageHolder, Tracer } from "./tracer.ts";
@@ -265,8 +266,7 @@ export class RevisionFile implements VfsFile, PageHolder {
   #requirePageSize(): void {
     const first = this.#dirty.get(1);
     if (first === undefined) return;
-    const stored = (first[16]! << 8) | first[17]!;
-    const pageSize = stored === 1 ? 65_536 : stored;
+    const pageSize = pageSizeOf(first);
     invariant(
       pageSize === this.pageSize,
       `A database keeps its page size: ${this.pageSize} bytes, not ${pageSize}`,
