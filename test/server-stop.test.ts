@@ -57,7 +57,7 @@ describe("bough serve", () => {
   test("refuses an address that others reach, and settings out of range", async () => {
     for (const [words, code, message] of [
       [["--host", "0.0.0.0"], 1, "without authentication"],
-      [["--stream-idle-ms", "0"], 2, '"streamIdleMs"'],
+      [["--stream-idle-ms", "0"], 2, '"--stream-idle-ms"'],
     ] as const) {
       const child = spawnServe(...words);
       const errors: Buffer[] = [];
