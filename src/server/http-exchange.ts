@@ -4,6 +4,7 @@ import type { Server as TlsServer } from "node:https";
 import { StoreError } from "../errors.ts";
 import type { Credentials } from "./access.ts";
 import type { SendLimit } from "./send-limit.ts";
+import type { Stages } from "./stages.ts";
 
 /** Clients compare the type exactly: nothing about a charset. */
 const JSON_TYPE = "application/json";
@@ -74,7 +75,7 @@ export function sendJson(
   response: ServerResponse,
   status: number,
   body: string,
-  limit: SendLimit | null = null,
+  answers: { readonly sending: SendLimit; readonly stages: Stages } | null = null,
 ): void {
   if (response.headersSent || response.destroyed) {
     response.destroy();
@@ -84,11 +85,12 @@ export function sendJson(
   response.writeHead(status, { "content-type": JSON_TYPE, "content-length": length });
   // A short text goes out together with the header, in one write; a long one would be copied for that.
   if (length <= ONE_WRITE_MAX) {
-    response.end(body);
+    if (answers === null) response.end(body);
+    else answers.stages.end(response, body);
     return;
   }
   response.end(Buffer.from(body));
-  limit?.watch(response, length);
+  answers?.sending.watch(response, length);
 }
 
 function tooLarge(bytesMax: number): StoreError {

@@ -37,6 +37,7 @@ import { type Route, Router } from "./route.ts";
 import type { ServedStore } from "./served-store.ts";
 import { SendLimit } from "./send-limit.ts";
 import type { ServerSettings } from "./setting-list.ts";
+import { Stages } from "./stages.ts";
 import { TlsFiles } from "./tls-files.ts";
 import { WebSockets } from "./web-sockets.ts";
 
@@ -110,7 +111,18 @@ export class HttpServer {
     };
     const streams = new StreamTable({ ...settings, now, onBug });
     const sending = new SendLimit(settings);
-    this.#context = { store, settings, streams, access, sending, now, counters, tracing, onBug };
+    this.#context = {
+      store,
+      settings,
+      streams,
+      access,
+      sending,
+      stages: new Stages(),
+      now,
+      counters,
+      tracing,
+      onBug,
+    };
     const open = (): { readonly streams: number; readonly webSockets: number } => ({
       streams: streams.size,
       webSockets: this.#webSockets.size,
@@ -334,6 +346,7 @@ export class HttpServer {
           span,
         });
         const body = await readBody(request, this.#settings.requestBytesMax);
+        await this.#context.stages.begin(request.socket);
         await answerHrana(endpoint, { call: route.call, body, response, request });
         return KIND_OF_CALL[route.call];
       }

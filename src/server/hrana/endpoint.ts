@@ -11,6 +11,7 @@ import type {
 } from "../operations/server-counters.ts";
 import type { Span, Tracing } from "../operations/tracing.ts";
 import type { SendLimit } from "../send-limit.ts";
+import type { Stages } from "../stages.ts";
 import type { ServedConnection, ServedStore } from "../served-store.ts";
 import type { ServerSettings } from "../setting-list.ts";
 import { HranaStream, type StreamObserver } from "./stream.ts";
@@ -23,6 +24,7 @@ export interface HranaContext {
   readonly streams: StreamTable;
   readonly access: Access;
   readonly sending: SendLimit;
+  readonly stages: Stages;
   readonly now: () => number;
   readonly counters: ServerCounters;
   /** Null: there are no spans. */

@@ -31,7 +31,7 @@ export async function answerPipeline(
     await Promise.all(settled);
     const baton = next === null ? "null" : `"${next}"`;
     const text = `{"baton":${baton},"base_url":null,"results":[${results}]}`;
-    sendJson(response, 200, text, endpoint.context.sending);
+    sendJson(response, 200, text, endpoint.context);
   } catch (error) {
     await closeStream(endpoint, stream);
     throw error;

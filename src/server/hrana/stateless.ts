@@ -40,7 +40,7 @@ export async function answerStateless(
     } finally {
       await closeStream(endpoint, stream);
     }
-    sendJson(response, 200, answer, endpoint.context.sending);
+    sendJson(response, 200, answer, endpoint.context);
   } finally {
     budget.release();
   }
