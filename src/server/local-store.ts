@@ -21,7 +21,7 @@ import type {
   StatementDescription,
 } from "../sqlite/async-executor.ts";
 import type { CallLimits } from "../sqlite/async-calls.ts";
-import { readFetching } from "../storage/not-local.ts";
+import { NotLocalError, readFetching } from "../storage/not-local.ts";
 import { findRevision, type ResolvedRevision } from "../store/resolve-revision.ts";
 import type { DiskStatistics } from "../store/statistics.ts";
 import type { Engine } from "../store/engine.ts";
@@ -44,6 +44,14 @@ export interface LocalStoreOptions {
   readonly idleMax?: number;
 }
 
+/** A revision, and what who asks for it may do there. */
+interface Found {
+  /** K1. */
+  readonly key: string;
+  readonly access: "read" | "write";
+  readonly admit: Admit;
+}
+
 export class LocalStore implements ServedStore {
   readonly loads: readonly [] = [];
   readonly #store: Store;
@@ -60,19 +68,32 @@ export class LocalStore implements ServedStore {
     this.#idleMax = idleMax;
   }
 
-  async open(revision: string, principal: Principal): Promise<ServedConnection> {
+  open(revision: string, principal: Principal): ServedConnection | Promise<ServedConnection> {
     const { database } = parseRevision(revision);
     const engine = this.#engineOf(database);
     const admit = admission(engine, principal, database);
-    const access = await readFetching(() => admit(revision, true), {});
-    const found = await readFetching(() => findRevision(engine, revision), {});
-    // Ids are of one partition.
-    const key = `${engine.partition?.index ?? 0}/${keyOf(found)} ${access}`;
-    const idle = this.#takeIdle(key);
-    if (idle !== null) {
-      idle.takeAgain(admit);
-      return idle;
+    const find = (): Found => {
+      const access = admit(revision, true);
+      // Ids are of one partition.
+      const key = `${engine.partition?.index ?? 0}/${keyOf(findRevision(engine, revision))} ${access}`;
+      return { key, access, admit };
+    };
+    try {
+      return this.#openFound(revision, find());
+    } catch (error) {
+      if (!(error instanceof NotLocalError)) throw error;
+      return readFetching(find, {}).then((found) => this.#openFound(revision, found));
     }
+  }
+
+  #openFound(revision: string, found: Found): ServedConnection | Promise<ServedConnection> {
+    const idle = this.#takeIdle(found.key);
+    if (idle === null) return this.#openNew(revision, found);
+    idle.takeAgain(found.admit);
+    return idle;
+  }
+
+  async #openNew(revision: string, { key, access, admit }: Found): Promise<ServedConnection> {
     const readonly = access === "read";
     const connection = await this.#store.open(revision, { ...this.#options, readonly, admit });
     return new LocalConnection(connection, { key, access, give: (given) => this.#give(given) });
@@ -131,15 +152,12 @@ export class LocalStore implements ServedStore {
     return idle === undefined || !idle.isClean ? null : idle;
   }
 
-  async #give(connection: LocalConnection): Promise<void> {
-    if (this.#isClosed || !connection.isClean) {
-      await connection.end();
-      return;
-    }
+  #give(connection: LocalConnection): Promise<void> | null {
+    if (this.#isClosed || !connection.isClean) return connection.end();
     connection.givenAt = performance.now();
     this.#idle.push(connection);
     this.#timer ??= setTimeout(() => this.#endOld(), IDLE_MS).unref();
-    if (this.#idle.length > this.#idleMax) await this.#idle.shift()?.end();
+    return this.#idle.length > this.#idleMax ? (this.#idle.shift()?.end() ?? null) : null;
   }
 
   #endOld(): void {
@@ -170,7 +188,7 @@ class LocalConnection implements ServedConnection {
   readonly #executor: AsyncExecutor;
   readonly #context: ConnectionContext;
   readonly #access: "read" | "write";
-  readonly #give: (connection: LocalConnection) => Promise<void>;
+  readonly #give: (connection: LocalConnection) => Promise<void> | null;
   /** For which it was admitted. */
   #names: Names | null;
   #isInUse = true;
@@ -184,7 +202,7 @@ class LocalConnection implements ServedConnection {
     }: {
       readonly key: string;
       readonly access: "read" | "write";
-      readonly give: (connection: LocalConnection) => Promise<void>;
+      readonly give: (connection: LocalConnection) => Promise<void> | null;
     },
   ) {
     this.#connection = connection;
@@ -241,10 +259,10 @@ class LocalConnection implements ServedConnection {
     this.#executor.reset();
   }
 
-  async close(): Promise<void> {
-    if (!this.#isInUse) return;
+  close(): Promise<void> | null {
+    if (!this.#isInUse) return null;
     this.#isInUse = false;
-    await this.#give(this);
+    return this.#give(this);
   }
 
   /** K3. */
@@ -264,8 +282,8 @@ class LocalConnection implements ServedConnection {
   }
 
   /** For good. */
-  async end(): Promise<void> {
-    await this.#connection.close();
+  end(): Promise<void> {
+    return this.#connection.close();
   }
 }
 

@@ -1,5 +1,6 @@
 /**
- * What the server needs of a store. Everything is a promise, so that it can be in another thread.
+ * What the server needs of a store. Everything can be a promise, so that it can be in another thread; what every request needs is none where
+ * the answer is there: a request has a dozen such calls, and each promise costs as much as a piece of the statement.
  *
  * F1. A connection belongs to whoever opened it until `close` has been called.
  * F2. A connection on a branch follows the branch, whatever is done to it: what it reads next is what the branch is then.
@@ -21,7 +22,7 @@ export interface ServedStore {
    * Throws FORBIDDEN, else DATABASE_NOT_FOUND and what else keeps a revision from being found. The connection writes and attaches
    * what the principal may.
    */
-  open(revision: string, principal: Principal): Promise<ServedConnection>;
+  open(revision: string, principal: Principal): ServedConnection | Promise<ServedConnection>;
   /** What a revision leads to now. Throws as `open`. */
   lookUp(revision: string): Promise<FoundRevision>;
   /** Does nothing when there is one of that name already. */
@@ -59,6 +60,6 @@ export interface ServedConnection {
   settled(isLast?: boolean): Promise<void> | null;
   /** Ends the statement that is running, if it can be reached. */
   interrupt(): void;
-  /** Rolls back what is open. What is committed and not settled yet stays to be awaited. */
-  close(): Promise<void>;
+  /** Rolls back what is open. What is committed and not settled yet stays to be awaited. Null: it is done. */
+  close(): Promise<void> | null;
 }

@@ -143,20 +143,22 @@ export class AsyncCalls {
   }
 
   async #turn<T>(limits: CallLimits, call: () => Promise<T>, after: Settling | null): Promise<T> {
-    const { state } = this;
     const { signal = null, timeoutMs } = limits;
     const limit = timeoutMs === undefined ? null : requireTimeout(timeoutMs);
     const scope = this.#scope();
-    const turn = async (): Promise<T> => {
+    const queue = scope ?? this.#queue;
+    const entering = queue.enter(signal);
+    if (entering !== null) await entering;
+    const { state } = this;
+    const { signal: outerSignal, fetchTimeoutMs, statementTimeoutMs } = state;
+    let { isWatched: wasWatched } = state;
+    try {
       state.requireReady();
-      const { fetchTimeoutMs, statementTimeoutMs } = state;
-      const outer = { signal: state.signal, fetchTimeoutMs, statementTimeoutMs };
-      state.signal = signal ?? outer.signal;
-      state.fetchTimeoutMs = limit ?? outer.fetchTimeoutMs;
-      state.statementTimeoutMs = limit ?? outer.statementTimeoutMs;
+      state.signal = signal ?? outerSignal;
+      state.fetchTimeoutMs = limit ?? fetchTimeoutMs;
+      state.statementTimeoutMs = limit ?? statementTimeoutMs;
       state.waitsUntil = 0;
       state.worksUntil = 0;
-      let { isWatched: wasWatched } = state;
       if (scope === null) this.parking?.busy();
       this.hooks?.enter();
       try {
@@ -173,16 +175,15 @@ export class AsyncCalls {
         if (after !== null && isTold) this.#settle(after);
         throw error;
       } finally {
-        Object.assign(state, outer);
+        state.signal = outerSignal;
+        state.fetchTimeoutMs = fetchTimeoutMs;
+        state.statementTimeoutMs = statementTimeoutMs;
         if (limit !== null && state.pointer !== 0 && !this.runtime.hasFailed)
           watchWork(state, wasWatched);
       }
-    };
-    if (scope !== null) return await scope.run(turn, signal);
-    try {
-      return await this.#queue.run(turn, signal);
     } finally {
-      if (this.#queue.isIdle) this.parking?.idle();
+      queue.leave();
+      if (scope === null && queue.isIdle) this.parking?.idle();
     }
   }
 
@@ -282,13 +283,14 @@ export class AsyncCalls {
     });
   }
 
-  /** A handle for this turn; `release` it. */
-  async acquire(sql: string): Promise<StatementHandle> {
-    const { statements } = this.state;
-    return (
-      statements.find(sql) ??
-      statements.add(sql, await this.#prepareStatement(sql, SQLITE_PREPARE_PERSISTENT))
-    );
+  /** A handle for this turn; `release` it. No promise for what is prepared already. */
+  acquire(sql: string): StatementHandle | Promise<StatementHandle> {
+    return this.state.statements.find(sql) ?? this.#acquireNew(sql);
+  }
+
+  async #acquireNew(sql: string): Promise<StatementHandle> {
+    const pointer = await this.#prepareStatement(sql, SQLITE_PREPARE_PERSISTENT);
+    return this.state.statements.add(sql, pointer);
   }
 
   /** See Y3. */
@@ -297,22 +299,29 @@ export class AsyncCalls {
   }
 
   /** Steps until `onRow` returns true, or to the end; returns the last step's code. */
-  async steps(statement: number, onRow: () => boolean): Promise<number> {
+  steps(statement: number, onRow: () => boolean): number | Promise<number> {
     this.#onRow = onRow;
     this.#rowError = null;
     const { suspendable } = this.runtime;
     suspendable.onRow = this.#takeRow;
-    const code = await this.#call(suspendable.steps, statement);
-    const failed = this.#rowError as { readonly error: unknown } | null;
+    const code = this.#call(suspendable.steps, statement);
+    return typeof code === "number" ? this.#stepped(code) : this.#suspendedSteps(code);
+  }
+
+  async #suspendedSteps(code: Promise<number>): Promise<number> {
+    return this.#stepped(await code);
+  }
+
+  #stepped(code: number): number {
+    const failed = this.#rowError;
     if (failed !== null) throw failed.error;
     return code;
   }
 
-  /** Returns the code of the step; the results are at the address `out` (fused-run.ts). */
-  async run(statement: number): Promise<{ code: number; out: number }> {
+  /** Gives the code of the step; the results are at the address `out` of the suspendable calls (fused-run.ts). */
+  run(statement: number): number | Promise<number> {
     const { run, out } = this.runtime.suspendable;
-    const code = await this.#call(run, statement, this.state.pointer, out);
-    return { code, out };
+    return this.#call(run, statement, this.state.pointer, out);
   }
 
   /** Runs SQL text of any number of statements; as script.ts. */
@@ -395,12 +404,12 @@ export class AsyncCalls {
   }
 
   /** Ends a run by `end`; what ATTACH has opened gets its journal mode, as in attached-files.ts. */
-  async finish(end: () => void): Promise<void> {
+  finish(end: () => void): Promise<void> | null {
     const { state } = this;
     const { fileOpened } = state;
     state.fileOpened = false;
     end();
-    if (fileOpened) await this.settleAttachedFiles();
+    return fileOpened ? this.settleAttachedFiles() : null;
   }
 
   /** See attached-files.ts. */
@@ -483,7 +492,7 @@ export class AsyncCalls {
     state.worksUntil = worksUntil;
   }
 
-  /** No promise where the call cannot be suspended: a statement makes several of these calls. */
+  /** No promise where the call cannot be suspended: a statement makes several of these calls, and each await costs as much as some of them. */
   #call(target: Suspendable, ...parameters: number[]): number | Promise<number> {
     const { runtime } = this;
     runtime.isSuspendable = runtime.suspends;

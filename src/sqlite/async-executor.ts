@@ -190,15 +190,16 @@ export class AsyncExecutor {
     });
   }
 
-  async #execute({ sql, ...given }: ExecuteRequest, sink: RowSink): Promise<Executed> {
+  async #execute(request: ExecuteRequest, sink: RowSink): Promise<Executed> {
     const calls = this.#calls;
     const { state, runtime } = calls;
     const { exports } = runtime;
-    const handle = await this.#acquire(sql);
+    const { sql } = request;
+    const handle = state.statements.find(sql) ?? (await this.#acquire(sql));
     try {
       const facts = this.#factsOf(handle, sql);
       this.#requireAllowed(facts.isReadOnly);
-      this.#bind(handle, facts, given);
+      this.#bind(handle, facts, request);
       const changesBefore = exports.sqlite3_total_changes(state.pointer);
       await this.#run(handle, facts.statement, sink);
       if (facts.beginsReadOnly) this.#isReadOnlyTransaction = true;
@@ -224,15 +225,17 @@ export class AsyncExecutor {
       calls.enter();
       let code: number;
       for (;;) {
-        code = await calls.steps(handle.pointer, () => {
+        const stepping = calls.steps(handle.pointer, () => {
           if (!hasBegun) begin();
           return sink.wantsRows && sink.row(statement.readRow() as SqliteValue[]);
         });
+        code = typeof stepping === "number" ? stepping : await stepping;
         if (code !== SQLITE_ROW) break;
         await sink.drained();
       }
       if (!hasBegun && code === SQLITE_DONE) begin();
-      await calls.finish(() => statement.finish(code));
+      const finishing = calls.finish(() => statement.finish(code));
+      if (finishing !== null) await finishing;
     } catch (error) {
       // An unfinished statement that has written may commit in its reset.
       statement.abandon();

@@ -57,21 +57,24 @@ export class AsyncStatement<Parameters extends unknown[] = unknown[], Row = unkn
   run(...values: Parameters): Promise<RunResult> {
     const calls = this.#calls;
     const { state } = calls;
-    return calls.turnDurably(this.#limits, async () => {
+    return calls.turnDurably(this.#limits, () => {
       state.requireNoIteratorsUnlessUnsafe();
       const run = async (statement: StatementState): Promise<RunResult> => {
         const { exports, heap } = calls.runtime;
-        const { code, out } = await calls.run(statement.handle.pointer);
+        const { out } = calls.runtime.suspendable;
+        const running = calls.run(statement.handle.pointer);
+        const code = typeof running === "number" ? running : await running;
         const resetCode = heap.i32[out >> 2]!;
         const changes = heap.i32[(out >> 2) + 1]!;
         const lastInsertRowid = statement.safeIntegers
           ? exports.sqlite3_last_insert_rowid(state.pointer)
           : heap.f64[(out >> 3) + 1]!;
-        await calls.finish(() => statement.finishReset(code, resetCode));
+        const finishing = calls.finish(() => statement.finishReset(code, resetCode));
+        if (finishing !== null) await finishing;
         return { changes, lastInsertRowid };
       };
       const once = (): Promise<RunResult> => this.#inTurn(values, this.#mode, run);
-      return await calls.untilWritable(once);
+      return calls.untilWritable(once);
     });
   }
 
@@ -145,11 +148,13 @@ export class AsyncStatement<Parameters extends unknown[] = unknown[], Row = unkn
     const body = (): Promise<unknown[]> =>
       this.#inTurn(values, mode, async (statement) => {
         const rows: unknown[] = [];
-        const code = await calls.steps(statement.handle.pointer, () => {
+        const stepping = calls.steps(statement.handle.pointer, () => {
           rows.push(statement.readRow());
           return rows.length >= count;
         });
-        await calls.finish(() => statement.finish(code));
+        const code = typeof stepping === "number" ? stepping : await stepping;
+        const finishing = calls.finish(() => statement.finish(code));
+        if (finishing !== null) await finishing;
         return rows;
       });
     return await calls.turnDurably(
@@ -165,7 +170,8 @@ export class AsyncStatement<Parameters extends unknown[] = unknown[], Row = unkn
     body: (statement: StatementState) => Promise<T>,
   ): Promise<T> {
     const calls = this.#calls;
-    const handle = await calls.acquire(this.source);
+    const acquiring = calls.acquire(this.source);
+    const handle = acquiring instanceof Promise ? await acquiring : acquiring;
     const statement = calls.statementOf(this, () => this.#newState(handle));
     statement.handle = handle;
     this.#setShape(statement, mode);

@@ -16,17 +16,29 @@ export class CallQueue {
   }
 
   /** Runs `call` when all asked for before have ended. Rejects with the signal's reason when that is aborted earlier. */
-  async run<T>(call: () => Promise<T>, signal?: AbortSignal | null): Promise<T> {
-    signal?.throwIfAborted();
-    if (this.#isBusy) await this.#turn(signal ?? null);
-    else this.#isBusy = true;
+  async run<T>(call: () => Promise<T>, signal: AbortSignal | null = null): Promise<T> {
+    const entering = this.enter(signal);
+    if (entering !== null) await entering;
     try {
       return await call();
     } finally {
-      const next = this.#waiting.shift();
-      if (next === undefined) this.#isBusy = false;
-      else next(); // It stays busy: nobody comes in between.
+      this.leave();
     }
+  }
+
+  /** The two halves of `run`, for those who cannot afford a promise for each. Null: it is the caller's turn already. */
+  enter(signal: AbortSignal | null): Promise<void> | null {
+    signal?.throwIfAborted();
+    if (this.#isBusy) return this.#turn(signal);
+    this.#isBusy = true;
+    return null;
+  }
+
+  /** To be called by whoever has entered, once. */
+  leave(): void {
+    const next = this.#waiting.shift();
+    if (next === undefined) this.#isBusy = false;
+    else next(); // It stays busy: nobody comes in between.
   }
 
   #turn(signal: AbortSignal | null): Promise<void> {

@@ -92,20 +92,18 @@ export class Endpoint implements StreamObserver {
   }
 
   async #connect(): Promise<ServedConnection> {
-    const connection = await this.#open();
-    this.#database = this.context.counters.database(parseRevision(this.revision).database);
-    return connection;
-  }
-
-  async #open(): Promise<ServedConnection> {
-    const { store } = this.context;
+    const { store, counters } = this.context;
+    let connection: ServedConnection;
     try {
-      return await store.open(this.revision, this.principal);
+      const opening = store.open(this.revision, this.principal);
+      connection = opening instanceof Promise ? await opening : opening;
     } catch (error) {
       if (!this.#isMissingDefault(error)) throw error;
       await store.ensureDatabase(this.revision);
-      return await store.open(this.revision, this.principal);
+      connection = await store.open(this.revision, this.principal);
     }
+    this.#database = counters.database(parseRevision(this.revision).database);
+    return connection;
   }
 
   #isMissingDefault(error: unknown): boolean {

@@ -19,7 +19,7 @@ export const KIND_OF_CALL: Readonly<Record<HranaCall, RequestKind>> = {
   v3: "question",
 };
 
-export async function answerHrana(
+export function answerHrana(
   endpoint: Endpoint,
   {
     call,
@@ -36,17 +36,17 @@ export async function answerHrana(
   switch (call) {
     case "v2/pipeline":
     case "v3/pipeline":
-      return await answerPipeline(endpoint, {
+      return answerPipeline(endpoint, {
         body,
         version: call === "v2/pipeline" ? 2 : 3,
         response,
       });
     case "v3/cursor":
-      return await answerCursor(endpoint, { body, response });
+      return answerCursor(endpoint, { body, response });
     case "v1/execute":
     case "v1/batch":
     case "root":
-      return await answerStateless(endpoint, { call, body, response });
+      return answerStateless(endpoint, { call, body, response });
     case "v2":
     case "v3":
       throw notFound(request);

@@ -27,8 +27,9 @@ export async function answerPipeline(
     const settled: Promise<void>[] = [];
     const results = await answerRequests(stream, { requests, version, settled, budget });
     const next = nextBaton(endpoint, stream, { version, isGone: response.destroyed });
-    if (next === null) await closeStream(endpoint, stream);
-    await Promise.all(settled);
+    const closing = next === null ? closeStream(endpoint, stream) : null;
+    if (closing !== null) await closing;
+    if (settled.length > 0) await Promise.all(settled);
     const baton = next === null ? "null" : `"${next}"`;
     const text = `{"baton":${baton},"base_url":null,"results":[${results}]}`;
     sendJson(response, 200, text, endpoint.context);
@@ -77,13 +78,14 @@ export function closeWhenGone(
 ): void {
   const close = (): void => {
     if (!response.writableFinished)
-      void closeStream(endpoint, stream).catch(endpoint.context.onBug);
+      void closeStream(endpoint, stream)?.catch(endpoint.context.onBug);
   };
   if (response.destroyed) close();
   else response.once("close", close);
 }
 
-export function closeStream({ context }: Endpoint, stream: HranaStream): Promise<void> {
+/** Null: it is done. */
+export function closeStream({ context }: Endpoint, stream: HranaStream): Promise<void> | null {
   return context.streams.remove(stream);
 }
 
@@ -113,7 +115,8 @@ async function answerRequests(
       result = `{"type":"error","error":${stream.encodeFailure(error)}}`;
       budget.note(result.length);
     }
-    await turns.next();
+    const pause = turns.next();
+    if (pause !== null) await pause;
     results += results === "" ? result : `,${result}`;
   }
   noteSettled(stream, settled);

@@ -391,7 +391,11 @@ export class HranaSocket {
     this.#streams.clear();
     const table = this.#endpoint?.context.streams;
     if (table !== undefined)
-      await Promise.allSettled(streams.map((stream) => table.remove(stream)));
+      await Promise.allSettled(
+        streams.map(async (stream) => {
+          await table.remove(stream);
+        }),
+      );
   }
 }
 

@@ -80,8 +80,8 @@ export class StreamTable {
     this.#watch();
   }
 
-  /** Forgets the stream and closes it. */
-  async remove(stream: HranaStream): Promise<void> {
+  /** Forgets the stream and closes it. Null: it is done. */
+  remove(stream: HranaStream): Promise<void> | null {
     const client = this.#all.get(stream);
     if (client !== undefined) {
       this.#all.delete(stream);
@@ -89,7 +89,7 @@ export class StreamTable {
       if (count > 1) this.#counts.set(client, count - 1);
       else this.#counts.delete(client);
     }
-    await stream.close();
+    return stream.close();
   }
 
   /** One to be given to the client before its stream is idle: `park` it with this one then. */
@@ -136,11 +136,11 @@ export class StreamTable {
       if (idle.until > now) break;
       this.#idle.delete(baton);
       this.#remember(baton, idle);
-      ends.push(this.remove(idle.stream));
+      ends.push(this.#end(idle.stream));
     }
     for (const [baton, { stream }] of this.#idle) if (!stream.isAllowed) this.#idle.delete(baton);
     for (const stream of this.#all.keys())
-      if (!stream.isAllowed) ends.push(this.remove(stream));
+      if (!stream.isAllowed) ends.push(this.#end(stream));
       else if (stream.transactionUntil <= now) ends.push(stream.endTransaction());
     for (const end of await Promise.allSettled(ends))
       if (end.status === "rejected") this.#options.onBug(end.reason);
@@ -151,7 +151,11 @@ export class StreamTable {
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timer = null;
     this.#idle.clear();
-    await Promise.allSettled([...this.#all.keys()].map((stream) => this.remove(stream)));
+    await Promise.allSettled([...this.#all.keys()].map((stream) => this.#end(stream)));
+  }
+
+  async #end(stream: HranaStream): Promise<void> {
+    await this.remove(stream);
   }
 
   /** T2. */

@@ -45,6 +45,15 @@ export interface StreamOptions {
   readonly stored?: StoredSql;
 }
 
+/** A call that has ended. `result` null: with the error. */
+interface EndedRun<T> {
+  readonly durationMs: number;
+  readonly result: T | null;
+  readonly error: unknown;
+}
+
+const NO_LIMITS: CallLimits = {};
+
 interface BatchSinks<Sink extends CountingSink> {
   readonly sinkFor: (step: number, statement: HranaStatement) => Sink;
   readonly ended: (step: number, sink: Sink, executed: Executed) => Promise<void> | void;
@@ -137,8 +146,10 @@ export class HranaStream {
         return `{"type":"batch","result":${await this.batch(request.steps, version, budget)}}`;
       case "sequence": {
         const sql = this.stored.resolve(request.sql);
-        await this.#observe(sql, null, () =>
-          this.#run((connection, limits) => connection.script(sql, limits)),
+        await this.#run(
+          (connection, limits) => connection.script(sql, limits),
+          ({ durationMs, error }) =>
+            this.#ended({ sql, durationMs, rowCount: 0, changes: 0, error }),
         );
         return '{"type":"sequence"}';
       }
@@ -259,18 +270,24 @@ export class HranaStream {
     await this.#connection?.rollBack();
   }
 
-  /** Rolls back what is open, once the call that is running has ended (F1 in served-store.ts). */
-  async close(): Promise<void> {
-    if (this.#isClosed) return;
+  /** Rolls back what is open, once the call that is running has ended (F1 in served-store.ts). Null: it is done. */
+  close(): Promise<void> | null {
+    if (this.#isClosed) return null;
     this.#isClosed = true;
     this.#transactionUntil = Infinity;
-    if (this.#running !== null) {
-      this.#connection?.interrupt();
-      await Promise.allSettled([this.#running]);
-    }
+    return this.#running === null ? this.#giveBack() : this.#closeRunning(this.#running);
+  }
+
+  async #closeRunning(running: Promise<unknown>): Promise<void> {
+    this.#connection?.interrupt();
+    await Promise.allSettled([running]);
+    await this.#giveBack();
+  }
+
+  #giveBack(): Promise<void> | null {
     const connection = this.#connection;
     this.#connection = null; // It is somebody else's from now on.
-    await connection?.close();
+    return connection?.close() ?? null;
   }
 
   #requireUsable(): void {
@@ -285,55 +302,48 @@ export class HranaStream {
   ): Promise<Executed> {
     const sql = this.stored.resolve(text);
     const request = { sql, values, namedValues };
-    return this.#observe(sql, sink, () =>
-      this.#run((connection, limits) => connection.execute(request, sink, limits)),
+    return this.#run(
+      (connection, limits) => connection.execute(request, sink, limits),
+      ({ durationMs, result, error }) => {
+        const { rowCount } = sink;
+        this.#ended({ sql, durationMs, rowCount, changes: result?.changes ?? 0, error });
+      },
     );
   }
 
-  async #observe<T extends Executed | void>(
-    sql: string,
-    sink: CountingSink | null,
-    run: () => Promise<T>,
-  ): Promise<T> {
-    const { now, observer } = this.#options;
-    const startedAt = now();
-    let changes = 0;
-    let failure: unknown = null;
-    try {
-      const executed = await run();
-      changes = executed?.changes ?? 0;
-      return executed;
-    } catch (error) {
-      failure = error;
-      throw error;
-    } finally {
-      const durationMs = now() - startedAt;
-      const rowCount = sink?.rowCount ?? 0;
-      observer.statementEnded({ sql, durationMs, rowCount, changes, error: failure }, this.span);
-    }
+  #ended(ended: EndedStatement): void {
+    this.#options.observer.statementEnded(ended, this.span);
   }
 
   async #run<T>(
     call: (connection: ServedConnection, limits: CallLimits) => Promise<T>,
+    ended: ((run: EndedRun<T>) => void) | null = null,
   ): Promise<T> {
-    const connection = this.#connection ?? (await this.connect());
-    this.#requireUsable();
     const { now, transactionMs } = this.#options;
-    const until = this.#transactionUntil;
-    // A statement that computes cannot be interrupted where calls are not suspended: it has its own limit.
-    const limits = until === Infinity ? {} : { timeoutMs: Math.max(1, until - now()) };
+    const startedAt = now();
+    let until = Infinity;
+    let result: T | null = null;
+    let failure: unknown = null;
     try {
+      const connection = this.#connection ?? (await this.connect());
+      this.#requireUsable();
+      until = this.#transactionUntil;
+      // A statement that computes cannot be interrupted where calls are not suspended: it has its own limit.
+      const limits = until === Infinity ? NO_LIMITS : { timeoutMs: Math.max(1, until - now()) };
       const running = call(connection, limits);
       this.#running = running;
-      return await running;
+      result = await running;
+      return result;
     } catch (error) {
       if (until !== Infinity && now() >= until) await this.endTransaction();
-      throw this.#failure ?? error;
+      failure = this.#failure ?? error;
+      throw failure;
     } finally {
       this.#running = null;
       if (this.isAutocommit) this.#transactionUntil = Infinity;
       else if (this.#transactionUntil === Infinity && this.#failure === null)
         this.#transactionUntil = now() + transactionMs;
+      ended?.({ durationMs: now() - startedAt, result, error: failure });
     }
   }
 }
