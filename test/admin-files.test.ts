@@ -5,13 +5,13 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { OPEN_ACCESS } from "../src/server/access.ts";
 import { LocalAdminStore } from "../src/server/admin/local-admin-store.ts";
-import { HttpServer } from "../src/server/http-server.ts";
 import { LocalStore } from "../src/server/local-store.ts";
 import { serveStore } from "../src/server/serve.ts";
 import { parseSettings } from "../src/server/settings.ts";
 import type { SnapshotBlocks } from "../src/store/snapshot-blocks.ts";
 import { openStore } from "../src/store/store.ts";
 import { AdminServer } from "./admin-fixture.ts";
+import { startHttpServer } from "./server-fixture.ts";
 
 const SQLITE = { "content-type": "application/vnd.sqlite3" };
 const FILE = "/databases/shop/branches/main/file";
@@ -211,7 +211,7 @@ test("no more is read for a download than its client takes", async () => {
       return file;
     }
   }
-  const server = await HttpServer.start({
+  const server = await startHttpServer({
     store: new LocalStore(admin.store, { busyTimeoutMs: 1000, statementTimeoutMs: 1000 }),
     admin: new CountedStore(admin.store),
     settings: parseSettings({ port: 0, stopMs: 1 }),
@@ -276,7 +276,7 @@ test("regression: a download whose client has gone before it began holds nothing
       return file;
     }
   }
-  const started = await HttpServer.start({
+  const started = await startHttpServer({
     store: new LocalStore(admin.store, { busyTimeoutMs: 1000, statementTimeoutMs: 1000 }),
     admin: new LeftStore(admin.store),
     settings: parseSettings({ port: 0, stopMs: 1 }),

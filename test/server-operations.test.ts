@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { StoreError } from "../src/errors.ts";
 import type { Access } from "../src/server/access.ts";
 import { LocalAdminStore } from "../src/server/admin/local-admin-store.ts";
-import { HttpServer } from "../src/server/http-server.ts";
+import type { HttpServer } from "../src/server/http-server.ts";
 import { LocalStore } from "../src/server/local-store.ts";
 import { serveStore } from "../src/server/serve.ts";
 import type { ServerSettings } from "../src/server/setting-list.ts";
@@ -15,7 +15,7 @@ import { parseSettings } from "../src/server/settings.ts";
 import { openStore, type Store } from "../src/store/store.ts";
 import { SimulatedStorage } from "../src/testing/simulated-storage.ts";
 import { principalOf } from "./admin-fixture.ts";
-import { execute, rawPost, sqls } from "./server-fixture.ts";
+import { execute, rawPost, sqls, startHttpServer } from "./server-fixture.ts";
 
 let directory: string;
 let store: Store;
@@ -428,7 +428,7 @@ describe("stopping", () => {
     const told: string[] = [];
     const note = (event: string): void => void told.push(event);
     const log = { isDebug: false, debug: note, info: note, warn: note, error: note };
-    const stopping = await HttpServer.start({
+    const stopping = await startHttpServer({
       store: stuck,
       admin: new LocalAdminStore(store),
       settings: parseSettings({ port: 0, stopMs: 20 }),
