@@ -94,6 +94,10 @@ export class AsyncCalls {
   readonly #takeRow = (): number => this.#rowTaken();
   #onRow: () => boolean = noRow;
   #rowError: { readonly error: unknown } | null = null;
+  /** How often `interrupt` was called: a script that runs compares. */
+  #interruptCount = 0;
+  /** Of the call that waits for its turn to write; null: none does. */
+  #contention: AbortController | null = null;
 
   constructor(state: ConnectionState, hooks: CallHooks | null) {
     this.state = state;
@@ -122,6 +126,16 @@ export class AsyncCalls {
   forgetInstance(): void {
     this.#statements = new WeakMap();
     this.#onRow = noRow;
+  }
+
+  /** Ends the call that is running with SQLITE_INTERRUPT: its statement, what that waits for, and what would run after it. */
+  interrupt(): void {
+    const { state } = this;
+    this.#interruptCount++;
+    this.#contention?.abort(interrupted());
+    if (state.status !== ConnectionStatus.busy) return;
+    state.runtime.exports.sqlite3_interrupt(state.pointer);
+    state.wait?.abort(interrupted());
   }
 
   /** Runs `call` in its turn (Y1). */
@@ -222,12 +236,28 @@ export class AsyncCalls {
           if (isStale) continue; // Somebody else has committed: the next try begins from there.
           const isAgain = turn !== null;
           turn?.();
-          turn = await hooks.contended({ signal: state.signal, timeoutMs: until - now, isAgain });
+          turn = await this.#contended(hooks, { timeoutMs: until - now, isAgain });
           if (turn === null) throw error;
         }
       }
     } finally {
       turn?.();
+    }
+  }
+
+  async #contended(
+    hooks: CallHooks,
+    limits: Omit<ContentionLimits, "signal">,
+  ): Promise<(() => void) | null> {
+    const { signal } = this.state;
+    const contention = new AbortController();
+    this.#contention = contention;
+    const either =
+      signal === null ? contention.signal : AbortSignal.any([signal, contention.signal]);
+    try {
+      return await hooks.contended({ ...limits, signal: either });
+    } finally {
+      this.#contention = null;
     }
   }
 
@@ -326,8 +356,11 @@ export class AsyncCalls {
   ): Promise<void> {
     const { exports, heap } = this.runtime;
     const text = heap.allocateText(sql);
+    const interruptCount = this.#interruptCount;
     try {
       for (let next = text; next !== 0;) {
+        // Nothing runs between two statements, which SQLite could interrupt.
+        if (this.#interruptCount !== interruptCount) throw interrupted();
         while (isBlank(heap.u8[next]!)) next++;
         next = await this.#runFirst(next, options);
       }
@@ -519,6 +552,10 @@ export class AsyncCalls {
       return 1;
     }
   }
+}
+
+function interrupted(): SqliteError {
+  return new SqliteError("interrupted", "SQLITE_INTERRUPT");
 }
 
 function isRetryable(error: unknown): boolean {

@@ -222,6 +222,7 @@ export class HranaStream {
     const turns = new FairTurns();
     for (const [index, { condition, statement }] of steps.entries()) {
       await turns.next();
+      if (this.#isClosed) this.#requireUsable(); // Its client has gone, and with it the rest.
       if (condition !== null && !isMet(condition, outcomes, () => this.isAutocommit)) {
         outcomes.push("skipped");
         sinks.skipped(index);
