@@ -8,7 +8,8 @@
  * K1. One is used again only for the same branch by its id (in its partition), or the same version: a branch that was deleted and made anew is another one.
  * K2. One that writes is never used again for who may only read. What it may attach is what who has it now may. What others have asked is
  *     not to be seen (U5 in traces.ts).
- * K3. A branch that gets another name is, for who has a connection to it, what that name is: the next statement asks whether it may go on.
+ * K3. A branch that gets another name is, for who has a connection to it or has attached it, what that name is: the next statement asks
+ *     whether it may go on. A fixed version stays what it was when it was opened.
  */
 import { parseRevision } from "../branch/revision.ts";
 import { invariant, StoreError } from "../errors.ts";
@@ -63,19 +64,21 @@ export class LocalStore implements ServedStore {
   async open(revision: string, principal: Principal): Promise<ServedConnection> {
     const { database } = parseRevision(revision);
     const engine = this.#engineOf(database);
-    const admit = admission(engine, principal, database);
+    const admissionFrom = (from: string): Admit => admission(engine, principal, from);
+    const admit = admissionFrom(database);
     const access = await readFetching(() => admit(revision, true), {});
     const found = await readFetching(() => findRevision(engine, revision), {});
     // Ids are of one partition.
     const key = `${engine.partition?.index ?? 0}/${keyOf(found)} ${access}`;
     const idle = this.#takeIdle(key);
     if (idle !== null) {
-      idle.takeAgain(admit);
+      idle.takeAgain(admissionFrom);
       return idle;
     }
     const readonly = access === "read";
     const connection = await this.#store.open(revision, { ...this.#options, readonly, admit });
-    return new LocalConnection(connection, { key, access, give: (given) => this.#give(given) });
+    const give = (given: LocalConnection): Promise<void> => this.#give(given);
+    return new LocalConnection(connection, { key, access, admissionFrom, give });
   }
 
   async lookUp(revision: string): Promise<FoundRevision> {
@@ -163,6 +166,9 @@ interface Names {
   readonly branch: string;
 }
 
+/** What a connection to a branch of that database may open. */
+type AdmissionFrom = (database: string) => Admit;
+
 class LocalConnection implements ServedConnection {
   readonly key: string;
   givenAt = 0;
@@ -171,8 +177,11 @@ class LocalConnection implements ServedConnection {
   readonly #context: ConnectionContext;
   readonly #access: "read" | "write";
   readonly #give: (connection: LocalConnection) => Promise<void>;
+  #admissionFrom: AdmissionFrom;
   /** For which it was admitted. */
   #names: Names | null;
+  /** The same of what it has attached, from the first statement after that on. */
+  #attached: WeakMap<object, Names> = new WeakMap();
   #isInUse = true;
 
   constructor(
@@ -180,10 +189,12 @@ class LocalConnection implements ServedConnection {
     {
       key,
       access,
+      admissionFrom,
       give,
     }: {
       readonly key: string;
       readonly access: "read" | "write";
+      readonly admissionFrom: AdmissionFrom;
       readonly give: (connection: LocalConnection) => Promise<void>;
     },
   ) {
@@ -194,6 +205,7 @@ class LocalConnection implements ServedConnection {
     invariant(owner instanceof ConnectionContext, "A connection of a store has a context");
     this.#context = owner;
     this.#access = access;
+    this.#admissionFrom = admissionFrom;
     this.#names = namesOf(owner);
     this.key = key;
     this.#give = give;
@@ -234,9 +246,10 @@ class LocalConnection implements ServedConnection {
     this.#connection.interrupt();
   }
 
-  takeAgain(admit: Admit): void {
-    this.#context.admit = admit;
+  takeAgain(admissionFrom: AdmissionFrom): void {
+    this.#admissionFrom = admissionFrom;
     this.#names = namesOf(this.#context);
+    this.#context.admit = this.#names === null ? null : admissionFrom(this.#names.database);
     this.#isInUse = true;
     this.#executor.reset();
   }
@@ -251,16 +264,36 @@ class LocalConnection implements ServedConnection {
   #requireAdmitted(): void {
     const names = namesOf(this.#context);
     if (names === null) return;
-    const { database, branch } = names;
-    if (branch === this.#names?.branch && database === this.#names.database) return;
-    const access = this.#context.admit?.(`${database}/${branch}`, true) ?? "write";
-    if (access === "read" && this.#access === "write")
-      throw new StoreError(
-        "FORBIDDEN",
-        `Cannot write to "${database}/${branch}", which was renamed: the token does not allow it`,
-        { details: { action: "write", database, branch } },
-      );
-    this.#names = names;
+    if (!isSame(names, this.#names)) {
+      const admit = this.#admissionFrom(names.database);
+      this.#requireAccess(names, admit(revisionOf(names), true) === "write");
+      this.#context.admit = admit;
+      this.#names = names;
+      this.#attached = new WeakMap(); // It may have been another database's.
+    }
+    if (this.#context.files.size > 1) this.#requireAttached();
+  }
+
+  #requireAttached(): void {
+    const { files, admit } = this.#context;
+    const [, ...attached] = files;
+    for (const file of attached) {
+      if (file.target.isFixed) continue;
+      const names = livingNamesOf(file.target);
+      if (names === null || isSame(names, this.#attached.get(file) ?? null)) continue;
+      const mayWrite = (admit?.(revisionOf(names), false) ?? "write") === "write";
+      this.#requireAccess(names, mayWrite || file.readOnlyError !== null);
+      this.#attached.set(file, names);
+    }
+  }
+
+  #requireAccess({ database, branch }: Names, mayGoOn: boolean): void {
+    if (mayGoOn || this.#access === "read") return;
+    throw new StoreError(
+      "FORBIDDEN",
+      `Cannot write to "${database}/${branch}", which was renamed: the token does not allow it`,
+      { details: { action: "write", database, branch } },
+    );
   }
 
   /** For good. */
@@ -275,4 +308,22 @@ function namesOf({ parked, files }: ConnectionContext): Names | null {
   const [own] = files;
   const target = parked?.target ?? own?.target;
   return target === undefined ? null : { database: target.database, branch: target.branch };
+}
+
+/** Null: it is not there any more, which SQLite is told when it reads it. */
+function livingNamesOf(target: Names): Names | null {
+  try {
+    return { database: target.database, branch: target.branch };
+  } catch (error) {
+    if (error instanceof StoreError) return null;
+    throw error;
+  }
+}
+
+function isSame({ database, branch }: Names, other: Names | null): boolean {
+  return branch === other?.branch && database === other.database;
+}
+
+function revisionOf({ database, branch }: Names): string {
+  return `${database}/${branch}`;
 }
