@@ -33,6 +33,7 @@ import { type RequestSpan, targetOf, type Tracing } from "./operations/tracing.t
 import { describeError, NO_LOG, type ServerLog } from "./operations/server-log.ts";
 import { closeWithConnection } from "./queued-answers.ts";
 import { sendProblem } from "./problem.ts";
+import { useOriginForm } from "./request-target.ts";
 import { type Route, Router } from "./route.ts";
 import type { ServedStore } from "./served-store.ts";
 import { SendLimit } from "./send-limit.ts";
@@ -118,6 +119,7 @@ export class HttpServer {
     this.#tls = listener.tls;
     this.#server = listener.server;
     const take = (request: IncomingMessage, response: ServerResponse): void => {
+      useOriginForm(request);
       closeWithConnection(response);
       void this.#take(request, response);
     };
@@ -127,7 +129,10 @@ export class HttpServer {
     this.#webSockets = new WebSockets(this.#context, (request) => this.#admitUpgrade(request));
     listener.serve({
       take,
-      upgrade: (request, socket, head) => this.#webSockets.upgrade(request, socket, head),
+      upgrade: (request, socket, head) => {
+        useOriginForm(request);
+        this.#webSockets.upgrade(request, socket, head);
+      },
     });
     this.#timer = setInterval(() => this.look(), LOOK_MS).unref();
   }
