@@ -363,9 +363,11 @@ export class HttpServer {
     if (failure.isInternal) this.#context.onBug(error);
     // What was not read of the request would be taken for the next one.
     if (failure.code === "REQUEST_TOO_LARGE") response.shouldKeepAlive = false;
-    const challenge = httpRefusal(error)?.challenge ?? null;
-    if (challenge !== null && !response.headersSent)
-      response.setHeader("www-authenticate", challenge);
+    if (!response.headersSent) {
+      const { challenge = null, retryAfter } = httpRefusal(error) ?? {};
+      if (challenge !== null) response.setHeader("www-authenticate", challenge);
+      if (retryAfter !== undefined) response.setHeader("retry-after", retryAfter);
+    }
     if (/^\/+api(?:\/|$)/.test(response.req.url ?? "")) sendProblem(response, failure);
     else sendJson(response, failure.status, encodeFailure(failure));
   }

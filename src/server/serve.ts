@@ -95,6 +95,7 @@ export async function bindServer({
         ...(onBug === undefined ? {} : { onBug }),
       });
       isServing = true;
+      access.prepare?.();
       return server;
     },
     [Symbol.asyncDispose]: async () => {
