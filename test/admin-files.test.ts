@@ -172,6 +172,34 @@ test("an upload above the limit is refused, whether it says its length or not", 
   expect(uploads(admin)).toEqual([]);
 });
 
+test("uploads at the same time share the limit, whether they say their length or not", async () => {
+  await using admin = await AdminServer.start({ settings: { uploadBytesMax: 100_000 } });
+  const { port } = new URL(admin.server.url);
+  const first = connect(Number(port), "127.0.0.1");
+  first.on("error", () => {});
+  const path = "/databases/first/branches/main/file";
+  first.write(`PUT /api/v1${path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 60000\r\n\r\n`);
+  await until(() => uploads(admin).length === 1);
+  const upload = async (raw: Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array<ArrayBuffer>>) => {
+    const { status, body } = await admin.call("PUT", "/databases/second/branches/main/file", {
+      raw,
+      headers: SQLITE,
+    });
+    return { status, code: body.code, retryable: body.retryable };
+  };
+  const pieces = (): ReadableStream<Uint8Array<ArrayBuffer>> =>
+    new Blob([new Uint8Array(50_000)]).stream();
+  const refused = { status: 413, code: "LIMIT", retryable: true };
+  expect(await upload(new Uint8Array(50_000))).toEqual(refused);
+  expect(await upload(pieces())).toEqual(refused);
+  first.destroy();
+  await until(() => uploads(admin).length === 0);
+  const taken = { status: 400, code: "NOT_A_DATABASE", retryable: false };
+  expect(await upload(new Uint8Array(50_000))).toEqual(taken);
+  expect(await upload(pieces())).toEqual(taken);
+  expect([uploads(admin), admin.bugs]).toEqual([[], []]);
+});
+
 test("a client that goes in the middle of its upload leaves nothing", async () => {
   await using admin = await withShop(0);
   const socket = connect(Number(new URL(admin.server.url).port), "127.0.0.1");

@@ -107,7 +107,19 @@ export class HttpServer {
     };
     const streams = new StreamTable({ ...settings, now, onBug });
     const sending = new SendLimit(settings);
-    this.#context = { store, settings, streams, access, sending, now, counters, tracing, onBug };
+    const storedSql = { characters: 0 };
+    this.#context = {
+      store,
+      settings,
+      streams,
+      access,
+      sending,
+      storedSql,
+      now,
+      counters,
+      tracing,
+      onBug,
+    };
     const open = (): { readonly streams: number; readonly webSockets: number } => ({
       streams: streams.size,
       webSockets: this.#webSockets.size,

@@ -14,7 +14,7 @@ import type { SendLimit } from "../send-limit.ts";
 import type { ServedConnection, ServedStore } from "../served-store.ts";
 import type { ServerSettings } from "../setting-list.ts";
 import { HranaStream, type StreamObserver } from "./stream.ts";
-import type { StoredSql } from "./stored-sql.ts";
+import type { StoredLength, StoredSql } from "./stored-sql.ts";
 import type { StreamOwner, StreamTable } from "./stream-table.ts";
 
 export interface HranaContext {
@@ -23,6 +23,7 @@ export interface HranaContext {
   readonly streams: StreamTable;
   readonly access: Access;
   readonly sending: SendLimit;
+  readonly storedSql: StoredLength;
   readonly now: () => number;
   readonly counters: ServerCounters;
   /** Null: there are no spans. */
@@ -72,7 +73,7 @@ export class Endpoint implements StreamObserver {
       now,
       encodeFailure: (error) => this.encodeFailure(error),
       isAllowed: () => this.context.access.isCurrent(this.principal),
-      ...(stored === undefined ? {} : { stored }),
+      ...(stored === undefined ? { storedLength: this.context.storedSql } : { stored }),
     });
     streams.add(stream, this.#client);
     return stream;

@@ -22,7 +22,7 @@ import type { CountingSink } from "./counting-sink.ts";
 import { encodeDescription, encodeResult, type StatementAnswer } from "./encode.ts";
 import type { BatchStep, HranaStatement, HranaVersion, StreamRequest } from "./protocol.ts";
 import { type ResponseBudget, ResultText } from "./result-text.ts";
-import { StoredSql } from "./stored-sql.ts";
+import { type StoredLength, StoredSql } from "./stored-sql.ts";
 
 /** Told of what a stream does, for whoever counts. */
 export interface StreamObserver {
@@ -41,8 +41,9 @@ export interface StreamOptions {
   readonly encodeFailure: (error: unknown) => string;
   /** Whether whoever has opened it may still use it. */
   readonly isAllowed: () => boolean;
-  /** Over WebSocket those of the whole connection. */
+  /** Over WebSocket those of the whole connection, which outlive the stream. */
   readonly stored?: StoredSql;
+  readonly storedLength?: StoredLength;
 }
 
 interface BatchSinks<Sink extends CountingSink> {
@@ -68,7 +69,7 @@ export class HranaStream {
 
   constructor(options: StreamOptions) {
     this.#options = options;
-    this.stored = options.stored ?? new StoredSql();
+    this.stored = options.stored ?? new StoredSql(options.storedLength);
   }
 
   get isClosed(): boolean {
@@ -265,6 +266,7 @@ export class HranaStream {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#transactionUntil = Infinity;
+    if (this.#options.stored === undefined) this.stored.clear();
     if (this.#running !== null) {
       this.#connection?.interrupt();
       await Promise.allSettled([this.#running]);
