@@ -208,6 +208,8 @@ describe("/metrics", () => {
       'bough_checkpoint_pages_total{state="shared"}': 0,
       bough_log_pending_records: 0,
       bough_streams: 1,
+      'bough_database_streams{database="shop"}': 1,
+      'bough_database_head_bytes{database="shop"}': store.stat("shop").logicalBytes,
       bough_websockets: 1,
     });
     expect(metrics.get('bough_checkpoint_pages_total{state="written"}')).toBeGreaterThan(2);
@@ -219,6 +221,7 @@ describe("/metrics", () => {
     expect(metrics.get('bough_disk_bytes{files="log"}')).toBe(disk.logBytes);
     transaction.close();
     client.close();
+    while ((await readMetrics(url)).get('bough_database_streams{database="shop"}') !== 0);
   });
 
   test("histograms count how long things took by the server's clock", async () => {
@@ -272,7 +275,11 @@ describe("/metrics", () => {
       'bough_database_commits_total{database="c"}',
     ]);
     expect(metrics.get('bough_database_statements_total{database="c"}')).toBe(2);
-    expect(metrics.has('bough_database_statements_total{database="a"}')).toBe(false);
+    for (const name of ["statements_total", "streams", "head_bytes"])
+      expect(metrics.has(`bough_database_${name}{database="a"}`)).toBe(false);
+    expect(metrics.get('bough_database_head_bytes{database="b"}')).toBe(
+      store.stat("b").logicalBytes,
+    );
     expect(metrics.get("bough_statement_seconds_count")).toBe(4);
   });
 

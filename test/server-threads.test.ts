@@ -330,3 +330,12 @@ test("a thread that has failed for good: not ready, alive, measured; other datab
   expect(await ask("zero", COUNT)).toBe("STORE_FAILED");
   expect(await ask("one", COUNT)).toBe("0");
 });
+
+test("sizes of databases come from all threads", async () => {
+  for (const name of ["zero", "one"]) expect(await ask(name, COUNT)).toBe("0");
+  const metrics = await (await fetch(`${served.server.url}/metrics`)).text();
+  for (const name of ["zero", "one"]) {
+    const bytes = (await threads.store.stat(name)).logicalBytes;
+    expect(metrics).toContain(`bough_database_head_bytes{database="${name}"} ${bytes}\n`);
+  }
+});

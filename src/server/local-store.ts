@@ -24,7 +24,7 @@ import type {
 import type { CallLimits } from "../sqlite/async-calls.ts";
 import { readFetching } from "../storage/not-local.ts";
 import { findRevision, type ResolvedRevision } from "../store/resolve-revision.ts";
-import type { DiskStatistics } from "../store/statistics.ts";
+import { type DiskStatistics, headBytes } from "../store/statistics.ts";
 import type { Engine } from "../store/engine.ts";
 import type { StoreCounters } from "../store/store-counters.ts";
 import type { Store } from "../store/store.ts";
@@ -111,6 +111,16 @@ export class LocalStore implements ServedStore {
   async diskUse(): Promise<DiskStatistics> {
     await Promise.resolve();
     return this.#store.diskUse();
+  }
+
+  async headBytes(names: readonly string[]): Promise<(readonly [string, number])[]> {
+    const found: (readonly [string, number])[] = [];
+    for (const name of names)
+      for (const engine of this.#store.engines) {
+        const bytes = await readFetching(() => headBytes(engine, name), {});
+        if (bytes !== null) found.push([name, bytes]);
+      }
+    return found;
   }
 
   async close(): Promise<void> {

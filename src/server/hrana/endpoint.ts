@@ -79,6 +79,14 @@ export class Endpoint implements StreamObserver {
     return stream;
   }
 
+  connected(): void {
+    if (this.#database !== null) this.#database.streams++;
+  }
+
+  disconnected(): void {
+    if (this.#database !== null) this.#database.streams--;
+  }
+
   statementEnded(ended: EndedStatement, span: Span | null): void {
     const { counters } = this.context;
     if (this.#database !== null) counters.statementEnded(this.revision, this.#database, ended);

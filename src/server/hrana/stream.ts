@@ -26,6 +26,9 @@ import { type StoredLength, StoredSql } from "./stored-sql.ts";
 
 /** Told of what a stream does, for whoever counts. */
 export interface StreamObserver {
+  /** The stream has its connection, until `disconnected`. */
+  connected(): void;
+  disconnected(): void;
   statementEnded(ended: EndedStatement, span: Span | null): void;
   /** An answer has waited until what it tells was durable. */
   waited(durationMs: number, span: Span | null): void;
@@ -102,6 +105,7 @@ export class HranaStream {
     const connection = await this.#options.connect();
     this.#connection = connection;
     if (this.#isClosed) await connection.close(); // Meanwhile.
+    else this.#options.observer.connected();
     this.#requireUsable();
     return connection;
   }
@@ -273,6 +277,7 @@ export class HranaStream {
     }
     const connection = this.#connection;
     this.#connection = null; // It is somebody else's from now on.
+    if (connection !== null) this.#options.observer.disconnected();
     await connection?.close();
   }
 
