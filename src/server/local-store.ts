@@ -72,7 +72,7 @@ export class LocalStore implements ServedStore {
     const key = `${engine.partition?.index ?? 0}/${keyOf(found)} ${access}`;
     const idle = this.#takeIdle(key);
     if (idle !== null) {
-      idle.takeAgain(admissionFrom);
+      idle.takeAgain(admit, admissionFrom);
       return idle;
     }
     const readonly = access === "read";
@@ -256,10 +256,10 @@ class LocalConnection implements ServedConnection {
     this.#connection.interrupt();
   }
 
-  takeAgain(admissionFrom: AdmissionFrom): void {
+  takeAgain(admit: Admit, admissionFrom: AdmissionFrom): void {
+    this.#context.admit = admit;
     this.#admissionFrom = admissionFrom;
     this.#names = namesOf(this.#context);
-    this.#context.admit = this.#names === null ? null : admissionFrom(this.#names.database);
     this.#isInUse = true;
     this.#executor.reset();
   }
