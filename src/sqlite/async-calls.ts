@@ -96,7 +96,9 @@ export class AsyncCalls {
   #rowError: { readonly error: unknown } | null = null;
   /** How often `interrupt` was called: a script that runs compares. */
   #interruptCount = 0;
-  /** Of the call that waits for its turn to write; null: none does. */
+  /** A call waits for its turn to write. */
+  #isContended = false;
+  /** Ends that. Used until it is aborted: making one costs more than a statement. */
   #contention: AbortController | null = null;
 
   constructor(state: ConnectionState, hooks: CallHooks | null) {
@@ -132,7 +134,10 @@ export class AsyncCalls {
   interrupt(): void {
     const { state } = this;
     this.#interruptCount++;
-    this.#contention?.abort(interrupted());
+    if (this.#isContended) {
+      this.#contention?.abort(interrupted());
+      this.#contention = null;
+    }
     if (state.status !== ConnectionStatus.busy) return;
     state.runtime.exports.sqlite3_interrupt(state.pointer);
     state.wait?.abort(interrupted());
@@ -250,14 +255,13 @@ export class AsyncCalls {
     limits: Omit<ContentionLimits, "signal">,
   ): Promise<(() => void) | null> {
     const { signal } = this.state;
-    const contention = new AbortController();
-    this.#contention = contention;
-    const either =
-      signal === null ? contention.signal : AbortSignal.any([signal, contention.signal]);
+    const own = (this.#contention ??= new AbortController()).signal;
+    this.#isContended = true;
     try {
+      const either = signal === null ? own : AbortSignal.any([signal, own]);
       return await hooks.contended({ ...limits, signal: either });
     } finally {
-      this.#contention = null;
+      this.#isContended = false;
     }
   }
 
