@@ -97,6 +97,10 @@ export type StoreErrorCode =
   /** A page of another site asks a server without authentication, or asks it by a name that is not its own. */
   | "ORIGIN_REFUSED"
   | "HOST_REFUSED"
+  /** The server cannot listen there: another process does, the system forbids it, or the address is none of this machine. */
+  | "ADDRESS_IN_USE"
+  | "ADDRESS_DENIED"
+  | "ADDRESS_INVALID"
   /** The certificate of the server cannot be used. */
   | "TLS_INVALID"
   | "SERVER_STOPPING"

@@ -5,13 +5,13 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { OPEN_ACCESS } from "../src/server/access.ts";
 import { LocalAdminStore } from "../src/server/admin/local-admin-store.ts";
-import { HttpServer } from "../src/server/http-server.ts";
 import { LocalStore } from "../src/server/local-store.ts";
 import { serveStore } from "../src/server/serve.ts";
 import { parseSettings } from "../src/server/settings.ts";
 import type { SnapshotBlocks } from "../src/store/snapshot-blocks.ts";
 import { openStore } from "../src/store/store.ts";
 import { AdminServer } from "./admin-fixture.ts";
+import { startHttpServer } from "./server-fixture.ts";
 
 const SQLITE = { "content-type": "application/vnd.sqlite3" };
 const FILE = "/databases/shop/branches/main/file";
@@ -172,6 +172,34 @@ test("an upload above the limit is refused, whether it says its length or not", 
   expect(uploads(admin)).toEqual([]);
 });
 
+test("uploads at the same time share the limit, whether they say their length or not", async () => {
+  await using admin = await AdminServer.start({ settings: { uploadBytesMax: 100_000 } });
+  const { port } = new URL(admin.server.url);
+  const first = connect(Number(port), "127.0.0.1");
+  first.on("error", () => {});
+  const path = "/databases/first/branches/main/file";
+  first.write(`PUT /api/v1${path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 60000\r\n\r\n`);
+  await until(() => uploads(admin).length === 1);
+  const upload = async (raw: Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array<ArrayBuffer>>) => {
+    const { status, body } = await admin.call("PUT", "/databases/second/branches/main/file", {
+      raw,
+      headers: SQLITE,
+    });
+    return { status, code: body.code, retryable: body.retryable };
+  };
+  const pieces = (): ReadableStream<Uint8Array<ArrayBuffer>> =>
+    new Blob([new Uint8Array(50_000)]).stream();
+  const refused = { status: 413, code: "LIMIT", retryable: true };
+  expect(await upload(new Uint8Array(50_000))).toEqual(refused);
+  expect(await upload(pieces())).toEqual(refused);
+  first.destroy();
+  await until(() => uploads(admin).length === 0);
+  const taken = { status: 400, code: "NOT_A_DATABASE", retryable: false };
+  expect(await upload(new Uint8Array(50_000))).toEqual(taken);
+  expect(await upload(pieces())).toEqual(taken);
+  expect([uploads(admin), admin.bugs]).toEqual([[], []]);
+});
+
 test("a client that goes in the middle of its upload leaves nothing", async () => {
   await using admin = await withShop(0);
   const socket = connect(Number(new URL(admin.server.url).port), "127.0.0.1");
@@ -211,7 +239,7 @@ test("no more is read for a download than its client takes", async () => {
       return file;
     }
   }
-  const server = await HttpServer.start({
+  const server = await startHttpServer({
     store: new LocalStore(admin.store, { busyTimeoutMs: 1000, statementTimeoutMs: 1000 }),
     admin: new CountedStore(admin.store),
     settings: parseSettings({ port: 0, stopMs: 1 }),
@@ -276,7 +304,7 @@ test("regression: a download whose client has gone before it began holds nothing
       return file;
     }
   }
-  const started = await HttpServer.start({
+  const started = await startHttpServer({
     store: new LocalStore(admin.store, { busyTimeoutMs: 1000, statementTimeoutMs: 1000 }),
     admin: new LeftStore(admin.store),
     settings: parseSettings({ port: 0, stopMs: 1 }),

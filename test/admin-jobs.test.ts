@@ -1,6 +1,11 @@
 import { request as httpRequest, type IncomingMessage } from "node:http";
 import { expect, test } from "vitest";
+import { OPEN_ACCESS } from "../src/server/access.ts";
+import { LocalAdminStore } from "../src/server/admin/local-admin-store.ts";
+import { LocalStore } from "../src/server/local-store.ts";
+import { parseSettings } from "../src/server/settings.ts";
 import { AdminServer, namedTokens } from "./admin-fixture.ts";
+import { startHttpServer } from "./server-fixture.ts";
 
 interface ServerEvent {
   readonly id: string;
@@ -135,6 +140,39 @@ test("a server that is stopped cancels its jobs and ends event streams", async (
   await admin.server.stop();
   expect(await text).toContain("event: ");
 });
+
+test.each(["expire", "upload", "collect-remote"])(
+  "a job of kind %s can be cancelled",
+  async (kind) => {
+    await using admin = await AdminServer.start();
+    /** Goes on until it is told to end. */
+    const untilAborted = ({ signal }: { signal?: AbortSignal | undefined }): Promise<never> =>
+      new Promise((_, reject) => {
+        signal?.addEventListener("abort", () => reject(signal.reason as Error));
+      });
+    class EndlessStore extends LocalAdminStore {
+      override expire = untilAborted;
+      override upload = untilAborted;
+      override collectRemote = untilAborted;
+    }
+    const server = await startHttpServer({
+      store: new LocalStore(admin.store, { busyTimeoutMs: 1000, statementTimeoutMs: 1000 }),
+      admin: new EndlessStore(admin.store),
+      settings: parseSettings({ port: 0 }),
+      access: OPEN_ACCESS,
+    });
+    const api = `${server.url}/api/v1`;
+    const begun = await fetch(`${api}/store/${kind}`, { method: "POST" });
+    const job = (await begun.json()) as { id: string; isCancellable: boolean };
+    expect([begun.status, job.isCancellable]).toEqual([202, true]);
+    await fetch(`${api}/jobs/${job.id}`, { method: "DELETE" });
+    let state = "running";
+    while (state === "running")
+      ({ state } = (await (await fetch(`${api}/jobs/${job.id}`)).json()) as { state: string });
+    expect(state).toBe("cancelled");
+    await server.stop();
+  },
+);
 
 test("jobs are listed the newest first, by pages", async () => {
   await using admin = await AdminServer.start();

@@ -1,6 +1,8 @@
 /** Hrana over HTTP as its documents have it, without a client in between: shapes, batons, limits, errors, URLs. */
+import { once } from "node:events";
 import { request } from "node:http";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { WebSocket } from "ws";
 import { type Answer, CLOSE, execute, ServedDirectory, sqls } from "./server-fixture.ts";
 
 let served: ServedDirectory;
@@ -317,6 +319,28 @@ describe("streams", () => {
     );
     expect(codes.slice(0, 3)).toEqual(["ok", "ok", "SQL_NOT_STORED"]);
     expect(codes.slice(-3)).toEqual(["ok", "SQL_STORE_FULL", "ok"]);
+  });
+
+  test("SQL texts go with their stream or WebSocket: those of all are bounded together", async () => {
+    const store = { type: "store_sql", sql_id: 1, sql: "-".repeat(2 * 1024 * 1024) };
+    const { host } = new URL(served.server.url);
+    // As many as 64 Mi characters would not hold.
+    for (let count = 0; count < 20; count++) {
+      const { body } = await served.pipeline([store, CLOSE]);
+      expect(body.results[0].type, `stream ${count}`).toBe("ok");
+      const socket = new WebSocket(`ws://${host}/shop/`, ["hrana2"]);
+      await once(socket, "open");
+      const answered = new Promise<string>((resolve) => {
+        socket.on("message", (data: Buffer) => {
+          if (!data.toString().includes("hello_ok")) resolve(data.toString());
+        });
+      });
+      socket.send('{"type":"hello","jwt":null}');
+      socket.send(JSON.stringify({ type: "request", request_id: 1, request: store }));
+      expect(await answered, `socket ${count}`).toContain('"response_ok"');
+      socket.close();
+      await once(socket, "close");
+    }
   });
 
   test("a stream that is not used expires, which its client is told", async () => {

@@ -6,7 +6,8 @@ import { join } from "node:path";
 import type { Access } from "../src/server/access.ts";
 import type { AdminStore } from "../src/server/admin/admin-store.ts";
 import { LocalAdminStore } from "../src/server/admin/local-admin-store.ts";
-import type { HttpServer } from "../src/server/http-server.ts";
+import { HttpServer, type HttpServerOptions } from "../src/server/http-server.ts";
+import { Listener } from "../src/server/listener.ts";
 import type { ServerSettings } from "../src/server/setting-list.ts";
 import { serveStore } from "../src/server/serve.ts";
 import { openStore, type Store } from "../src/store/store.ts";
@@ -15,6 +16,16 @@ import { ThreadedAdminStore } from "../src/server/threaded/threaded-admin-store.
 import { hostService } from "../src/server/threaded/threaded-served-store.ts";
 import { ThreadedStore } from "../src/threads/threaded-store.ts";
 import { clear, execOn } from "./shared-threads.ts";
+
+/** On the port of its settings. */
+export async function startHttpServer(
+  options: Omit<HttpServerOptions, "listener">,
+): Promise<HttpServer> {
+  const { settings, access } = options;
+  const isAuthenticated = !access.isOpen;
+  const listener = await Listener.bind({ settings, isAuthenticated, now: () => performance.now() });
+  return await HttpServer.start({ ...options, listener });
+}
 
 export class ServedDirectory implements AsyncDisposable {
   readonly directory: string = mkdtempSync(join(tmpdir(), "bough-server-"));

@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { StoreError } from "../src/errors.ts";
 import type { Access } from "../src/server/access.ts";
 import { LocalAdminStore } from "../src/server/admin/local-admin-store.ts";
-import { HttpServer } from "../src/server/http-server.ts";
+import type { HttpServer } from "../src/server/http-server.ts";
 import { LocalStore } from "../src/server/local-store.ts";
 import { serveStore } from "../src/server/serve.ts";
 import type { ServerSettings } from "../src/server/setting-list.ts";
@@ -15,7 +15,7 @@ import { parseSettings } from "../src/server/settings.ts";
 import { openStore, type Store } from "../src/store/store.ts";
 import { SimulatedStorage } from "../src/testing/simulated-storage.ts";
 import { principalOf } from "./admin-fixture.ts";
-import { execute, rawPost, sqls } from "./server-fixture.ts";
+import { execute, rawPost, sqls, startHttpServer } from "./server-fixture.ts";
 
 let directory: string;
 let store: Store;
@@ -208,6 +208,8 @@ describe("/metrics", () => {
       'bough_checkpoint_pages_total{state="shared"}': 0,
       bough_log_pending_records: 0,
       bough_streams: 1,
+      'bough_database_streams{database="shop"}': 1,
+      'bough_database_head_bytes{database="shop"}': store.stat("shop").logicalBytes,
       bough_websockets: 1,
     });
     expect(metrics.get('bough_checkpoint_pages_total{state="written"}')).toBeGreaterThan(2);
@@ -219,6 +221,7 @@ describe("/metrics", () => {
     expect(metrics.get('bough_disk_bytes{files="log"}')).toBe(disk.logBytes);
     transaction.close();
     client.close();
+    while ((await readMetrics(url)).get('bough_database_streams{database="shop"}') !== 0);
   });
 
   test("histograms count how long things took by the server's clock", async () => {
@@ -272,7 +275,11 @@ describe("/metrics", () => {
       'bough_database_commits_total{database="c"}',
     ]);
     expect(metrics.get('bough_database_statements_total{database="c"}')).toBe(2);
-    expect(metrics.has('bough_database_statements_total{database="a"}')).toBe(false);
+    for (const name of ["statements_total", "streams", "head_bytes"])
+      expect(metrics.has(`bough_database_${name}{database="a"}`)).toBe(false);
+    expect(metrics.get('bough_database_head_bytes{database="b"}')).toBe(
+      store.stat("b").logicalBytes,
+    );
     expect(metrics.get("bough_statement_seconds_count")).toBe(4);
   });
 
@@ -428,7 +435,7 @@ describe("stopping", () => {
     const told: string[] = [];
     const note = (event: string): void => void told.push(event);
     const log = { isDebug: false, debug: note, info: note, warn: note, error: note };
-    const stopping = await HttpServer.start({
+    const stopping = await startHttpServer({
       store: stuck,
       admin: new LocalAdminStore(store),
       settings: parseSettings({ port: 0, stopMs: 20 }),

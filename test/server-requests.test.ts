@@ -1,4 +1,6 @@
 /** What the server makes of requests before they reach a stream: URLs, the APIs of before streams, limits, web pages. */
+import { once } from "node:events";
+import { connect } from "node:net";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { CLOSE, execute, rawPost, ServedDirectory, sqls } from "./server-fixture.ts";
 
@@ -41,6 +43,33 @@ describe("URLs", () => {
     ).toBe("shop/feature/auth");
     expect(await where("/shop/dev/", { "x-namespace": "default" })).toBe("shop/dev");
     expect(await where("/shop/feature%2Fauth/", {})).toBe("shop/feature/auth");
+  });
+
+  test("regression: a target in absolute form is read, and its host counts", async () => {
+    const { port } = new URL(served.server.url);
+    const host = `shop.localhost:${port}`;
+    const raw = async (target: string, head = "", body = "", method = "GET"): Promise<string> => {
+      const socket = connect(Number(port), "127.0.0.1");
+      socket.write(
+        `${method} ${target} HTTP/1.1\r\nhost: localhost\r\ncontent-length: ${body.length}\r\n${head}\r\n${body}`,
+      );
+      const [data] = (await once(socket, "data")) as [Buffer];
+      socket.destroy();
+      return data.toString();
+    };
+    expect(await raw(`http://${host}/v3`)).toMatch(/^HTTP\/1\.1 200 OK/);
+    expect(await raw(`HTTP://${host}`)).toContain('"hrana3"');
+    expect(await raw(`http://${host}/health?x`)).toContain('"up"');
+    expect(await raw(`http://${host}/api/v1/databases`)).toContain('"shop"');
+    const body = JSON.stringify(sqls("SELECT bough_database()"));
+    const ask = (target: string): Promise<string> => raw(target, "", body, "POST");
+    expect(await ask(`http://${host}/v2/pipeline`)).toContain('"value":"shop"');
+    expect(await ask("http://evil.example/v2/pipeline")).toContain("HOST_REFUSED");
+    const upgrade =
+      "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
+    expect(await raw(`http://${host}/`, upgrade)).toMatch(/^HTTP\/1\.1 101 /);
+    for (const target of ["http:///v2", "http://a@localhost/v2", "ftp://localhost/v2"])
+      expect(await raw(target)).toMatch(/^HTTP\/1\.1 400 /);
   });
 
   test("regression: the letters of a domain may be large", async () => {

@@ -100,7 +100,7 @@ describe("a server that stops", () => {
     const { port } = new URL(served.server.url);
     await expect(
       serveStore(served.store, { settings: { port: Number(port) } }),
-    ).rejects.toMatchObject({ code: "EADDRINUSE" });
+    ).rejects.toMatchObject({ code: "ADDRESS_IN_USE" });
     await expect(serveStore(served.store, { settings: { prot: 1 } })).rejects.toThrow(
       /Cannot use these settings of the server: .*"prot"/,
     );

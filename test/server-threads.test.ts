@@ -316,6 +316,15 @@ test("a file is imported while other names change; its own name is taken from th
   rmSync(dirname(file), { recursive: true });
 });
 
+test("sizes of databases come from all threads", async () => {
+  for (const name of ["zero", "one"]) expect(await ask(name, COUNT)).toBe("0");
+  const metrics = await (await fetch(`${served.server.url}/metrics`)).text();
+  for (const name of ["zero", "one"]) {
+    const bytes = (await threads.store.stat(name)).logicalBytes;
+    expect(metrics).toContain(`bough_database_head_bytes{database="${name}"} ${bytes}\n`);
+  }
+});
+
 /** The last test: the thread has failed for good then. */
 test("a thread that has failed for good: not ready, alive, measured; other databases go on", async () => {
   hasFailed = true;

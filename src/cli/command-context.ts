@@ -101,6 +101,14 @@ export class CommandContext {
     return this.url === null && isObjectStorageUrl(this.storePath);
   }
 
+  /** Where the files of the store are, or will be; null: that is known when it is open. */
+  async localDirectory(): Promise<string | null> {
+    const where = this.#whereOptions();
+    if (!this.isRemote) return this.storePath;
+    const { remoteDirectory } = await import("../store/open-remote.ts");
+    return remoteDirectory(this.storePath, where);
+  }
+
   /** The directory of the store. Throws UsageError for the URL of one in object storage, or of a server. */
   directoryFor(what: string): string {
     this.requireHere(what);

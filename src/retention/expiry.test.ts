@@ -135,6 +135,35 @@ test("a fork of an old version, made while the history around it goes, keeps wha
   store.close();
 });
 
+test("a signal ends it between two slices: what has gone stays so, and the next one goes on", async () => {
+  const world = new World();
+  const { store } = world;
+  const shop = store.database("shop");
+  shop.setRetention(NOTHING);
+  for (const name of ["a", "b", "c", "d", "e", "f"]) {
+    shop.createBranch(name);
+    for (let count = 0; count < 3; count++) world.commit(`shop/${name}`);
+  }
+  store.checkpoint();
+  const reason = new Error("enough");
+  let controller = new AbortController();
+  // Each a turn later than the one before.
+  for (let turns = 1; turns <= 6; turns++) {
+    controller = new AbortController();
+    const expiring = store.expireAsync({ signal: controller.signal });
+    const refused = expect(expiring).rejects.toBe(reason);
+    for (let turn = 0; turn < turns; turn++) await new Promise((next) => setImmediate(next));
+    controller.abort(reason);
+    await refused;
+  }
+  await expect(store.expireAsync({ signal: controller.signal })).rejects.toBe(reason);
+  const collecting = store.gcAsync({ signal: controller.signal });
+  await expect(collecting).rejects.toBe(reason);
+  expect((await store.expireAsync()).expiredVersions).toBeGreaterThan(0);
+  expect(await store.check({ deep: true })).toMatchObject({ problems: [] });
+  store.close();
+});
+
 test("names that change between two slices are seen by the next", async () => {
   const world = new World();
   const { store } = world;

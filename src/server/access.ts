@@ -27,6 +27,8 @@ export interface Access {
   isCurrent(principal: Principal): boolean;
   /** The same after looking for newer keys; rejects with what the client is to be told. */
   requireCurrent(principal: Principal): Promise<void>;
+  /** The server has begun: what will be needed may be fetched. */
+  prepare?(): void;
 }
 
 /** No access control. */
@@ -50,5 +52,6 @@ export function tokenAccess(authenticator: Authenticator): Access {
     },
     isCurrent: (principal) => authenticator.isCurrent(principal),
     requireCurrent: (principal) => authenticator.requireCurrent(principal),
+    prepare: () => authenticator.prepare(),
   };
 }

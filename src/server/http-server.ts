@@ -1,7 +1,7 @@
 /**
  * The server: HTTP and WebSocket on one port, every request with its principal and its route.
  *
- *   starting --listens--> serving --stop--> stopping: what was asked is answered, nothing new is begun --> stopped
+ *   bound (listener.ts) --start--> serving --stop--> stopping: what was asked is answered, nothing new is begun --> stopped
  *
  * Hrana is served on node:http itself: a request is one statement mostly, and a router with its own objects for requests and answers
  * costs more than the statement. What is asked seldom (/api) has one, loaded when it is first asked.
@@ -11,11 +11,10 @@
  *     asked about again each second, and before each request: they end with their token.
  * Q3. A failed request is told its code; a bug is told to the log and not to the client.
  */
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import { createServer as createTlsServer, type Server as TlsServer } from "node:https";
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
+import type { Server as TlsServer } from "node:https";
 import { StoreError } from "../errors.ts";
 import type { Access, Principal } from "./access.ts";
-import { requireListenAllowed } from "./access/listen-address.ts";
 import { withoutOtherNames } from "./access/principal.ts";
 import { httpRefusal } from "./access/refusal.ts";
 import type { AdminStore } from "./admin/admin-store.ts";
@@ -24,7 +23,8 @@ import { describeFailure, encodeFailure } from "./failure.ts";
 import { Endpoint, type HranaContext } from "./hrana/endpoint.ts";
 import { answerHrana, answerQuestion, isQuestion, KIND_OF_CALL } from "./hrana/http-calls.ts";
 import { StreamTable } from "./hrana/stream-table.ts";
-import { credentialsOf, holdBodies, notFound, readBody, sendJson } from "./http-exchange.ts";
+import { credentialsOf, notFound, readBody, sendJson } from "./http-exchange.ts";
+import { type Listener, SERVER_OPTIONS } from "./listener.ts";
 import { LOCAL_PRINCIPAL, LocalSocket, withLocalPrincipal } from "./local-socket.ts";
 import { checkOrigin, isAllowedOrigin } from "./origin.ts";
 import { answerProbe, MetricsEndpoint, probeOf } from "./operations/probes.ts";
@@ -33,15 +33,18 @@ import { type RequestSpan, targetOf, type Tracing } from "./operations/tracing.t
 import { describeError, NO_LOG, type ServerLog } from "./operations/server-log.ts";
 import { closeWithConnection } from "./queued-answers.ts";
 import { sendProblem } from "./problem.ts";
+import { useOriginForm } from "./request-target.ts";
 import { type Route, Router } from "./route.ts";
 import type { ServedStore } from "./served-store.ts";
 import { SendLimit } from "./send-limit.ts";
 import type { ServerSettings } from "./setting-list.ts";
 import { Stages } from "./stages.ts";
-import { TlsFiles } from "./tls-files.ts";
+import type { TlsFiles } from "./tls-files.ts";
 import { WebSockets } from "./web-sockets.ts";
 
 export interface HttpServerOptions {
+  /** Bound, and the server's from now on. */
+  readonly listener: Listener;
   readonly store: ServedStore;
   /** The same store. */
   readonly admin: AdminStore;
@@ -62,16 +65,9 @@ export interface HttpServerOptions {
   readonly onProblem?: (error: unknown) => void;
 }
 
-/** How long a connection that nobody uses is kept: longer than clients keep theirs. */
-const KEEP_ALIVE_MS = 75_000;
 const LOOK_MS = 1000;
 const OWN_HOSTS_MAX = 1000;
-/** A body has limits of its own: an upload may take as long as it likes, and is ended when it stands still (admin/files.ts). */
-const SERVER_OPTIONS = {
-  keepAliveTimeout: KEEP_ALIVE_MS,
-  requestTimeout: 0,
-  headersTimeout: 60_000,
-};
+
 export class HttpServer {
   readonly #settings: ServerSettings;
   readonly #access: Access;
@@ -79,6 +75,7 @@ export class HttpServer {
   readonly #metrics: MetricsEndpoint;
   readonly #context: HranaContext;
   readonly #router: Router;
+  readonly #listener: Listener;
   readonly #server: Server | TlsServer;
   readonly #tls: TlsFiles | null;
   /** What was wrong with the certificate when it was looked at last. */
@@ -95,7 +92,7 @@ export class HttpServer {
   readonly #timer: NodeJS.Timeout;
 
   private constructor(options: HttpServerOptions) {
-    const { store, settings, log = NO_LOG, tracing = null } = options;
+    const { listener, store, settings, log = NO_LOG, tracing = null } = options;
     const { now = () => performance.now() } = options;
     const access = withLocalPrincipal(options.access);
     this.#settings = settings;
@@ -111,6 +108,7 @@ export class HttpServer {
     };
     const streams = new StreamTable({ ...settings, now, onBug });
     const sending = new SendLimit(settings);
+    const storedSql = { characters: 0 };
     this.#context = {
       store,
       settings,
@@ -118,6 +116,7 @@ export class HttpServer {
       access,
       sending,
       stages: new Stages(),
+      storedSql,
       now,
       counters,
       tracing,
@@ -130,48 +129,31 @@ export class HttpServer {
     this.#metrics = new MetricsEndpoint({ counters, store, open, now });
     this.#onProblem = options.onProblem ?? ((): void => {});
     this.#router = new Router(settings);
-    this.#tls = tlsOf(settings, now);
+    this.#listener = listener;
+    this.#tls = listener.tls;
+    this.#server = listener.server;
     const take = (request: IncomingMessage, response: ServerResponse): void => {
+      useOriginForm(request);
       closeWithConnection(response);
       void this.#take(request, response);
     };
-    this.#server =
-      this.#tls === null
-        ? createServer(SERVER_OPTIONS, take)
-        : createTlsServer({ ...SERVER_OPTIONS, ...this.#tls.used }, take);
-    holdBodies(this.#server, take);
-    this.#server.maxConnections = settings.connectionsMax;
     const { storeDirectory = null } = options;
     this.#local =
       storeDirectory === null ? null : new LocalSocket(storeDirectory, SERVER_OPTIONS, take);
     this.#webSockets = new WebSockets(this.#context, (request) => this.#admitUpgrade(request));
-    this.#server.on("upgrade", (request, socket, head) =>
-      this.#webSockets.upgrade(request, socket, head),
-    );
+    listener.serve({
+      take,
+      upgrade: (request, socket, head) => {
+        useOriginForm(request);
+        this.#webSockets.upgrade(request, socket, head);
+      },
+    });
     this.#timer = setInterval(() => this.look(), LOOK_MS).unref();
   }
 
-  /** Resolves when it listens. Throws LISTEN_UNPROTECTED, TLS_INVALID, or what the system says. */
+  /** Resolves when it can be reached by everybody who may. */
   static async start(options: HttpServerOptions): Promise<HttpServer> {
-    const { host, port, noAuth } = options.settings;
-    const rule = { isAuthenticated: !options.access.isOpen, isOpenWanted: noAuth };
-    requireListenAllowed({ kind: "host", host }, rule);
     const server = new HttpServer(options);
-    await new Promise<void>((resolve, reject) => {
-      server.#server.once("error", reject);
-      server.#server.listen(port, host, () => {
-        server.#server.off("error", reject);
-        resolve();
-      });
-    });
-    const bound = server.#server.address();
-    try {
-      if (bound !== null && typeof bound === "object")
-        requireListenAllowed({ kind: "host", host: bound.address }, rule);
-    } catch (error) {
-      await server.stop();
-      throw error;
-    }
     await server.#local?.listen().catch((error: unknown) => {
       server.#log.warn("socket.none", { error: describeError(error) });
     });
@@ -185,11 +167,7 @@ export class HttpServer {
 
   /** Where it listens: "http://127.0.0.1:8080". */
   get url(): string {
-    const address = this.#server.address();
-    if (address === null || typeof address === "string") return "";
-    const { host } = this.#settings;
-    const scheme = this.#tls === null ? "http" : "https";
-    return `${scheme}://${host.includes(":") ? `[${host}]` : host}:${address.port}`;
+    return this.#listener.url;
   }
 
   /** Open streams, over HTTP and WebSocket. */
@@ -400,9 +378,11 @@ export class HttpServer {
     if (failure.isInternal) this.#context.onBug(error);
     // What was not read of the request would be taken for the next one.
     if (failure.code === "REQUEST_TOO_LARGE") response.shouldKeepAlive = false;
-    const challenge = httpRefusal(error)?.challenge ?? null;
-    if (challenge !== null && !response.headersSent)
-      response.setHeader("www-authenticate", challenge);
+    if (!response.headersSent) {
+      const { challenge = null, retryAfter } = httpRefusal(error) ?? {};
+      if (challenge !== null) response.setHeader("www-authenticate", challenge);
+      if (retryAfter !== undefined) response.setHeader("retry-after", retryAfter);
+    }
     if (/^\/+api(?:\/|$)/.test(response.req.url ?? "")) sendProblem(response, failure);
     else sendJson(response, failure.status, encodeFailure(failure));
   }
@@ -422,13 +402,6 @@ async function endsWithin(
   } finally {
     if (timer !== null) clearTimeout(timer);
   }
-}
-
-function tlsOf({ tlsCert: cert, tlsKey: key }: ServerSettings, now: () => number): TlsFiles | null {
-  if (cert === null && key === null) return null;
-  if (cert === null || key === null)
-    throw new RangeError("Cannot serve over TLS: tlsCert and tlsKey belong together");
-  return new TlsFiles({ cert, key }, now);
 }
 
 function tellRoute(span: RequestSpan, route: Route): void {

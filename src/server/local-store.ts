@@ -8,7 +8,8 @@
  * K1. One is used again only for the same branch by its id (in its partition), or the same version: a branch that was deleted and made anew is another one.
  * K2. One that writes is never used again for who may only read. What it may attach is what who has it now may. What others have asked is
  *     not to be seen (U5 in traces.ts).
- * K3. A branch that gets another name is, for who has a connection to it, what that name is: the next statement asks whether it may go on.
+ * K3. A branch that gets another name is, for who has a connection to it or has attached it, what that name is: the next statement asks
+ *     whether it may go on. A fixed version stays what it was when it was opened.
  */
 import { parseRevision } from "../branch/revision.ts";
 import { invariant, StoreError } from "../errors.ts";
@@ -23,7 +24,7 @@ import type {
 import type { CallLimits } from "../sqlite/async-calls.ts";
 import { NotLocalError, readFetching } from "../storage/not-local.ts";
 import { findRevision, type ResolvedRevision } from "../store/resolve-revision.ts";
-import type { DiskStatistics } from "../store/statistics.ts";
+import { type DiskStatistics, headBytes } from "../store/statistics.ts";
 import type { Engine } from "../store/engine.ts";
 import type { StoreCounters } from "../store/store-counters.ts";
 import type { Store } from "../store/store.ts";
@@ -50,6 +51,7 @@ interface Found {
   readonly key: string;
   readonly access: "read" | "write";
   readonly admit: Admit;
+  readonly admissionFrom: AdmissionFrom;
 }
 
 export class LocalStore implements ServedStore {
@@ -71,12 +73,13 @@ export class LocalStore implements ServedStore {
   open(revision: string, principal: Principal): ServedConnection | Promise<ServedConnection> {
     const { database } = parseRevision(revision);
     const engine = this.#engineOf(database);
-    const admit = admission(engine, principal, database);
+    const admissionFrom = (from: string): Admit => admission(engine, principal, from);
+    const admit = admissionFrom(database);
     const find = (): Found => {
       const access = admit(revision, true);
       // Ids are of one partition.
       const key = `${engine.partition?.index ?? 0}/${keyOf(findRevision(engine, revision))} ${access}`;
-      return { key, access, admit };
+      return { key, access, admit, admissionFrom };
     };
     try {
       return this.#openFound(revision, find());
@@ -89,14 +92,16 @@ export class LocalStore implements ServedStore {
   #openFound(revision: string, found: Found): ServedConnection | Promise<ServedConnection> {
     const idle = this.#takeIdle(found.key);
     if (idle === null) return this.#openNew(revision, found);
-    idle.takeAgain(found.admit);
+    idle.takeAgain(found.admit, found.admissionFrom);
     return idle;
   }
 
-  async #openNew(revision: string, { key, access, admit }: Found): Promise<ServedConnection> {
+  async #openNew(revision: string, found: Found): Promise<ServedConnection> {
+    const { admit, access } = found;
     const readonly = access === "read";
     const connection = await this.#store.open(revision, { ...this.#options, readonly, admit });
-    return new LocalConnection(connection, { key, access, give: (given) => this.#give(given) });
+    const give = (given: LocalConnection): Promise<void> | null => this.#give(given);
+    return new LocalConnection(connection, { ...found, give });
   }
 
   async lookUp(revision: string): Promise<FoundRevision> {
@@ -129,6 +134,16 @@ export class LocalStore implements ServedStore {
   async diskUse(): Promise<DiskStatistics> {
     await Promise.resolve();
     return this.#store.diskUse();
+  }
+
+  async headBytes(names: readonly string[]): Promise<(readonly [string, number])[]> {
+    const found: (readonly [string, number])[] = [];
+    for (const name of names)
+      for (const engine of this.#store.engines) {
+        const bytes = await readFetching(() => headBytes(engine, name), {});
+        if (bytes !== null) found.push([name, bytes]);
+      }
+    return found;
   }
 
   async close(): Promise<void> {
@@ -181,6 +196,9 @@ interface Names {
   readonly branch: string;
 }
 
+/** What a connection to a branch of that database may open. */
+type AdmissionFrom = (database: string) => Admit;
+
 class LocalConnection implements ServedConnection {
   readonly key: string;
   givenAt = 0;
@@ -189,8 +207,11 @@ class LocalConnection implements ServedConnection {
   readonly #context: ConnectionContext;
   readonly #access: "read" | "write";
   readonly #give: (connection: LocalConnection) => Promise<void> | null;
+  #admissionFrom: AdmissionFrom;
   /** For which it was admitted. */
   #names: Names | null;
+  /** The same of what it has attached, from the first statement after that on. */
+  #attached: WeakMap<object, Names> = new WeakMap();
   #isInUse = true;
 
   constructor(
@@ -198,10 +219,12 @@ class LocalConnection implements ServedConnection {
     {
       key,
       access,
+      admissionFrom,
       give,
     }: {
       readonly key: string;
       readonly access: "read" | "write";
+      readonly admissionFrom: AdmissionFrom;
       readonly give: (connection: LocalConnection) => Promise<void> | null;
     },
   ) {
@@ -212,6 +235,7 @@ class LocalConnection implements ServedConnection {
     invariant(owner instanceof ConnectionContext, "A connection of a store has a context");
     this.#context = owner;
     this.#access = access;
+    this.#admissionFrom = admissionFrom;
     this.#names = namesOf(owner);
     this.key = key;
     this.#give = give;
@@ -252,8 +276,9 @@ class LocalConnection implements ServedConnection {
     this.#connection.interrupt();
   }
 
-  takeAgain(admit: Admit): void {
+  takeAgain(admit: Admit, admissionFrom: AdmissionFrom): void {
     this.#context.admit = admit;
+    this.#admissionFrom = admissionFrom;
     this.#names = namesOf(this.#context);
     this.#isInUse = true;
     this.#executor.reset();
@@ -269,16 +294,36 @@ class LocalConnection implements ServedConnection {
   #requireAdmitted(): void {
     const names = namesOf(this.#context);
     if (names === null) return;
-    const { database, branch } = names;
-    if (branch === this.#names?.branch && database === this.#names.database) return;
-    const access = this.#context.admit?.(`${database}/${branch}`, true) ?? "write";
-    if (access === "read" && this.#access === "write")
-      throw new StoreError(
-        "FORBIDDEN",
-        `Cannot write to "${database}/${branch}", which was renamed: the token does not allow it`,
-        { details: { action: "write", database, branch } },
-      );
-    this.#names = names;
+    if (!isSame(names, this.#names)) {
+      const admit = this.#admissionFrom(names.database);
+      this.#requireAccess(names, admit(revisionOf(names), true) === "write");
+      this.#context.admit = admit;
+      this.#names = names;
+      this.#attached = new WeakMap(); // It may have been another database's.
+    }
+    if (this.#context.files.size > 1) this.#requireAttached();
+  }
+
+  #requireAttached(): void {
+    const { files, admit } = this.#context;
+    const [, ...attached] = files;
+    for (const file of attached) {
+      if (file.target.isFixed) continue;
+      const names = livingNamesOf(file.target);
+      if (names === null || isSame(names, this.#attached.get(file) ?? null)) continue;
+      const mayWrite = (admit?.(revisionOf(names), false) ?? "write") === "write";
+      this.#requireAccess(names, mayWrite || file.readOnlyError !== null);
+      this.#attached.set(file, names);
+    }
+  }
+
+  #requireAccess({ database, branch }: Names, mayGoOn: boolean): void {
+    if (mayGoOn || this.#access === "read") return;
+    throw new StoreError(
+      "FORBIDDEN",
+      `Cannot write to "${database}/${branch}", which was renamed: the token does not allow it`,
+      { details: { action: "write", database, branch } },
+    );
   }
 
   /** For good. */
@@ -293,4 +338,22 @@ function namesOf({ parked, files }: ConnectionContext): Names | null {
   const [own] = files;
   const target = parked?.target ?? own?.target;
   return target === undefined ? null : { database: target.database, branch: target.branch };
+}
+
+/** Null: it is not there any more, which SQLite is told when it reads it. */
+function livingNamesOf(target: Names): Names | null {
+  try {
+    return { database: target.database, branch: target.branch };
+  } catch (error) {
+    if (error instanceof StoreError) return null;
+    throw error;
+  }
+}
+
+function isSame({ database, branch }: Names, other: Names | null): boolean {
+  return branch === other?.branch && database === other.database;
+}
+
+function revisionOf({ database, branch }: Names): string {
+  return `${database}/${branch}`;
 }

@@ -5,6 +5,7 @@ import { type Access, OPEN_ACCESS, tokenAccess } from "./access.ts";
 import { openAuthenticator } from "./access/open-authenticator.ts";
 import { LocalAdminStore } from "./admin/local-admin-store.ts";
 import { HttpServer, type HttpServerOptions } from "./http-server.ts";
+import { Listener } from "./listener.ts";
 import { LocalStore, type LocalStoreOptions } from "./local-store.ts";
 import { describeError, makeServerLog, NO_LOG, type ServerLog } from "./operations/server-log.ts";
 import type { Tracing } from "./operations/tracing.ts";
@@ -30,37 +31,79 @@ export interface ServeOptions {
   readonly onProblem?: (error: unknown) => void;
 }
 
+/** A server whose port is bound, and that has no store yet. Disposing of it ends it, unless it serves one. */
+export interface BoundServer extends AsyncDisposable {
+  /** Resolves when it serves the store, which stays open when the server has stopped. */
+  serve(store: Store | ThreadedStore): Promise<HttpServer>;
+}
+
+export interface BindOptions extends ServeOptions {
+  /** Of the store, which may not be there yet; null: it is known when the store is open. */
+  readonly storeDirectory: string | null;
+}
+
 /** Resolves when it listens. The store stays open when the server has stopped. */
 export async function serveStore(
   store: Store | ThreadedStore,
-  { settings: given = {}, writeLog, ...options }: ServeOptions = {},
+  options: ServeOptions = {},
 ): Promise<HttpServer> {
+  await using bound = await bindServer({ ...options, storeDirectory: directoryOf(store) });
+  return await bound.serve(store);
+}
+
+/** Does all that can fail without a store: nothing of it is left when it does. */
+export async function bindServer({
+  settings: given = {},
+  writeLog,
+  storeDirectory,
+  ...options
+}: BindOptions): Promise<BoundServer> {
   const settings = parseSettings(given);
   const log = writeLog === undefined ? NO_LOG : await makeServerLog(settings.logLevel, writeLog);
   const onProblem = (error: unknown): void => {
     log.warn("problem", { error: describeError(error) });
     options.onProblem?.(error);
   };
-  const access = options.access ?? accessOf(store, settings, onProblem);
-  const { busyTimeoutMs, statementMs, databaseBytesMax } = settings;
-  const stores = storesOf(store, {
-    busyTimeoutMs,
-    statementTimeoutMs: statementMs,
-    ...(databaseBytesMax === 0 ? {} : { branchBytesMax: databaseBytesMax }),
-  });
-  const tracing = await tracingOf(settings, log);
-  const { now, startHeartbeat, onBug } = options;
-  return await HttpServer.start({
-    ...stores,
-    settings,
-    access,
-    log,
-    tracing,
-    onProblem,
-    ...(now === undefined ? {} : { now }),
-    ...(startHeartbeat === undefined ? {} : { startHeartbeat }),
-    ...(onBug === undefined ? {} : { onBug }),
-  });
+  const accessWith = (directory: string | null): Access =>
+    options.access ?? accessOf(directory, settings, onProblem);
+  const known = storeDirectory === null ? (options.access ?? null) : accessWith(storeDirectory);
+  const { now = () => performance.now(), startHeartbeat, onBug } = options;
+  const isAuthenticated = known === null ? null : !known.isOpen;
+  const listener = await Listener.bind({ settings, isAuthenticated, now });
+  let tracing: Tracing | null;
+  try {
+    tracing = await tracingOf(settings, log);
+  } catch (error) {
+    await listener.close();
+    throw error;
+  }
+  let isServing = false;
+  return {
+    serve: async (store) => {
+      const access = known ?? accessWith(directoryOf(store));
+      listener.requireAllowed(!access.isOpen);
+      const server = await HttpServer.start({
+        ...storesOf(store, settings),
+        listener,
+        settings,
+        access,
+        log,
+        tracing,
+        onProblem,
+        now,
+        ...(startHeartbeat === undefined ? {} : { startHeartbeat }),
+        ...(onBug === undefined ? {} : { onBug }),
+      });
+      isServing = true;
+      access.prepare?.();
+      return server;
+    },
+    [Symbol.asyncDispose]: async () => {
+      if (isServing) return;
+      await listener.close();
+      await tracing?.stop();
+    },
+  };
 }
 
 /** X1 in tracing.ts. */
@@ -73,8 +116,13 @@ async function tracingOf(settings: ServerSettings, log: ServerLog): Promise<Trac
 
 function storesOf(
   store: Store | ThreadedStore,
-  options: LocalStoreOptions,
+  { busyTimeoutMs, statementMs, databaseBytesMax }: ServerSettings,
 ): Pick<HttpServerOptions, "store" | "admin" | "storeDirectory"> {
+  const options: LocalStoreOptions = {
+    busyTimeoutMs,
+    statementTimeoutMs: statementMs,
+    ...(databaseBytesMax === 0 ? {} : { branchBytesMax: databaseBytesMax }),
+  };
   if (!(store instanceof ThreadedStore)) {
     const admin = new LocalAdminStore(store);
     return { store: new LocalStore(store, options), admin, storeDirectory: admin.directory };
@@ -95,7 +143,7 @@ function directoryOf(store: Store | ThreadedStore): string | null {
 
 /** Without any key there is no access control. */
 function accessOf(
-  store: Store | ThreadedStore,
+  storeDirectory: string | null,
   settings: ServerSettings,
   onProblem: (error: unknown) => void,
 ): Access {
@@ -108,7 +156,7 @@ function accessOf(
   const { revocations, authAudience: audience, authIssuer: issuer, authWithoutClaims } = settings;
   const authenticator = openAuthenticator(
     {
-      storeDirectory: directoryOf(store),
+      storeDirectory,
       keyFiles: authKeyFile,
       secretFiles: authSecretFile,
       jwksUrls: authJwksUrl,

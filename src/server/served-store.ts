@@ -31,6 +31,8 @@ export interface ServedStore {
   counters(): Promise<StoreCounters>;
   /** See Store.diskUse. */
   diskUse(): Promise<DiskStatistics>;
+  /** What the heads of databases would take as SQLite files of their own, by name; those that are not there are left out. */
+  headBytes(names: readonly string[]): Promise<readonly (readonly [name: string, bytes: number])[]>;
   /** Of the threads that have its databases; none: they are in this one. */
   readonly loads: readonly ThreadLoad[];
   /** Closes idle connections; the store itself belongs to whoever opened it. */

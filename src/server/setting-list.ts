@@ -115,10 +115,14 @@ export const SERVER_SETTINGS: Readonly<Record<keyof ServerSettings, SettingFacts
   ),
   requestBytesMax: bytes(32 * MIB, "bytes of a request"),
   responseBytesMax: bytes(64 * MIB, "bytes of an answer; a cursor has no such limit"),
-  uploadBytesMax: integer(64 * GIB, "bytes of a SQLite file that is uploaded", {
-    min: 1024,
-    max: Number.MAX_SAFE_INTEGER,
-  }),
+  uploadBytesMax: integer(
+    64 * GIB,
+    "bytes of SQLite files that are being uploaded and imported, one or all together",
+    {
+      min: 1024,
+      max: Number.MAX_SAFE_INTEGER,
+    },
+  ),
   rowsMax: integer(1_000_000, "rows of an answer; a cursor has no such limit", {
     min: 1,
     max: 2 ** 31,

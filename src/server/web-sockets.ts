@@ -61,13 +61,14 @@ export class WebSockets {
       return;
     }
     const { revision } = route;
-    const { settings, access, tracing } = this.#context;
+    const { settings, access, tracing, storedSql } = this.#context;
     this.#server.handleUpgrade(request, socket, head, (webSocket) => {
       const credentials = credentialsOf(request);
       const address = request.socket.remoteAddress;
       const hrana = new HranaSocket(webSocket, {
         version: versionOf(request) ?? 1,
         requestBytesMax: settings.requestBytesMax,
+        storedSql,
         beginSpan: () => tracing?.message(request) ?? null,
         greet: async (jwt) => {
           const given = { ...credentials, hello: { jwt } };

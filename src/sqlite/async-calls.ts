@@ -94,6 +94,12 @@ export class AsyncCalls {
   readonly #takeRow = (): number => this.#rowTaken();
   #onRow: () => boolean = noRow;
   #rowError: { readonly error: unknown } | null = null;
+  /** How often `interrupt` was called: a script that runs compares. */
+  #interruptCount = 0;
+  /** A call waits for its turn to write. */
+  #isContended = false;
+  /** Ends that. Used until it is aborted: making one costs more than a statement. */
+  #contention: AbortController | null = null;
 
   constructor(state: ConnectionState, hooks: CallHooks | null) {
     this.state = state;
@@ -122,6 +128,19 @@ export class AsyncCalls {
   forgetInstance(): void {
     this.#statements = new WeakMap();
     this.#onRow = noRow;
+  }
+
+  /** Ends the call that is running with SQLITE_INTERRUPT: its statement, what that waits for, and what would run after it. */
+  interrupt(): void {
+    const { state } = this;
+    this.#interruptCount++;
+    if (this.#isContended) {
+      this.#contention?.abort(interrupted());
+      this.#contention = null;
+    }
+    if (state.status !== ConnectionStatus.busy) return;
+    state.runtime.exports.sqlite3_interrupt(state.pointer);
+    state.wait?.abort(interrupted());
   }
 
   /** Runs `call` in its turn (Y1). */
@@ -223,12 +242,27 @@ export class AsyncCalls {
           if (isStale) continue; // Somebody else has committed: the next try begins from there.
           const isAgain = turn !== null;
           turn?.();
-          turn = await hooks.contended({ signal: state.signal, timeoutMs: until - now, isAgain });
+          turn = await this.#contended(hooks, { timeoutMs: until - now, isAgain });
           if (turn === null) throw error;
         }
       }
     } finally {
       turn?.();
+    }
+  }
+
+  async #contended(
+    hooks: CallHooks,
+    limits: Omit<ContentionLimits, "signal">,
+  ): Promise<(() => void) | null> {
+    const { signal } = this.state;
+    const own = (this.#contention ??= new AbortController()).signal;
+    this.#isContended = true;
+    try {
+      const either = signal === null ? own : AbortSignal.any([signal, own]);
+      return await hooks.contended({ ...limits, signal: either });
+    } finally {
+      this.#isContended = false;
     }
   }
 
@@ -335,8 +369,11 @@ export class AsyncCalls {
   ): Promise<void> {
     const { exports, heap } = this.runtime;
     const text = heap.allocateText(sql);
+    const interruptCount = this.#interruptCount;
     try {
       for (let next = text; next !== 0;) {
+        // Nothing runs between two statements, which SQLite could interrupt.
+        if (this.#interruptCount !== interruptCount) throw interrupted();
         while (isBlank(heap.u8[next]!)) next++;
         next = await this.#runFirst(next, options);
       }
@@ -528,6 +565,10 @@ export class AsyncCalls {
       return 1;
     }
   }
+}
+
+function interrupted(): SqliteError {
+  return new SqliteError("interrupted", "SQLITE_INTERRUPT");
 }
 
 function isRetryable(error: unknown): boolean {

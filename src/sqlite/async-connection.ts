@@ -25,7 +25,6 @@ import {
 import { openDatabase, Parking, type RuntimeSource } from "./parking.ts";
 import { registerTable } from "./register-table.ts";
 import type { SqliteRuntime } from "./runtime.ts";
-import { SqliteError } from "./sqlite-error.ts";
 import { mayChangeSchemaInScript } from "./statement-cache.ts";
 import { StatementState } from "./statement-state.ts";
 import type { TableFactory, TableOptions } from "./table-definition.ts";
@@ -263,10 +262,7 @@ export class AsyncConnection {
 
   /** Makes the call that is running fail with SQLITE_INTERRUPT, also while it waits for a page. */
   interrupt(): void {
-    const { state } = this.#calls;
-    if (state.status !== ConnectionStatus.busy) return;
-    state.runtime.exports.sqlite3_interrupt(state.pointer);
-    state.wait?.abort(new SqliteError("interrupted", "SQLITE_INTERRUPT"));
+    this.#calls.interrupt();
   }
 
   /** Resolves when it is closed: after the calls that were made before. A transaction that is open is rolled back. */

@@ -24,10 +24,11 @@ const operation = fc.oneof(
   }),
 );
 
-function checkAgainstModel(memoryBytesMax: number): void {
+function checkAgainstModel(memoryBytesMax: number, sharedBytesMax = 1e9): void {
   fc.assert(
     fc.property(fc.array(operation, { maxLength: 25 }), (operations) => {
-      const file = new MemoryFile({ directory, memoryBytesMax });
+      const shared = { bytes: 0, bytesMax: sharedBytesMax };
+      const file = new MemoryFile({ directory, memoryBytesMax, shared });
       let model = Buffer.alloc(0);
       try {
         for (const step of operations) {
@@ -67,11 +68,37 @@ test("a temporary file in memory behaves like an array of bytes", () => checkAga
 test("a temporary file that spills to disk behaves like an array of bytes", () =>
   checkAgainstModel(100_000));
 
+test("a temporary file that spills because of others behaves like an array of bytes", () =>
+  checkAgainstModel(1e9, 100_000));
+
 test("a temporary file leaves nothing behind after it spilled and closed", () => {
   const file = new MemoryFile({ directory, memoryBytesMax: 10 });
   file.write(new Uint8Array(100), 0, 100, 0);
   expect(file.spilled).toBe(true);
   file.close();
+  expect(readdirSync(directory)).toEqual([]);
+});
+
+test("temporary files that have more memory together than they may share spill, and give back what they had", () => {
+  const block = 64 * 1024;
+  const shared = { bytes: 0, bytesMax: 3 * block };
+  const [first, second, third] = [1, 2, 3].map(() => new MemoryFile({ directory, shared }));
+  const heap = new Uint8Array(2 * block).fill(7);
+  first!.write(heap, 0, 2 * block, 0);
+  second!.write(heap, 0, 1000, 500_000); // One block, behind a gap.
+  expect(shared.bytes).toBe(3 * block);
+  third!.write(heap, 0, 1, 0);
+  first!.write(heap, 0, 2 * block, 0); // Nothing more.
+  expect([first, second, third].map((file) => file!.spilled)).toEqual([false, false, true]);
+  second!.write(heap, 0, 1000, 0); // Into the gap.
+  expect([second!.spilled, shared.bytes]).toEqual([true, 2 * block]);
+  const read = new Uint8Array(1000);
+  expect(second!.read(read, 0, 1000, 500_000)).toBe(SQLITE_OK);
+  expect(read).toEqual(heap.subarray(0, 1000));
+  first!.truncate(1);
+  expect(shared.bytes).toBe(block);
+  for (const file of [first, second, third]) file!.close();
+  expect(shared.bytes).toBe(0);
   expect(readdirSync(directory)).toEqual([]);
 });
 

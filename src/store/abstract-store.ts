@@ -12,6 +12,7 @@ import type { Database } from "./database.ts";
 import type { Engine } from "./engine.ts";
 import type { ExportOptions, ExportResult } from "./export-file.ts";
 import type { FollowerStatus } from "./follower.ts";
+import type { ExpireOptions } from "./expire.ts";
 import type { GarbageAsyncOptions, GarbageOptions } from "./garbage.ts";
 import type { HeldSpace } from "./garbage-holders.ts";
 import type { HandOverOptions } from "./hand-over.ts";
@@ -24,7 +25,7 @@ import type { StoreCounters } from "./store-counters.ts";
 import type { StoreInfo } from "./store-info.ts";
 import type { TransactOptions } from "./transact.ts";
 import type { Transaction } from "./transaction.ts";
-import type { UploadStatus } from "./upload-service.ts";
+import type { UploadOptions, UploadStatus } from "./upload-service.ts";
 
 export interface CreateDatabaseOptions {
   /** Bytes, a power of two from 512 to 65536; 4096 by default. */
@@ -144,7 +145,7 @@ export abstract class Store {
   abstract expire(): ExpiryReport;
 
   /** The twin of `expire` for callers that await: the event loop goes on meanwhile. */
-  abstract expireAsync(): Promise<ExpiryReport>;
+  abstract expireAsync(options?: ExpireOptions): Promise<ExpiryReport>;
 
   /** How far the upload to object storage is; null for a store that is not uploaded. */
   abstract get uploadStatus(): UploadStatus | null;
@@ -153,10 +154,10 @@ export abstract class Store {
   abstract get uploadFailure(): StoreError | null;
 
   /** Resolves when all that is durable here is in object storage. Throws REMOTE_NOT_FOUND for a store that is not uploaded. */
-  abstract upload(): Promise<void>;
+  abstract upload(options?: UploadOptions): Promise<void>;
 
   /** Deletes from object storage what nothing there needs any more, once readers have had their time; see docs/remote.md. */
-  abstract collectRemote(): Promise<RemoteGarbageReport>;
+  abstract collectRemote(options?: UploadOptions): Promise<RemoteGarbageReport>;
 
   /** What a store that follows another one shows; null for one that does not. */
   abstract get followerStatus(): FollowerStatus | null;

@@ -23,17 +23,30 @@ export function expireStore(engine: Engine): ExpiryReport {
   }
 }
 
+export interface ExpireOptions {
+  /** Ends it with the signal's reason; what was let go of stays so. */
+  readonly signal?: AbortSignal | undefined;
+}
+
 /** The same in slices between which the event loop runs. */
-export async function expireStoreAsync(engine: Engine): Promise<ExpiryReport> {
+export async function expireStoreAsync(
+  engine: Engine,
+  { signal }: ExpireOptions = {},
+): Promise<ExpiryReport> {
+  signal?.throwIfAborted();
   engine.expireBranches();
   using _ = engine.collector.dropping();
   await engine.checkpointAsync();
+  signal?.throwIfAborted();
   if (purge(engine)) await engine.checkpointAsync();
   const steps = expire(engine.state, { nowMs: engine.options.now() });
   for (;;) {
     const step = engine.maintain(() => steps.next());
     if (step.done === true) return step.value;
     await new Promise((resolve) => setImmediate(resolve));
+    if (signal?.aborted !== true) continue;
+    steps.return(undefined as never); // It gives back what it has made and not used.
+    signal.throwIfAborted();
   }
 }
 

@@ -39,7 +39,7 @@ export async function collectGarbageAsync(
 ): Promise<GarbageReport> {
   signal?.throwIfAborted();
   if (isDryRun) await engine.checkpointAsync();
-  else await expireStoreAsync(engine);
+  else await expireStoreAsync(engine, { signal });
   const options = { isDryRun, isBlocking: false, isAwaited: true };
   let cycle = engine.beginCollection(options);
   for (;;) {

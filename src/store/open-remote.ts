@@ -22,6 +22,14 @@ export function isRemoteUrl(path: string): boolean {
   return path.startsWith("s3://") || path.startsWith("file://");
 }
 
+/** Where the store in object storage has what it needs here; null: a follower takes the first directory that is free. */
+export function remoteDirectory(
+  url: string,
+  { mode = "follow", directory }: Pick<StoreOptions, "mode" | "directory">,
+): string | null {
+  return directory ?? (mode === "write" ? defaultDirectory(url, mode) : null);
+}
+
 export function openRemoteEngine(url: string, options: StoreOptions): Engine {
   const mode = options.mode ?? "follow";
   if (mode !== "follow" && mode !== "write")

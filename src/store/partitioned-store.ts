@@ -19,6 +19,7 @@ import type { Compression } from "./compression-option.ts";
 import type { Database } from "./database.ts";
 import type { Engine } from "./engine.ts";
 import { type ExportOptions, type ExportResult, refuseInsideStore } from "./export-file.ts";
+import type { ExpireOptions } from "./expire.ts";
 import type { GarbageAsyncOptions, GarbageOptions } from "./garbage.ts";
 import type { HeldSpace } from "./garbage-holders.ts";
 import { handOver, type HandOverOptions } from "./hand-over.ts";
@@ -236,9 +237,9 @@ export class PartitionedStore extends Store {
     return sumOf(this.#stores.map((store) => store.expire()));
   }
 
-  async expireAsync(): Promise<ExpiryReport> {
+  async expireAsync(options: ExpireOptions = {}): Promise<ExpiryReport> {
     const reports: ExpiryReport[] = [];
-    for (const store of this.#stores) reports.push(await store.expireAsync());
+    for (const store of this.#stores) reports.push(await store.expireAsync(options));
     return sumOf(reports);
   }
 

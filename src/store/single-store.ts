@@ -24,8 +24,8 @@ import { Database } from "./database.ts";
 import { Engine, requireUploads } from "./engine.ts";
 import type { FollowerStatus } from "./follower.ts";
 import type { RemoteGarbageReport } from "../remote/remote-garbage.ts";
-import type { UploadStatus } from "./upload-service.ts";
-import { expireStore, expireStoreAsync } from "./expire.ts";
+import type { UploadOptions, UploadStatus } from "./upload-service.ts";
+import { type ExpireOptions, expireStore, expireStoreAsync } from "./expire.ts";
 import {
   type ExportOptions,
   type ExportResult,
@@ -300,9 +300,9 @@ export class SingleStore extends Store {
     return expireStore(this.#engine);
   }
 
-  expireAsync(): Promise<ExpiryReport> {
+  expireAsync(options: ExpireOptions = {}): Promise<ExpiryReport> {
     this.#engine.assertOpen();
-    return expireStoreAsync(this.#engine);
+    return expireStoreAsync(this.#engine, options);
   }
 
   get uploadStatus(): UploadStatus | null {
@@ -313,14 +313,14 @@ export class SingleStore extends Store {
     return this.#engine.uploadFailure;
   }
 
-  async upload(): Promise<void> {
+  async upload(options: UploadOptions = {}): Promise<void> {
     this.#engine.assertWritable();
-    await requireUploads(this.#engine).flush();
+    await requireUploads(this.#engine).flush(options);
   }
 
-  async collectRemote(): Promise<RemoteGarbageReport> {
+  async collectRemote({ signal }: UploadOptions = {}): Promise<RemoteGarbageReport> {
     this.#engine.assertWritable();
-    return await requireUploads(this.#engine).collect();
+    return await requireUploads(this.#engine).collect({ signal });
   }
 
   get followerStatus(): FollowerStatus | null {

@@ -199,6 +199,17 @@ function databaseStatistics(database: OpenDatabase, owners: readonly Owner[]): D
   return { name, pageSize, logicalBytes, branches };
 }
 
+/** What the heads of a database would take as SQLite files of their own, by what is known of them; null: there is none of that name. */
+export function headBytes({ state }: Engine, name: string): number | null {
+  const id = state.refs.databaseIds.get(name);
+  const database = id === undefined ? undefined : state.databases.get(id);
+  if (database === undefined) return null;
+  let pageCount = 0;
+  for (const branch of livingBranches(database.refs))
+    pageCount += timelineOf(database, currentTimelineId(branch)).head.pageCount;
+  return pageCount * database.refs.row.pageSize;
+}
+
 export function diskStatistics({ state, header }: Engine): DiskStatistics {
   const { storage, catalog } = state;
   const chunkBytes = directorySize(storage, PACK_DIRECTORY);

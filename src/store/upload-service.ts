@@ -41,6 +41,11 @@ export interface UploadStatus {
   readonly statistics: Readonly<UploadStatistics>;
 }
 
+export interface UploadOptions {
+  /** Ends it with the signal's reason; what has gone up, or was deleted, stays so. */
+  readonly signal?: AbortSignal | undefined;
+}
+
 export class UploadService {
   readonly #client: RemoteAccess;
   readonly #files: UploadFiles;
@@ -127,8 +132,8 @@ export class UploadService {
   }
 
   /** Brings up everything that is durable here. */
-  async flush(): Promise<void> {
-    await this.#take((uploader) => uploader.uploadAll());
+  async flush({ signal }: UploadOptions = {}): Promise<void> {
+    await this.#take((uploader) => uploader.uploadAll(), signal);
   }
 
   flushSync(timeoutMs?: number): void {
@@ -136,8 +141,11 @@ export class UploadService {
   }
 
   /** Deletes objects that are not needed any more; see remote-garbage.ts. */
-  async collect(graceMs: number = this.#options.graceMs): Promise<RemoteGarbageReport> {
-    return await this.#take((uploader) => collectRemote(uploader, this.#files, graceMs));
+  async collect({
+    graceMs = this.#options.graceMs,
+    signal,
+  }: UploadOptions & { readonly graceMs?: number } = {}): Promise<RemoteGarbageReport> {
+    return await this.#take((uploader) => collectRemote(uploader, this.#files, graceMs), signal);
   }
 
   collectSync(): RemoteGarbageReport {
@@ -210,18 +218,19 @@ export class UploadService {
   }
 
   /** Waits for the one at work, then runs another; again when a call that could not wait has ended it. */
-  async #take<T>(make: (uploader: Uploader) => RemoteProcedure<T>): Promise<T> {
+  async #take<T>(
+    make: (uploader: Uploader) => RemoteProcedure<T>,
+    signal?: AbortSignal,
+  ): Promise<T> {
     for (;;) {
-      while (this.#running !== null) await this.#running.promise.catch(() => {});
+      while (this.#running !== null) await untilEnded(this.#running.promise, signal);
+      signal?.throwIfAborted();
       if (this.#isClosed) throw closed();
       const results: T[] = [];
       const procedure = make(this.#uploader);
       try {
-        await this.#start(
-          (function* (): RemoteProcedure<void> {
-            results.push(yield* procedure);
-          })(),
-        );
+        await this.#start(untilAborted(procedure, signal, (result) => results.push(result)));
+        if (results.length === 0) signal?.throwIfAborted();
         return results[0]!;
       } catch (error) {
         if (!(error instanceof GivenUp)) throw error;
@@ -252,6 +261,45 @@ export class UploadService {
     running?.promise.catch(() => {});
     running?.abort.abort(new GivenUp());
   }
+}
+
+/** Ends between two requests when the signal is aborted, without a result: that is no failure of the upload, which goes on in the background. */
+function* untilAborted<T>(
+  procedure: RemoteProcedure<T>,
+  signal: AbortSignal | undefined,
+  take: (result: T) => void,
+): RemoteProcedure<void> {
+  try {
+    let step = procedure.next();
+    while (step.done !== true) {
+      let answer: unknown;
+      try {
+        answer = yield step.value;
+      } catch (error) {
+        step = procedure.throw(error);
+        continue;
+      }
+      if (signal?.aborted === true) return;
+      step = procedure.next(answer);
+    }
+    take(step.value);
+  } finally {
+    procedure.return(undefined as never); // It closes what it has open.
+  }
+}
+
+/** However it ended; throws the signal's reason when that is aborted earlier. */
+async function untilEnded(promise: Promise<void>, signal?: AbortSignal): Promise<void> {
+  const ended = promise.catch(() => {});
+  if (signal === undefined) return await ended;
+  signal.throwIfAborted();
+  let leave = (): void => {};
+  const aborted = new Promise<void>((resolve) => {
+    leave = resolve;
+    signal.addEventListener("abort", leave);
+  });
+  await Promise.race([ended, aborted]);
+  signal.removeEventListener("abort", leave);
 }
 
 /** Ends work in the background; nobody outside gets to see it. */

@@ -181,8 +181,8 @@ export class ServedStore {
     return this.store.heldSpace();
   }
 
-  expire(): Promise<ExpiryReport> {
-    return this.store.expireAsync();
+  expire({ limits: { signal } }: CallContext): Promise<ExpiryReport> {
+    return this.store.expireAsync({ signal });
   }
 
   checkpoint(): Promise<void> {

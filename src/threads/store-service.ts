@@ -3,6 +3,7 @@ import type { CheckOptions, CheckProgress, CheckReport } from "../integrity/repo
 import type { ScrubOptions, ScrubProgress, ScrubReport } from "../integrity/scrub.ts";
 import type { ExpiryReport } from "../retention/expiry.ts";
 import type { GarbageProgress, GarbageReport } from "../retention/garbage-cycle.ts";
+import type { ExpireOptions } from "../store/expire.ts";
 import type { GarbageAsyncOptions } from "../store/garbage.ts";
 import type { HeldSpace } from "../store/garbage-holders.ts";
 import { sumOf, wholeCheck, wholeHeldSpace, wholeStatistics } from "../store/partition-reports.ts";
@@ -107,8 +108,8 @@ export abstract class StoreService {
   }
 
   /** Lets go of versions that retention does not keep any more; garbage collection does it first. */
-  async expire(): Promise<ExpiryReport> {
-    return sumOf(await this.everywhere("expire", []));
+  async expire({ signal }: ExpireOptions = {}): Promise<ExpiryReport> {
+    return sumOf(await this.everywhere("expire", [], { signal }));
   }
 
   /** Moves every commit so far from the logs into chunks. Happens by itself; for tests and before a copy. */

@@ -44,38 +44,39 @@ ${examples([
   );
 }
 
+/** What is refused, the port that is not free too, is refused before the store is opened: that may make it, or add partitions to it. */
 async function serve(
   context: CommandContext,
   config: string | null,
   options: Partial<ServerSettings>,
 ): Promise<void> {
   context.requireHere("serve");
-  const { serveStore } = await import("../../server/serve.ts");
+  const { bindServer } = await import("../../server/serve.ts");
   const { findServerSettings } = await import("../server-settings.ts");
   const { checkSettings } = await import("../../server/settings.ts");
   const { settings, passedOver } = await startServer(async () => {
-    // Before the store is opened: what is refused makes no store, and adds no partitions to one.
     checkSettings(options, { title: "the command line", nameOf: (name) => `--${kebabName(name)}` });
     return await findServerSettings(context, config, options);
   });
+  const storeDirectory = await context.localDirectory();
+  const writeLog = logTo(context.errors);
+  await using bound = await startServer(() => bindServer({ settings, writeLog, storeDirectory }));
   const { connectionBytesMax = CONNECTION_BYTES_MAX, threads = 0 } = settings;
   const serveOpen = async (store: Store | ThreadedStore): Promise<void> => {
-    const server = await startServer(() =>
-      serveStore(store, {
-        settings,
-        writeLog: logTo(context.errors),
-      }),
-    );
-    const { url } = server;
-    for (const name of passedOver) server.log.warn("setting.unknown", { variable: name });
-    const stopped = untilStopped();
-    await context.printDone(`Serving store "${store.path}" at ${url}`, {
-      store: store.path,
-      url,
-    });
-    await context.output.flush();
-    await stopped;
-    await server.stop();
+    const server = await startServer(() => bound.serve(store));
+    try {
+      const { url } = server;
+      for (const name of passedOver) server.log.warn("setting.unknown", { variable: name });
+      const stopped = untilStopped();
+      await context.printDone(`Serving store "${store.path}" at ${url}`, {
+        store: store.path,
+        url,
+      });
+      await context.output.flush();
+      await stopped;
+    } finally {
+      await server.stop();
+    }
   };
   const opened = { create: true, connectionBytesMax };
   if (threads > 1) await context.withThreadedStore(serveOpen, { ...opened, threads });

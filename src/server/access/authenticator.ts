@@ -73,6 +73,11 @@ export class Authenticator {
     return this.remembered(token) ?? (await this.#verify(token));
   }
 
+  /** Looks for the keys of URLs before a token needs them; what is wrong is told by then. Never throws. */
+  prepare(): void {
+    void this.#refresh();
+  }
+
   /** Without waiting, for a token that was verified before; null: ask `authenticate`. */
   remembered(token: string): Principal | null {
     if (token.length > TOKEN_LENGTH_MAX) return null;
@@ -224,7 +229,8 @@ export class Authenticator {
 
   #failure(): StoreError | null {
     for (const { failure } of this.#sources)
-      if (failure !== null) return authUnavailable("not all keys are here", failure);
+      if (failure !== null)
+        return authUnavailable("keys that may have signed it cannot be fetched", failure);
     return null;
   }
 }

@@ -3,8 +3,8 @@
  *
  * J1. A source gives the same list, the same object, until its keys change. Who compares lists therefore knows that none was withdrawn.
  * J2. A file that changes is read again. One that cannot be read any more leaves the keys as they were, and is reported.
- * J3. A URL is fetched when its keys are first needed, again every ten minutes while they are used, and when a token names a key that is
- *     not among them: then at most twice a minute, whatever is asked. One request runs at a time.
+ * J3. A URL is fetched when the server begins, or its keys are first needed, again every ten minutes while they are used, and when a
+ *     token names a key that is not among them: then at most twice a minute, whatever is asked. One request runs at a time.
  * J4. Keys from a URL that could not be fetched again are used for an hour, then not any more.
  * J5. A request has a time limit and its answer a size limit, and it follows no redirection.
  */

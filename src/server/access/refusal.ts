@@ -64,6 +64,8 @@ export function keyInvalid(source: string, fact: string, cause?: unknown): Store
 
 interface HttpRefusal {
   readonly status: number;
+  /** The value of Retry-After, in seconds. */
+  readonly retryAfter?: string;
   /** The value of WWW-Authenticate (RFC 6750). */
   readonly challenge: string | null;
 }
@@ -78,7 +80,8 @@ const HTTP_REFUSALS: ReadonlyMap<StoreErrorCode, HttpRefusal> = new Map([
   ["AUTH_INVALID", BAD_TOKEN],
   ["AUTH_EXPIRED", BAD_TOKEN],
   ["AUTH_REVOKED", BAD_TOKEN],
-  ["AUTH_UNAVAILABLE", { status: 503, challenge: null }],
+  // A URL that has failed is fetched again after as long (key-source.ts).
+  ["AUTH_UNAVAILABLE", { status: 503, challenge: null, retryAfter: "5" }],
   ["FORBIDDEN", { status: 403, challenge: null }],
 ]);
 

@@ -17,6 +17,7 @@ import type { Commit, LogOptions } from "../../store/commit-log.ts";
 import type { Compression } from "../../store/compression-option.ts";
 import type { Tag } from "../../store/database.ts";
 import type { FollowerStatus } from "../../store/follower.ts";
+import type { ExpireOptions } from "../../store/expire.ts";
 import type { GarbageAsyncOptions } from "../../store/garbage.ts";
 import type { HeldSpace } from "../../store/garbage-holders.ts";
 import type { ImportOptions, ImportResult } from "../../store/import-file.ts";
@@ -26,7 +27,7 @@ import type { RetentionStatus } from "../../store/retention-status.ts";
 import type { DiskStatistics, StoreStatistics } from "../../store/statistics.ts";
 import type { CreateDatabaseOptions } from "../../store/abstract-store.ts";
 import type { StoreInfo } from "../../store/store-info.ts";
-import type { UploadStatus } from "../../store/upload-service.ts";
+import type { UploadOptions, UploadStatus } from "../../store/upload-service.ts";
 import type { UploadDirectory } from "./upload-directory.ts";
 
 export interface DatabaseFacts {
@@ -156,11 +157,11 @@ export interface AdminStore {
   outcome(id: string, request: OutcomeRequest): Promise<Outcome>;
 
   gc(options: GarbageAsyncOptions): Promise<GarbageReport>;
-  expire(): Promise<ExpiryReport>;
+  expire(options: ExpireOptions): Promise<ExpiryReport>;
   check(options: CheckOptions): Promise<CheckReport>;
   scrub(options: ScrubOptions): Promise<ScrubReport>;
-  upload(): Promise<UploadStatus | null>;
-  collectRemote(): Promise<RemoteGarbageReport>;
+  upload(options?: UploadOptions): Promise<UploadStatus | null>;
+  collectRemote(options?: UploadOptions): Promise<RemoteGarbageReport>;
 
   importFile(path: string, revision: string, options: ImportOptions): Promise<ImportResult>;
   /** What a revision is now, as a SQLite file. To be closed. */

@@ -15,6 +15,7 @@ import type { Commit, LogOptions } from "../../store/commit-log.ts";
 import type { Compression } from "../../store/compression-option.ts";
 import type { Database, Tag } from "../../store/database.ts";
 import type { FollowerStatus } from "../../store/follower.ts";
+import type { ExpireOptions } from "../../store/expire.ts";
 import type { GarbageAsyncOptions } from "../../store/garbage.ts";
 import type { HeldSpace } from "../../store/garbage-holders.ts";
 import type { ImportOptions, ImportResult } from "../../store/import-file.ts";
@@ -28,7 +29,7 @@ import type { CreateDatabaseOptions } from "../../store/abstract-store.ts";
 import type { Engine } from "../../store/engine.ts";
 import type { Store } from "../../store/store.ts";
 import type { StoreInfo } from "../../store/store-info.ts";
-import type { UploadStatus } from "../../store/upload-service.ts";
+import type { UploadOptions, UploadStatus } from "../../store/upload-service.ts";
 import { toldDurably } from "../../store/told-durably.ts";
 import type { AdminStore, BranchFacts, CatalogSizes, DatabaseFacts } from "./admin-store.ts";
 import { noPartition } from "./partition-number.ts";
@@ -271,8 +272,8 @@ export class LocalAdminStore implements AdminStore {
     return await this.#store.gcAsync(options);
   }
 
-  async expire(): Promise<ExpiryReport> {
-    return await this.#store.expireAsync();
+  async expire(options: ExpireOptions): Promise<ExpiryReport> {
+    return await this.#store.expireAsync(options);
   }
 
   async check(options: CheckOptions): Promise<CheckReport> {
@@ -283,14 +284,14 @@ export class LocalAdminStore implements AdminStore {
     return await this.#store.scrub(options);
   }
 
-  async upload(): Promise<UploadStatus | null> {
+  async upload(options: UploadOptions = {}): Promise<UploadStatus | null> {
     await this.#store.checkpointAsync();
-    await this.#store.upload();
+    await this.#store.upload(options);
     return this.#store.uploadStatus;
   }
 
-  async collectRemote(): Promise<RemoteGarbageReport> {
-    return await this.#store.collectRemote();
+  async collectRemote(options: UploadOptions = {}): Promise<RemoteGarbageReport> {
+    return await this.#store.collectRemote(options);
   }
 
   async importFile(path: string, revision: string, options: ImportOptions): Promise<ImportResult> {

@@ -76,8 +76,8 @@ export const MAINTENANCE_ROUTES: readonly AdminRoute[] = [
       accept(call, {
         kind: "expire",
         target: SERVER,
-        isCancellable: false,
-        work: async () => await call.context.store.expire(),
+        isCancellable: true,
+        work: async ({ signal }) => await call.context.store.expire({ signal }),
       }),
   }),
   defineRoute({
@@ -143,8 +143,8 @@ export const MAINTENANCE_ROUTES: readonly AdminRoute[] = [
       accept(call, {
         kind: "upload",
         target: SERVER,
-        isCancellable: false,
-        work: async () => await call.context.store.upload(),
+        isCancellable: true,
+        work: async ({ signal }) => await call.context.store.upload({ signal }),
       }),
   }),
   defineRoute({
@@ -159,8 +159,8 @@ export const MAINTENANCE_ROUTES: readonly AdminRoute[] = [
       accept(call, {
         kind: "collect-remote",
         target: SERVER,
-        isCancellable: false,
-        work: async () => await call.context.store.collectRemote(),
+        isCancellable: true,
+        work: async ({ signal }) => await call.context.store.collectRemote({ signal }),
       }),
   }),
 ];

@@ -6,6 +6,7 @@
  *
  * E1. A file is here only while its request or its import runs. What a killed process left goes when the store is served next.
  * E2. Memory is bounded: the client is read no faster than the disk takes it.
+ * E3. So is the disk: all files here together have as many bytes as one may have.
  */
 import { randomBytes } from "node:crypto";
 import type { IncomingMessage } from "node:http";
@@ -28,6 +29,8 @@ export interface ReceivedFile {
 export class UploadDirectory {
   readonly #storage: Storage;
   readonly #directory: string;
+  /** E3: what is here, and what requests have said is to come. */
+  #heldBytes = 0;
 
   /** Of a store's directory, which no other process has open. */
   constructor(storeDirectory: string) {
@@ -37,18 +40,28 @@ export class UploadDirectory {
       if (NAME.test(name)) this.#storage.deleteSync(name); // E1.
   }
 
-  /** Throws REQUEST_TOO_LARGE, DISK_FULL, or what ended the connection. */
+  /** Throws REQUEST_TOO_LARGE, LIMIT when others have the room, DISK_FULL, or what ended the connection. */
   async receive(request: IncomingMessage, bytesMax: number): Promise<ReceivedFile> {
-    if (Number(request.headers["content-length"] ?? 0) > bytesMax) throw tooLarge(bytesMax);
-    letBodyCome(request);
-    this.#storage.makeDirectorySync("");
+    let held = 0;
+    const hold = (size: number): void => {
+      if (size > bytesMax) throw tooLarge(bytesMax);
+      if (size <= held) return;
+      if (this.#heldBytes + size - held > bytesMax) throw noRoom(bytesMax);
+      this.#heldBytes += size - held;
+      held = size;
+    };
+    hold(Number(request.headers["content-length"] ?? 0));
     const name = `${randomBytes(12).toString("hex")}.upload`;
     const remove = (): void => {
+      this.#heldBytes -= held;
+      held = 0;
       if (this.#storage.existsSync(name)) this.#storage.deleteSync(name);
     };
-    const file = this.#storage.openFileSync(name, { mode: "create" });
     try {
-      const size = await writeBody(request, file, bytesMax).finally(() => file.closeSync());
+      letBodyCome(request);
+      this.#storage.makeDirectorySync("");
+      const file = this.#storage.openFileSync(name, { mode: "create" });
+      const size = await writeBody(request, file, hold).finally(() => file.closeSync());
       return { path: join(this.#directory, name), size, delete: remove };
     } catch (error) {
       remove();
@@ -57,16 +70,17 @@ export class UploadDirectory {
   }
 }
 
+/** `hold` throws when there is no room for so many bytes. */
 async function writeBody(
   request: IncomingMessage,
   file: StorageFile,
-  bytesMax: number,
+  hold: (size: number) => void,
 ): Promise<number> {
   let size = 0;
   // The connection is still needed to say what is wrong.
   for await (const chunk of request.iterator({ destroyOnReturn: false })) {
     const bytes: Uint8Array = chunk;
-    if (size + bytes.length > bytesMax) throw tooLarge(bytesMax);
+    hold(size + bytes.length);
     await file.write(size, bytes);
     size += bytes.length;
   }
@@ -79,5 +93,13 @@ function tooLarge(bytesMax: number): StoreError {
     "REQUEST_TOO_LARGE",
     `Cannot take the file: it has more than ${bytesMax} bytes`,
     { details: { bytesMax } },
+  );
+}
+
+function noRoom(bytesMax: number): StoreError {
+  return new StoreError(
+    "LIMIT",
+    `Cannot take the file now: with those that others upload it has more than ${bytesMax} bytes`,
+    { retryable: true, details: { bytesMax } },
   );
 }

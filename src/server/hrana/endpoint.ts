@@ -15,7 +15,7 @@ import type { Stages } from "../stages.ts";
 import type { ServedConnection, ServedStore } from "../served-store.ts";
 import type { ServerSettings } from "../setting-list.ts";
 import { HranaStream, type StreamObserver } from "./stream.ts";
-import type { StoredSql } from "./stored-sql.ts";
+import type { StoredLength, StoredSql } from "./stored-sql.ts";
 import type { StreamOwner, StreamTable } from "./stream-table.ts";
 
 export interface HranaContext {
@@ -25,6 +25,7 @@ export interface HranaContext {
   readonly access: Access;
   readonly sending: SendLimit;
   readonly stages: Stages;
+  readonly storedSql: StoredLength;
   readonly now: () => number;
   readonly counters: ServerCounters;
   /** Null: there are no spans. */
@@ -74,10 +75,18 @@ export class Endpoint implements StreamObserver {
       now,
       encodeFailure: (error) => this.encodeFailure(error),
       isAllowed: () => this.context.access.isCurrent(this.principal),
-      ...(stored === undefined ? {} : { stored }),
+      ...(stored === undefined ? { storedLength: this.context.storedSql } : { stored }),
     });
     streams.add(stream, this.#client);
     return stream;
+  }
+
+  connected(): void {
+    if (this.#database !== null) this.#database.streams++;
+  }
+
+  disconnected(): void {
+    if (this.#database !== null) this.#database.streams--;
   }
 
   statementEnded(ended: EndedStatement, span: Span | null): void {

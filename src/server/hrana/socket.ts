@@ -24,7 +24,7 @@ import type { Endpoint } from "./endpoint.ts";
 import type { HranaVersion, SocketMessage, SocketRequest, StreamRequest } from "./protocol.ts";
 import { noteSettled } from "./pipeline.ts";
 import { ResponseBudget } from "./result-text.ts";
-import { StoredSql } from "./stored-sql.ts";
+import { type StoredLength, StoredSql } from "./stored-sql.ts";
 import type { HranaStream } from "./stream.ts";
 
 /** As sqld closes: what arrived was no JSON, was binary, broke the protocol. */
@@ -64,7 +64,7 @@ export class HranaSocket {
   readonly #version: HranaVersion;
   readonly #greet: Greet;
   readonly #beginSpan: BeginSpan;
-  readonly #stored: StoredSql = new StoredSql();
+  readonly #stored: StoredSql;
   readonly #streams: Map<number, OpenStream> = new Map();
   /** Why a stream was not opened: clients use it before they are told. */
   readonly #refused: Map<number, StoreError> = new Map();
@@ -90,11 +90,13 @@ export class HranaSocket {
       readonly version: HranaVersion;
       /** As many bytes of messages are held unanswered. */
       readonly requestBytesMax: number;
+      readonly storedSql: StoredLength;
       readonly greet: Greet;
       readonly beginSpan: BeginSpan;
     },
   ) {
     this.#requestBytesMax = options.requestBytesMax;
+    this.#stored = new StoredSql(options.storedSql);
     this.#helloTimer = setTimeout(() => {
       if (this.#endpoint === null) socket.close(CLOSE_PROTOCOL, "There was no hello");
     }, HELLO_MS).unref();
@@ -389,6 +391,7 @@ export class HranaSocket {
     for (const begin of this.#uncalm.splice(0)) begin();
     const streams = [...this.#streams.values()].map(({ stream }) => stream);
     this.#streams.clear();
+    this.#stored.clear();
     const table = this.#endpoint?.context.streams;
     if (table !== undefined)
       await Promise.allSettled(

@@ -1,13 +1,28 @@
-/** SQL texts that a client has stored under numbers: of one stream over HTTP, of the whole connection over WebSocket. */
+/**
+ * SQL texts that a client has stored under numbers: of one stream over HTTP, of the whole connection over WebSocket.
+ *
+ * D1. Those of one are bounded in number and length, those of all clients of a server together in length.
+ */
 import { StoreError } from "../../errors.ts";
 import type { HranaStatement, SqlReference, StreamRequest } from "./protocol.ts";
 
 const TEXTS_MAX = 200;
 const LENGTH_MAX = 2 * 1024 * 1024;
+const ALL_LENGTH_MAX = 64 * 1024 * 1024;
+
+/** Of all clients of a server. */
+export interface StoredLength {
+  characters: number;
+}
 
 export class StoredSql {
   readonly #texts: Map<number, string> = new Map();
+  readonly #all: StoredLength;
   #length = 0;
+
+  constructor(all: StoredLength = { characters: 0 }) {
+    this.#all = all;
+  }
 
   get size(): number {
     return this.#texts.size;
@@ -21,14 +36,31 @@ export class StoredSql {
         "SQL_STORE_FULL",
         `Cannot store the SQL text: at most ${TEXTS_MAX} texts with ${LENGTH_MAX} characters are kept`,
       );
+    if (this.#all.characters + sql.length > ALL_LENGTH_MAX)
+      throw new StoreError(
+        "SQL_STORE_FULL",
+        `Cannot store the SQL text: those of all clients have ${ALL_LENGTH_MAX} characters at most`,
+        { retryable: true },
+      );
     this.#texts.set(sqlId, sql);
-    this.#length += sql.length;
+    this.#grow(sql.length);
+  }
+
+  /** When nobody can use them any more. */
+  clear(): void {
+    this.#texts.clear();
+    this.#grow(-this.#length);
   }
 
   /** One that is not there is no error. */
   close(sqlId: number): void {
-    this.#length -= this.#texts.get(sqlId)?.length ?? 0;
+    this.#grow(-(this.#texts.get(sqlId)?.length ?? 0));
     this.#texts.delete(sqlId);
+  }
+
+  #grow(characters: number): void {
+    this.#length += characters;
+    this.#all.characters += characters;
   }
 
   resolve(reference: SqlReference): string {

@@ -22,10 +22,13 @@ import type { CountingSink } from "./counting-sink.ts";
 import { encodeDescription, encodeResult, type StatementAnswer } from "./encode.ts";
 import type { BatchStep, HranaStatement, HranaVersion, StreamRequest } from "./protocol.ts";
 import { type ResponseBudget, ResultText } from "./result-text.ts";
-import { StoredSql } from "./stored-sql.ts";
+import { type StoredLength, StoredSql } from "./stored-sql.ts";
 
 /** Told of what a stream does, for whoever counts. */
 export interface StreamObserver {
+  /** The stream has its connection, until `disconnected`. */
+  connected(): void;
+  disconnected(): void;
   statementEnded(ended: EndedStatement, span: Span | null): void;
   /** An answer has waited until what it tells was durable. */
   waited(durationMs: number, span: Span | null): void;
@@ -41,8 +44,9 @@ export interface StreamOptions {
   readonly encodeFailure: (error: unknown) => string;
   /** Whether whoever has opened it may still use it. */
   readonly isAllowed: () => boolean;
-  /** Over WebSocket those of the whole connection. */
+  /** Over WebSocket those of the whole connection, which outlive the stream. */
   readonly stored?: StoredSql;
+  readonly storedLength?: StoredLength;
 }
 
 /** A call that has ended. `result` null: with the error. */
@@ -77,7 +81,7 @@ export class HranaStream {
 
   constructor(options: StreamOptions) {
     this.#options = options;
-    this.stored = options.stored ?? new StoredSql();
+    this.stored = options.stored ?? new StoredSql(options.storedLength);
   }
 
   get isClosed(): boolean {
@@ -110,6 +114,7 @@ export class HranaStream {
     const connection = await this.#options.connect();
     this.#connection = connection;
     if (this.#isClosed) await connection.close(); // Meanwhile.
+    else this.#options.observer.connected();
     this.#requireUsable();
     return connection;
   }
@@ -233,6 +238,7 @@ export class HranaStream {
     const turns = new FairTurns();
     for (const [index, { condition, statement }] of steps.entries()) {
       await turns.next();
+      if (this.#isClosed) this.#requireUsable(); // Its client has gone, and with it the rest.
       if (condition !== null && !isMet(condition, outcomes, () => this.isAutocommit)) {
         outcomes.push("skipped");
         sinks.skipped(index);
@@ -275,6 +281,7 @@ export class HranaStream {
     if (this.#isClosed) return null;
     this.#isClosed = true;
     this.#transactionUntil = Infinity;
+    if (this.#options.stored === undefined) this.stored.clear();
     return this.#running === null ? this.#giveBack() : this.#closeRunning(this.#running);
   }
 
@@ -286,8 +293,10 @@ export class HranaStream {
 
   #giveBack(): Promise<void> | null {
     const connection = this.#connection;
+    if (connection === null) return null;
     this.#connection = null; // It is somebody else's from now on.
-    return connection?.close() ?? null;
+    this.#options.observer.disconnected();
+    return connection.close();
   }
 
   #requireUsable(): void {

@@ -2,6 +2,8 @@
  * GET /metrics: what is counted, as Prometheus reads it. Loaded with its library when it is first asked for.
  *
  * Z1. Nothing is measured for it: numbers that are there are read. What has to be looked up on disk is as old as DISK_MS at most.
+ *     The sizes of databases are known to be those of their heads: what they share with others and what old versions take is walked for
+ *     by the admin API, not here.
  * Z2. A database keeps its series for as long as the server runs (Y1 in server-counters.ts), so that its counters never go down;
  *     commits are the store's count, and begin anew with the database, or with the thread that has it.
  */
@@ -31,30 +33,33 @@ export interface MetricsPage {
 
 type Labels = Readonly<Record<string, string>>;
 type Value = readonly [number, Labels?];
+type HeadBytes = Awaited<ReturnType<ServedStore["headBytes"]>>;
+type Sizes = readonly [disk: DiskStatistics, heads: HeadBytes];
 
 export function makeMetricsPage({ counters, store, open, now }: MetricsOptions): MetricsPage {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const page = new Page(registry);
-  let disk: Promise<DiskStatistics> | null = null;
-  let diskAt = -Infinity;
-  const readDisk = (): Promise<DiskStatistics> => {
-    if (disk !== null && now() - diskAt < DISK_MS) return disk;
-    diskAt = now();
-    const reading = store.diskUse();
-    reading.catch(() => (disk = null));
-    return (disk = reading);
+  let sizes: Promise<Sizes> | null = null;
+  let sizesAt = -Infinity;
+  const readSizes = (): Promise<Sizes> => {
+    if (sizes !== null && now() - sizesAt < DISK_MS) return sizes;
+    sizesAt = now();
+    const names = [...counters.databases.keys()];
+    const reading = Promise.all([store.diskUse(), store.headBytes(names)]);
+    reading.catch(() => (sizes = null));
+    return (sizes = reading);
   };
   return {
     contentType: registry.contentType,
     read: async () => {
-      const [storeNow, diskNow] = await Promise.all([store.counters(), readDisk()]);
+      const [storeNow, [disk, heads]] = await Promise.all([store.counters(), readSizes()]);
       addRequests(page, counters);
       addStatements(page, counters);
-      addDatabases(page, counters, storeNow);
+      addDatabases(page, counters, { store: storeNow, heads });
       addOpen(page, { ...open(), ...storeNow.connections });
       addStore(page, storeNow);
-      addDisk(page, diskNow);
+      addDisk(page, disk);
       addThreads(page, store.loads);
       return await registry.metrics();
     },
@@ -169,7 +174,11 @@ function addStatements(page: Page, counters: ServerCounters): void {
 }
 
 /** Z2. */
-function addDatabases(page: Page, { databases }: ServerCounters, store: StoreCounters): void {
+function addDatabases(
+  page: Page,
+  { databases }: ServerCounters,
+  { store, heads }: { readonly store: StoreCounters; readonly heads: HeadBytes },
+): void {
   const add = (name: string, help: string, read: (counters: DatabaseCounters) => number): void =>
     page.counter(
       `bough_database_${name}_total`,
@@ -192,6 +201,16 @@ function addDatabases(page: Page, { databases }: ServerCounters, store: StoreCou
     store.databases
       .filter(([database]) => databases.has(database))
       .map(([database, commits]) => [commits, { database }]),
+  );
+  page.gauge(
+    "bough_database_streams",
+    "Open streams, by database",
+    [...databases].map(([database, { streams }]) => [streams, { database }]),
+  );
+  page.gauge(
+    "bough_database_head_bytes",
+    "What the heads of a database would take as SQLite files",
+    heads.map(([database, bytes]) => [bytes, { database }]),
   );
 }
 

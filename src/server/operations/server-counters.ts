@@ -22,6 +22,8 @@ export type RequestKind =
   | "failed";
 
 export interface DatabaseCounters {
+  /** Open now. */
+  streams: number;
   statements: number;
   statementMs: number;
   rowsRead: number;
@@ -129,6 +131,7 @@ export function shownSql(sql: string): string {
 
 function newCounters(): DatabaseCounters {
   return {
+    streams: 0,
     statements: 0,
     statementMs: 0,
     rowsRead: 0,

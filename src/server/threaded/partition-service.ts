@@ -35,6 +35,7 @@ export type PartitionCall =
   | readonly [kind: "lookUp", revision: string]
   /** IdUse. */
   | readonly [kind: "idUse", id: number]
+  | readonly [kind: "headBytes", names: readonly string[]]
   | readonly [kind: "counters" | "diskUse"];
 
 /** The parameters by which something is opened. */
@@ -78,6 +79,8 @@ export class PartitionService implements HostedService {
         return await served.lookUp(call[1]);
       case "idUse":
         return idUse(partition, call[1]);
+      case "headBytes":
+        return await served.headBytes(call[1]);
       case "counters":
         return await served.counters();
       case "diskUse":

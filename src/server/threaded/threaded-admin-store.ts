@@ -17,6 +17,7 @@ import type { CreateBranchOptions, RestoreOptions } from "../../store/branch.ts"
 import type { Commit, LogOptions } from "../../store/commit-log.ts";
 import type { Compression } from "../../store/compression-option.ts";
 import type { Tag } from "../../store/database.ts";
+import type { ExpireOptions } from "../../store/expire.ts";
 import type { GarbageAsyncOptions } from "../../store/garbage.ts";
 import type { HeldSpace } from "../../store/garbage-holders.ts";
 import type { ImportOptions, ImportResult } from "../../store/import-file.ts";
@@ -261,8 +262,8 @@ export class ThreadedAdminStore implements AdminStore {
     return this.#store.gc(options);
   }
 
-  expire(): Promise<ExpiryReport> {
-    return this.#store.expire();
+  expire(options: ExpireOptions): Promise<ExpiryReport> {
+    return this.#store.expire(options);
   }
 
   check(options: CheckOptions): Promise<CheckReport> {

@@ -77,6 +77,11 @@ export class ThreadedServedStore implements ServedStore {
     return sumOf((await this.#reports<DiskStatistics>(["diskUse"])).reports);
   }
 
+  async headBytes(names: readonly string[]): Promise<(readonly [string, number])[]> {
+    const call: PartitionCall = ["headBytes", names];
+    return (await this.#reports<(readonly [string, number])[]>(call)).reports.flat();
+  }
+
   async close(): Promise<void> {
     await this.#client.end();
   }
