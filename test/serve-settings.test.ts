@@ -75,6 +75,17 @@ test("a setting that there is not is wrong usage, and begins nothing", async () 
     exitCode: 2,
     stderr: `bough: Cannot use these settings of "${config}": there is no "stop-mss"; did you mean "stop-ms"?\n`,
   });
+  for (const [words, message] of [
+    [["--port", "x"], '"--port" is "x", and has to be a whole number from 0 to 65535'],
+    [["--domain", ""], '"--domain" is [""], and has to be a list of texts of which none is empty'],
+  ] as const)
+    expect(await commands.fails(2, ["serve", ...words])).toBe(
+      `Cannot use these settings of the command line: ${message}`,
+    );
+  expect(await commands.fails(2, ["serve", "--config", ""])).toContain("FILE is empty");
+  expect(await commands.fails(2, ["serve", "--log-level", "loud"])).toBe(
+    'Option "--log-level <what>" argument "loud" is invalid. Allowed choices are debug, info, warn, error, off; see "bough help"',
+  );
   expect(await commands.bough(["serve", "--prot", "1"])).toMatchObject({
     exitCode: 2,
     stderr: 'bough: Unknown option "--prot"; did you mean "--port"?\n',

@@ -65,6 +65,7 @@ function wantsJson(argv: readonly string[]): boolean {
 function usageError(error: CommanderError): UsageError {
   const message = error.message
     .replace(/^error: /, "")
+    .replace(/\.$/, "")
     .replace(/^./, (first) => first.toUpperCase())
     .replaceAll(/'([^']*)'/g, '"$1"');
   const [what, suggestion] = message.split("\n", 2);
