@@ -41,6 +41,7 @@ const EXPLANATIONS: ReadonlyMap<string, Explanation> = new Map([
   ],
   ["ENFILE", { code: "IO", text: "too many open files on this machine" }],
   ["ENOTDIR", { code: "IO", text: "a part of the path is a file, not a directory" }],
+  ["ENAMETOOLONG", { code: "IO", text: "the name is longer than the system allows" }],
   ["EISDIR", { code: "IO", text: "it is a directory, not a file" }],
   [
     "EFBIG",

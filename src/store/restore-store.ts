@@ -7,6 +7,7 @@
  * Y2. The copy is checked as a whole before it is said to be good: every chunk, node and history block, and SQLite's own check
  *     of every head and tag.
  */
+import { requireBoolean, requireOptions } from "../branch/option-names.ts";
 import { randomBytes } from "node:crypto";
 import { StoreError } from "../errors.ts";
 import type { CheckProgress, CheckReport } from "../integrity/report.ts";
@@ -20,6 +21,7 @@ import { listObjects, putObject, type RemoteProcedure, runAsync } from "../remot
 import { openNodeStorage } from "../storage/node-storage.ts";
 import type { Storage } from "../storage/storage.ts";
 import { acquireStoreLock } from "../storage/store-lock.ts";
+import { RESTORE_STORE_OPTIONS } from "./call-options.ts";
 import { Engine } from "./engine.ts";
 import { fillCatalog, fillLog } from "./fill-directory.ts";
 import type { ByteProgress } from "./progress.ts";
@@ -27,6 +29,7 @@ import { type RemoteFile, remoteFiles, remoteNotFound } from "./remote-objects.t
 import { type RemoteOptions, resolveRemote } from "./remote-options.ts";
 import { moveBranches } from "./restore-to.ts";
 import { SingleStore } from "./single-store.ts";
+import { listStore } from "./store-directory.ts";
 import { HEADER_FILE, parseHeader, type StoreHeader, writeHeader } from "./store-header.ts";
 import { givenMasterKey, openCipher } from "./store-key.ts";
 import type { StoreOptions } from "./store-options.ts";
@@ -71,8 +74,10 @@ export async function restoreStore(
   directory: string,
   options: RestoreStoreOptions = {},
 ): Promise<RestoreStoreResult> {
+  requireOptions("restoreStore", options, RESTORE_STORE_OPTIONS);
+  requireBoolean("verify", options.verify);
   const storage = openNodeStorage(directory);
-  const taken = storage.listSync("").find((name) => !name.startsWith("lock"));
+  const taken = listStore(storage, directory).find((name) => !name.startsWith("lock"));
   if (taken !== undefined)
     throw new StoreError(
       "FILE_EXISTS",
