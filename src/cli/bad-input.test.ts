@@ -1,5 +1,6 @@
 /** Each wrong input gets one clear message, the right exit code and a stable code, and leaves nothing half-done. */
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { Database } from "../better-sqlite3.ts";
 import { CRC64_SIZE, crc64Into } from "../storage/crc64.ts";
@@ -46,6 +47,11 @@ describe("the command line itself", () => {
     [["database", "list", "extra"], "Too many arguments"],
     [["database", "list", "--output", "xml"], "Allowed choices are table, json, csv"],
     [["database", "list", "--output", "csv"], "Cannot print this as csv"],
+    [
+      ["branch", "set-expiration", "shop/dev", "-5m"],
+      'Unknown option "-5m": it begins with "-"; if it is meant as a value, put "--" before it',
+    ],
+    [["branch", "create", "shop/dev", "--expires-at", "-5m"], "it is not in the future"],
     [["branch", "create", "shop"], 'write "shop/NAME"'],
     [["branch", "create", "shop/dev@1"], "names a fixed version"],
     [["help", "branch", "craete"], 'Cannot find help for "branch craete"'],
@@ -123,7 +129,29 @@ describe("stores", () => {
 
   test("a file and a directory with other things in it are no stores", async () => {
     const file = sqliteFile("a.db");
-    expect(await failure("database", "list", "--store", file)).toMatchObject({
+    const other = directory.file("notes.txt");
+    writeFileSync(other, "SQLite");
+    for (const words of [
+      ["database", "list"],
+      ["serve", "--port", "0"],
+      ["check"],
+      ["check", "--repair"],
+      ["store", "convert", "--backend", "memory"],
+      ["remote", "status"],
+      ["remote", "set", "file:///nowhere"],
+      ["token", "key", "create"],
+      ["token", "revoke", "x"],
+    ])
+      for (const [path, fact] of [
+        [file, `it is a SQLite database, and a store is a directory; "bough import ${file} NAME"`],
+        [other, "it is a file, and a store is a directory"],
+        [join(other, "below"), "a part of its path is a file, not a directory"],
+      ] as const)
+        expect(await failure(...words, "--store", path), words.join(" ")).toEqual({
+          code: "STORE_IS_FILE",
+          message: expect.stringContaining(`Cannot open store "${path}": ${fact}`),
+        });
+    expect(await failure("restore-store", "file:///nowhere", file)).toMatchObject({
       code: "STORE_IS_FILE",
     });
     mkdirSync(directory.file("photos"));

@@ -139,6 +139,7 @@ describe("bough token create", () => {
     [["--branch", "preview/?"], 'the character "?" is not allowed'],
     [["--database", "shop/main"], 'has no "/"'],
     [["--ttl", "soon"], 'Cannot read --ttl "soon"'],
+    [["--ttl", "-5"], 'Cannot read --ttl "-5": a duration is written without a minus'],
     [["--ttl", "0"], "a second is the least"],
     [["--access", "root"], "Allowed choices are ro, rw, admin"],
     [["--key-file", "x"], "the key for tokens is --signing-key"],

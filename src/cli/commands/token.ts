@@ -353,8 +353,9 @@ async function storeDirectory(context: CommandContext, what: string): Promise<st
 
 async function isStore(directory: string): Promise<boolean> {
   const { openNodeStorage } = await import("../../storage/node-storage.ts");
+  const { listStore } = await import("../../store/store-directory.ts");
   const { HEADER_FILE } = await import("../../store/store-header.ts");
-  return openNodeStorage(directory).existsSync(HEADER_FILE);
+  return listStore(openNodeStorage(directory), directory).includes(HEADER_FILE);
 }
 
 async function tokenText(context: CommandContext, text: string): Promise<string> {
