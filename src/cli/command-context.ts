@@ -269,7 +269,11 @@ export class CommandContext {
   }
 
   #whereOptions(): Pick<StoreOptions, "mode" | "directory" | "durability"> {
-    const { takeOver, directory, durability } = this.#options;
+    const { takeOver, directory, durability, token, tokenFile } = this.#options;
+    if (token !== undefined || tokenFile !== undefined)
+      throw new UsageError(
+        `Cannot use ${token === undefined ? "--token-file" : "--token"} with store "${this.storePath}": it is for a server, which --url names`,
+      );
     if (!this.isRemote && (takeOver === true || directory !== undefined)) {
       const option = takeOver === true ? "--take-over" : "--directory";
       throw new UsageError(

@@ -20,7 +20,7 @@ import { HISTORY_PREFIX, PACK_PREFIX, readerKey } from "../remote/remote-keys.ts
 import { listObjects, putObject, type RemoteProcedure, runAsync } from "../remote/remote-steps.ts";
 import { openNodeStorage } from "../storage/node-storage.ts";
 import type { Storage } from "../storage/storage.ts";
-import { acquireStoreLock } from "../storage/store-lock.ts";
+import { acquireStoreLock, type StoreLock } from "../storage/store-lock.ts";
 import { RESTORE_STORE_OPTIONS } from "./call-options.ts";
 import { Engine } from "./engine.ts";
 import { fillCatalog, fillLog } from "./fill-directory.ts";
@@ -83,16 +83,18 @@ export async function restoreStore(
       "FILE_EXISTS",
       `Cannot restore into "${directory}": it is not empty ("${taken}" is there); choose a new directory`,
     );
-  storage.makeDirectorySync("");
-  const lock = acquireStoreLock(storage, { description: directory });
+  // A URL that is none leaves no directory.
   const client = resolveRemote({ ...options.remote, url }).connect();
+  let lock: StoreLock | null = null;
   let copied: Copied;
   try {
+    storage.makeDirectorySync("");
+    lock = acquireStoreLock(storage, { description: directory });
     const signal = options.signal ?? new AbortController().signal;
     copied = await new StoreCopy(storage, client, url, options, signal).run();
   } finally {
     client.close();
-    lock.release();
+    lock?.release();
   }
   const { key, keyFile, environment, now } = options;
   const opening = { create: false, key, keyFile, environment, now };

@@ -269,7 +269,7 @@ function requireKinds(options: StoreOptions): void {
 }
 
 function isText(value: unknown): boolean {
-  return typeof value === "string" && value !== "";
+  return typeof value === "string";
 }
 
 function isObject(value: unknown): boolean {

@@ -293,9 +293,16 @@ async function whatToRevoke(
   context: CommandContext,
   text: string,
 ): Promise<{ readonly id: string; readonly expiresAtMs: number | null }> {
+  const { ID_LENGTH_MAX } = await import("../../server/access/revocations.ts");
   if (text === "" || text.length > 10_000)
     throw new UsageError("Cannot revoke a token: this is no id");
-  if (!/^[^.]+\.[^.]+\.[^.]+$/.test(text)) return { id: text, expiresAtMs: null };
+  if (!/^[^.]+\.[^.]+\.[^.]+$/.test(text)) {
+    if (text.length > ID_LENGTH_MAX)
+      throw new UsageError(
+        `Cannot revoke a token: an id has at most ${ID_LENGTH_MAX} characters, this has ${text.length}`,
+      );
+    return { id: text, expiresAtMs: null };
+  }
   const { readTokenFacts } = await import("../../server/access/token-facts.ts");
   const { id } = readTokenFacts(text, Date.now());
   return { id, expiresAtMs: await verifiedExpiry(context, text) };

@@ -27,7 +27,7 @@ export const REVOCATIONS_FILE = "revoked-tokens.json";
 export const REVOKED_MAX = 100_000;
 const FILE_BYTES_MAX = 32 * 1024 * 1024;
 const FORMAT = 1;
-const ID_LENGTH_MAX = 256;
+export const ID_LENGTH_MAX = 256;
 /** Longer than any clock is off. */
 const KEPT_AFTER_EXPIRY_MS = 86_400_000;
 

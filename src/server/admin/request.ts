@@ -78,7 +78,35 @@ function faultsOf(issue: z.core.$ZodIssue): Fault[] {
   const path = issue.path.map(String);
   if (issue.code === "unrecognized_keys")
     return issue.keys.map((key) => ({ path: [...path, key].join("."), message: "is not known" }));
-  return [{ path: path.join("."), message: issue.message }];
+  return [{ path: path.join("."), message: inWords(issue) }];
+}
+
+const KINDS: Readonly<Record<string, string>> = {
+  string: "a text",
+  int: "a whole number",
+  number: "a number",
+  boolean: "true or false",
+  object: "an object",
+  array: "a list",
+};
+
+/** What the library says is for who knows its schemas. */
+function inWords(issue: z.core.$ZodIssue): string {
+  if (issue.message.endsWith("received undefined")) return "is missing";
+  switch (issue.code) {
+    case "invalid_type":
+      return `is not ${KINDS[issue.expected] ?? issue.expected}`;
+    case "invalid_value":
+      return `is not one of ${issue.values.map((value) => JSON.stringify(value)).join(", ")}`;
+    case "too_small":
+      return issue.origin === "string" ? "is too short" : `is below ${issue.minimum}`;
+    case "too_big":
+      return issue.origin === "string"
+        ? `has more than ${issue.maximum} characters`
+        : `is above ${issue.maximum}`;
+    default:
+      return issue.message;
+  }
 }
 
 type ParameterType = "integer" | "boolean" | "string";
