@@ -93,20 +93,14 @@ const KINDS: Readonly<Record<string, string>> = {
 /** What the library says is for who knows its schemas. */
 function inWords(issue: z.core.$ZodIssue): string {
   if (issue.message.endsWith("received undefined")) return "is missing";
-  switch (issue.code) {
-    case "invalid_type":
-      return `is not ${KINDS[issue.expected] ?? issue.expected}`;
-    case "invalid_value":
-      return `is not one of ${issue.values.map((value) => JSON.stringify(value)).join(", ")}`;
-    case "too_small":
-      return issue.origin === "string" ? "is too short" : `is below ${issue.minimum}`;
-    case "too_big":
-      return issue.origin === "string"
-        ? `has more than ${issue.maximum} characters`
-        : `is above ${issue.maximum}`;
-    default:
-      return issue.message;
-  }
+  const isText = "origin" in issue && issue.origin === "string";
+  if (issue.code === "invalid_type") return `is not ${KINDS[issue.expected] ?? issue.expected}`;
+  if (issue.code === "invalid_value")
+    return `is not one of ${issue.values.map((value) => JSON.stringify(value)).join(", ")}`;
+  if (issue.code === "too_small") return isText ? "is too short" : `is below ${issue.minimum}`;
+  if (issue.code === "too_big")
+    return isText ? `has more than ${issue.maximum} characters` : `is above ${issue.maximum}`;
+  return issue.message;
 }
 
 type ParameterType = "integer" | "boolean" | "string";
