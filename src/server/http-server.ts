@@ -414,7 +414,7 @@ async function endsWithin(
 function tlsOf({ tlsCert: cert, tlsKey: key }: ServerSettings, now: () => number): TlsFiles | null {
   if (cert === null && key === null) return null;
   if (cert === null || key === null)
-    throw new RangeError("Cannot serve over TLS: tlsCert and tlsKey belong together");
+    throw new RangeError('Cannot serve over TLS: "tls-cert" and "tls-key" belong together');
   return new TlsFiles({ cert, key }, now);
 }
 

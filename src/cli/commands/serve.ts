@@ -10,7 +10,7 @@ import { kebabName } from "../../server/setting-name.ts";
 import type { Store } from "../../store/store.ts";
 import type { ThreadedStore } from "../../threads/threaded-store.ts";
 import type { CommandContext } from "../command-context.ts";
-import { UsageError } from "../errors.ts";
+import { CommandError, UsageError } from "../errors.ts";
 import { examples } from "../examples.ts";
 import { logTo } from "../log-output.ts";
 
@@ -89,8 +89,28 @@ async function startServer<T>(start: () => Promise<T>): Promise<T> {
     return await start();
   } catch (error) {
     if (error instanceof RangeError) throw new UsageError(error.message);
-    throw error;
+    throw listenError(error) ?? error;
   }
+}
+
+/** What the system says of an address, with what to do. */
+const LISTEN_FACTS: Readonly<Record<string, string>> = {
+  EADDRINUSE: "another program listens there; give another --port, or 0 for any that is free",
+  EADDRNOTAVAIL: "this machine does not have that address; give another --host",
+  ENOTFOUND: "there is no host of that name; give another --host",
+  EACCES: "the system does not let this user listen there; give a --port from 1024 on",
+};
+
+function listenError(error: unknown): CommandError | null {
+  if (!(error instanceof Error) || !("code" in error) || !("syscall" in error)) return null;
+  const { code, syscall } = error;
+  const fact = typeof code === "string" ? LISTEN_FACTS[code] : undefined;
+  if (fact === undefined || (syscall !== "listen" && syscall !== "getaddrinfo")) return null;
+  const host = "address" in error ? error.address : "hostname" in error ? error.hostname : "";
+  const port = "port" in error ? `:${String(error.port)}` : "";
+  return new CommandError(String(code), `Cannot listen on "${String(host)}${port}": ${fact}`, {
+    cause: error,
+  });
 }
 
 /** Resolves at the first signal; a second one ends the process at once. */
