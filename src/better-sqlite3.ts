@@ -6,7 +6,8 @@
  *   new Database(":memory:"), new Database(buffer)     in memory, as with better-sqlite3
  */
 import { dirname } from "node:path";
-import { StoreError } from "./errors.ts";
+import { editDistance } from "./branch/nearest-names.ts";
+import { OptionError, StoreError } from "./errors.ts";
 import type { BackupOptions as ConnectionBackupOptions, BackupProgress } from "./sqlite/backup.ts";
 import { Connection } from "./sqlite/connection.ts";
 import { SqliteRuntime } from "./sqlite/runtime.ts";
@@ -98,6 +99,7 @@ function prepareOpening(filename: unknown, given: DatabaseOptions | undefined): 
     throw new TypeError('Misspelled option "readOnly" should be "readonly"');
   if ("memory" in options)
     throw new TypeError('Option "memory" was removed in v7.0.0 (use ":memory:" filename instead)');
+  refuseMistakes(options);
   const name = typeof filename === "string" ? filename.trim() : ":memory:";
   const isMemory = name === "" || name === ":memory:";
   const readonly = booleanOption(options, "readonly");
@@ -121,6 +123,31 @@ function prepareOpening(filename: unknown, given: DatabaseOptions | undefined): 
     options: { ...session.connectionOptions, displayName: String(filename) },
     session,
   };
+}
+
+/** Letters that may be wrong in an option of bough's own: what is further away is somebody else's. */
+const WRONG_LETTERS_MAX = 2;
+const OWN_OPTIONS = ["store", "storeOptions", "durability"] as const;
+/** Left where nobody looks, they would make a store without encryption. */
+const STORE_KEYS: ReadonlySet<string> = new Set(["key", "keyFile"]);
+
+/** better-sqlite3 takes any option, and programs pass it some of others: only what is surely meant for bough is refused. */
+function refuseMistakes(options: DatabaseOptions): void {
+  for (const name of Object.keys(options)) {
+    if (STORE_KEYS.has(name))
+      throw new OptionError(
+        `Cannot use option "${name}" here: it is of the store; write { storeOptions: { ${name} } }`,
+      );
+    const meant = OWN_OPTIONS.find((own) => isMisspelled(name, own));
+    if (meant !== undefined)
+      throw new OptionError(`Cannot use option "${name}": there is none; did you mean "${meant}"?`);
+  }
+}
+
+function isMisspelled(name: string, own: string): boolean {
+  if (name === own) return false;
+  const lettersMax = own.length > 5 ? WRONG_LETTERS_MAX : 1;
+  return editDistance(name.toLowerCase(), own.toLowerCase()) <= lettersMax;
 }
 
 function openSession(

@@ -147,6 +147,12 @@ export class StoreError extends Error {
   }
 }
 
+/** A wrong argument: an option that the call does not have. */
+export class OptionError extends TypeError {
+  override readonly name = "OptionError";
+  readonly code = "OPTION_UNKNOWN";
+}
+
 /** A bug in bough itself: some rule that the code relies on does not hold. */
 export class InvariantError extends Error {
   override readonly name = "InvariantError";

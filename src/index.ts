@@ -24,7 +24,7 @@ export { AsyncConnection } from "./sqlite/async-connection.ts";
 export { AsyncStatement } from "./sqlite/async-statement.ts";
 export { AsyncStatementIterator } from "./sqlite/async-statement-iterator.ts";
 export { SqliteError } from "./sqlite/sqlite-error.ts";
-export { InvariantError, StoreError } from "./errors.ts";
+export { InvariantError, OptionError, StoreError } from "./errors.ts";
 export { formatRevision, parseRevision } from "./branch/revision.ts";
 
 export type { CreateDatabaseOptions } from "./store/abstract-store.ts";

@@ -2,6 +2,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -75,6 +76,17 @@ test("a setting that there is not is wrong usage, and begins nothing", async () 
     exitCode: 2,
     stderr: `bough: Cannot use these settings of "${config}": there is no "stop-mss"; did you mean "stop-ms"?\n`,
   });
+  for (const [words, message] of [
+    [["--port", "x"], '"--port" is "x", and has to be a whole number from 0 to 65535'],
+    [["--domain", ""], '"--domain" is [""], and has to be a list of texts of which none is empty'],
+  ] as const)
+    expect(await commands.fails(2, ["serve", ...words])).toBe(
+      `Cannot use these settings of the command line: ${message}`,
+    );
+  expect(await commands.fails(2, ["serve", "--config", ""])).toContain("FILE is empty");
+  expect(await commands.fails(2, ["serve", "--log-level", "loud"])).toBe(
+    'Option "--log-level <what>" argument "loud" is invalid. Allowed choices are debug, info, warn, error, off; see "bough help"',
+  );
   expect(await commands.bough(["serve", "--prot", "1"])).toMatchObject({
     exitCode: 2,
     stderr: 'bough: Unknown option "--prot"; did you mean "--port"?\n',
@@ -83,6 +95,26 @@ test("a setting that there is not is wrong usage, and begins nothing", async () 
     exitCode: 1,
     stderr: expect.stringContaining("none.toml"),
   });
+});
+
+test("an address that cannot be had is named, with what to do", async () => {
+  using commands = new CommandDirectory();
+  const taken = createServer().listen(0, "127.0.0.1");
+  await once(taken, "listening");
+  const { port } = taken.address() as AddressInfo;
+  try {
+    expect(await commands.fails(1, ["serve", "--port", String(port)])).toBe(
+      `Cannot listen on "127.0.0.1:${port}": another process listens there; end it, or give another --port, or 0 for any that is free`,
+    );
+  } finally {
+    taken.close();
+  }
+  expect(await commands.fails(2, ["serve", "--no-auth", "--auth-key-file", "x"])).toContain(
+    'Cannot use "no-auth" together with keys for tokens',
+  );
+  expect(await commands.fails(2, ["serve", "--tls-cert", "x"])).toBe(
+    'Cannot serve over TLS: "tls-cert" and "tls-key" belong together',
+  );
 });
 
 // The store was opened first: what was refused had made a store, and partitions, which cannot be taken away again.

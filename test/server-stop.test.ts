@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { serveStore } from "../src/server/serve.ts";
+import { kebabName } from "../src/server/setting-name.ts";
 import { openStore } from "../src/store/store.ts";
 import { ServedDirectory } from "./server-fixture.ts";
 import { testProgram } from "../src/testing/test-program.ts";
@@ -119,6 +120,8 @@ describe("a server that stops", () => {
     ])
       await expect(
         serveStore(served.store, { settings: { port: 0, ...settings } }),
-      ).rejects.toThrow(`Cannot use ${Object.keys(settings)[0]} without a key for tokens`);
+      ).rejects.toThrow(
+        `Cannot use "${kebabName(Object.keys(settings)[0] ?? "")}" without a key for tokens`,
+      );
   });
 });

@@ -1,5 +1,6 @@
 /** Each wrong input gets one clear message, the right exit code and a stable code, and leaves nothing half-done. */
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { Database } from "../better-sqlite3.ts";
 import { CRC64_SIZE, crc64Into } from "../storage/crc64.ts";
@@ -46,6 +47,11 @@ describe("the command line itself", () => {
     [["database", "list", "extra"], "Too many arguments"],
     [["database", "list", "--output", "xml"], "Allowed choices are table, json, csv"],
     [["database", "list", "--output", "csv"], "Cannot print this as csv"],
+    [
+      ["branch", "set-expiration", "shop/dev", "-5m"],
+      'Unknown option "-5m": it begins with "-"; if it is meant as a value, put "--" before it',
+    ],
+    [["branch", "create", "shop/dev", "--expires-at", "-5m"], "it is not in the future"],
     [["branch", "create", "shop"], 'write "shop/NAME"'],
     [["branch", "create", "shop/dev@1"], "names a fixed version"],
     [["help", "branch", "craete"], 'Cannot find help for "branch craete"'],
@@ -102,6 +108,85 @@ describe("stores", () => {
     expect(await directory.fails(2, words("https://host/x"))).toContain("use --url https://host/x");
   });
 
+  test("messages stay on one line, whatever is in a name", async () => {
+    const { stderr } = await directory.bough(["import", "a\nb\u001B[2J\u202Ec", "shop"]);
+    expect(stderr).toContain(String.raw`a\nb\u001b[2J\u{202e}c"`);
+    expect(stderr.trimEnd()).toMatch(/^bough: [^\p{C}]*$/u);
+  });
+
+  test.each([
+    ["import", "a\0b", "shop"],
+    ["restore-store", "file:///nowhere", "a\0b"],
+    ["token", "key", "create", "a\0b"],
+    ["key", "rotate", "--new-key-file", "a\0b"],
+  ])("a path with a zero character is none: %j %j", async (...words) => {
+    const { message } = await failure(...words.filter((word) => word !== undefined));
+    expect(message).toContain("a path has no zero character");
+  });
+
+  test("values that name nothing are no bugs", async () => {
+    await directory.ok(["database", "create", "shop"]);
+    expect((await failure("remote", "set", "")).code).toBe("REMOTE_URL_INVALID");
+    expect((await failure("stat", "--key-file", "")).code).toBe("IO");
+    expect(await directory.fails(2, ["token", "revoke", "x".repeat(257)])).toBe(
+      "Cannot revoke a token: an id has at most 256 characters, this has 257",
+    );
+    expect(await directory.fails(2, ["database", "create", "x", "--page-size", ""])).toContain(
+      'Cannot read the page size ""',
+    );
+    writeFileSync(directory.file("plain"), "");
+    const list = directory.file("plain/list.json");
+    expect(await failure("token", "revoke", "x", "--revocations", list)).toEqual({
+      code: "IO",
+      message: `Cannot change "${list}": a part of the path is a file, not a directory (ENOTDIR)`,
+    });
+  });
+
+  test("a token for a directory is a mistake: it is for a server", async () => {
+    await directory.ok(["database", "create", "shop"]);
+    for (const option of ["--token", "--token-file"])
+      expect(await directory.fails(2, ["stat", option, "x"])).toBe(
+        `Cannot use ${option} with store "${directory.file("store")}": it is for a server, which --url names`,
+      );
+  });
+
+  // The lock was kept until the process ended.
+  test("a copy from no URL leaves neither a directory nor its lock", async () => {
+    for (let time = 0; time < 2; time++)
+      expect(await failure("restore-store", "nowhere", directory.file("new"))).toMatchObject({
+        code: "REMOTE_URL_INVALID",
+      });
+    expect(readdirSync(directory.path)).toEqual([]);
+  });
+
+  test("names that are empty get the same codes from a server as from a directory", async () => {
+    await directory.ok(["database", "create", "shop"]);
+    const commands = [
+      ["database", "delete", ""],
+      ["database", "rename", "shop", ""],
+      ["branch", "create", "shop/dev", "--from", ""],
+      ["branch", "list", ""],
+      ["tag", "create", "shop", ""],
+      ["tag", "create", "shop", "v1", "--at", ""],
+      ["tag", "delete", "shop", ""],
+      ["restore", "shop", "--to", ""],
+      ["stat", ""],
+    ];
+    const codes = async (): Promise<string[]> => {
+      const found: string[] = [];
+      for (const words of commands) found.push((await failure(...words)).code);
+      return found;
+    };
+    const here = await codes();
+    expect(here).toContain("NAME_INVALID");
+    await directory.serve();
+    try {
+      expect(await codes()).toEqual(here);
+    } finally {
+      await directory.stopServing();
+    }
+  });
+
   test("commands that need a store do not make one", async () => {
     for (const words of [
       ["database", "list"],
@@ -123,7 +208,29 @@ describe("stores", () => {
 
   test("a file and a directory with other things in it are no stores", async () => {
     const file = sqliteFile("a.db");
-    expect(await failure("database", "list", "--store", file)).toMatchObject({
+    const other = directory.file("notes.txt");
+    writeFileSync(other, "SQLite");
+    for (const words of [
+      ["database", "list"],
+      ["serve", "--port", "0"],
+      ["check"],
+      ["check", "--repair"],
+      ["store", "convert", "--backend", "memory"],
+      ["remote", "status"],
+      ["remote", "set", "file:///nowhere"],
+      ["token", "key", "create"],
+      ["token", "revoke", "x"],
+    ])
+      for (const [path, fact] of [
+        [file, `it is a SQLite database, and a store is a directory; "bough import ${file} NAME"`],
+        [other, "it is a file, and a store is a directory"],
+        [join(other, "below"), "a part of its path is a file, not a directory"],
+      ] as const)
+        expect(await failure(...words, "--store", path), words.join(" ")).toEqual({
+          code: "STORE_IS_FILE",
+          message: expect.stringContaining(`Cannot open store "${path}": ${fact}`),
+        });
+    expect(await failure("restore-store", "file:///nowhere", file)).toMatchObject({
       code: "STORE_IS_FILE",
     });
     mkdirSync(directory.file("photos"));

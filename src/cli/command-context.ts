@@ -180,9 +180,10 @@ export class CommandContext {
     body: (store: CommandStore) => T | Promise<T>,
     options: OpenWith = {},
   ): Promise<T> {
-    const isLocked = error instanceof StoreError && error.code === "STORE_LOCKED";
+    if (!isLocked(error) || this.isRemote) throw error;
     // The server has its own durability.
-    if (!isLocked || this.isRemote || this.#options.durability === "remote") throw error;
+    if (this.#options.durability === "remote")
+      throw await this.#ofHolder("use --durability remote with", error);
     const { openSocketStore } = await import("./client/open-served-store.ts");
     const store = await openSocketStore(this.storePath);
     if (store === null) throw error;
@@ -203,12 +204,14 @@ export class CommandContext {
   ): Promise<T> {
     if (what !== null) this.requireHere(what);
     const { openStore } = await import("../store/store.ts");
-    const store = openStore(this.storePath, {
-      create: false,
-      ...options,
-      ...this.#whereOptions(),
-      ...this.keyOptions(),
-    });
+    const open = (): Store =>
+      openStore(this.storePath, {
+        create: false,
+        ...options,
+        ...this.#whereOptions(),
+        ...this.keyOptions(),
+      });
+    const store = what === null ? open() : await this.withDirectory(what, open);
     let result: T;
     try {
       if (this.#options.durability === "remote") requireUploaded(store);
@@ -236,17 +239,49 @@ export class CommandContext {
         `Cannot use threads with store "${this.storePath}": it is in object storage`,
       );
     const { openStoreAsync } = await import("../threads/open-store.ts");
-    await using store = await openStoreAsync(this.storePath, {
-      create: false,
-      ...options,
-      ...this.#whereOptions(),
-      ...this.keyOptions(),
-    });
+    await using store = await this.withDirectory("serve", () =>
+      openStoreAsync(this.storePath, {
+        create: false,
+        ...options,
+        ...this.#whereOptions(),
+        ...this.keyOptions(),
+      }),
+    );
     await body(store);
   }
 
+  /** Runs what takes the directory for itself, and names the server that has it. `what`: how a message goes on after "Cannot". */
+  async withDirectory<T>(what: string, body: () => T | Promise<T>): Promise<T> {
+    try {
+      return await body();
+    } catch (error) {
+      throw await this.#ofHolder(what, error);
+    }
+  }
+
+  /** The same error, or what to do where a server has the store. */
+  async #ofHolder(what: string, error: unknown): Promise<unknown> {
+    if (!isLocked(error) || this.isRemote) return error;
+    const { openSocketStore } = await import("./client/open-served-store.ts");
+    // Whoever answers in another way than a server does is none.
+    const store = await openSocketStore(this.storePath).catch(() => null);
+    if (store === null) return error;
+    store.close();
+    const { holder } = error.details;
+    const pid = typeof holder === "object" && holder !== null && "pid" in holder ? holder.pid : "?";
+    return new CommandError(
+      "STORE_LOCKED",
+      `Cannot ${what} store "${this.storePath}": a server (process ${String(pid)}) holds it; stop that server first`,
+      { cause: error },
+    );
+  }
+
   #whereOptions(): Pick<StoreOptions, "mode" | "directory" | "durability"> {
-    const { takeOver, directory, durability } = this.#options;
+    const { takeOver, directory, durability, token, tokenFile } = this.#options;
+    if (token !== undefined || tokenFile !== undefined)
+      throw new UsageError(
+        `Cannot use ${token === undefined ? "--token-file" : "--token"} with store "${this.storePath}": it is for a server, which --url names`,
+      );
     if (!this.isRemote && (takeOver === true || directory !== undefined)) {
       const option = takeOver === true ? "--take-over" : "--directory";
       throw new UsageError(
@@ -359,6 +394,10 @@ function requireUploaded(store: Store): void {
   throw new UsageError(
     `Cannot use --durability remote with store "${store.path}": it is not uploaded; see "bough remote set"`,
   );
+}
+
+function isLocked(error: unknown): error is StoreError {
+  return error instanceof StoreError && error.code === "STORE_LOCKED";
 }
 
 /** Whether both failed in the same way: once is enough to say. */

@@ -55,15 +55,24 @@ function reportRequest(what: string): string {
   return `This is a bug in bough, please report it with these lines and what you did: ${what}`;
 }
 
+/** Names in it may be those of others: they neither begin a line nor steer the terminal. */
+function onOneLine(message: string): string {
+  return message.replaceAll(/\p{C}/gu, (character) => {
+    const [, escaped = ""] = /^"(\\.*)"$/.exec(JSON.stringify(character)) ?? [];
+    return escaped === "" ? `\\u{${character.codePointAt(0)?.toString(16)}}` : escaped;
+  });
+}
+
 /** Tells the user; returns the exit code. */
 export async function reportFailure(
   error: unknown,
   options: { readonly stderr: TextOutput; readonly json: boolean },
 ): Promise<ExitCode> {
   const { exitCode, code, message } = describeFailure(error);
+  const line = exitCode === ExitCode.bug ? message : onOneLine(message);
   const text = options.json
     ? `${JSON.stringify({ error: { code, message } })}\n`
-    : `bough: ${message}\n`;
+    : `bough: ${line}\n`;
   await options.stderr.write(text);
   return exitCode;
 }

@@ -65,8 +65,15 @@ function wantsJson(argv: readonly string[]): boolean {
 function usageError(error: CommanderError): UsageError {
   const message = error.message
     .replace(/^error: /, "")
+    .replace(/\.$/, "")
     .replace(/^./, (first) => first.toUpperCase())
     .replaceAll(/'([^']*)'/g, '"$1"');
+  // "bough branch set-expiration shop/dev -5m"
+  const value = /^Unknown option "(-[0-9][^"]*)"/.exec(message)?.[1];
+  if (value !== undefined)
+    return new UsageError(
+      `Unknown option "${value}": it begins with "-"; if it is meant as a value, put "--" before it`,
+    );
   const [what, suggestion] = message.split("\n", 2);
   const hint =
     suggestion === undefined ? 'see "bough help"' : suggestion.replace(/^\((.*)\)$/, "$1");

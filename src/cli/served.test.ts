@@ -556,21 +556,6 @@ describe("the socket", () => {
     expect((await failure(...words, "2")).message).toContain("the store has 2, from 0 on");
   });
 
-  test("what needs the store for itself is refused while a server has it", async () => {
-    await makeShop();
-    await directory.serve();
-    for (const words of [
-      ["store", "convert", "--backend", "leveldb"],
-      ["store", "set", "--partitions", "2"],
-      ["remote", "unset"],
-      ["check", "--repair"],
-      ["serve", "--port", "0"],
-      ["database", "list", "--durability", "remote"],
-    ])
-      expect((await failure(...words)).code, words.join(" ")).toBe("STORE_LOCKED");
-    expect((await failure("database", "create", "x", "--backend", "memory")).code).toBe("USAGE");
-  });
-
   test("a directory whose path is too long for a socket is served without, and the log says so", async () => {
     const deep = directory.file(`${"a".repeat(60)}/${"b".repeat(60)}`);
     await directory.ok(["database", "create", "shop", "--store", deep]);

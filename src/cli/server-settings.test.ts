@@ -138,11 +138,11 @@ describe("settings of bough serve", () => {
     await expect(
       findServerSettings(contextOf(), join(directory, "none.toml"), {}),
     ).rejects.toMatchObject({ code: "FILE_NOT_FOUND" });
-    await expect(findServerSettings(contextOf(), file("port = \n"), {})).rejects.toThrow(
-      /^Cannot read ".*my\.toml": /,
-    );
+    await expect(
+      findServerSettings(contextOf(), file("host = 'a'\nport = \n"), {}),
+    ).rejects.toThrow(/^Cannot read ".*my\.toml": .* in line 2$/);
     await expect(findServerSettings(contextOf(), file("store = 3\n"), {})).rejects.toThrow(
-      /"store": it is not a path/,
+      /"store" is 3, and has to be the path or URL of a store$/,
     );
   });
 
@@ -151,9 +151,25 @@ describe("settings of bough serve", () => {
     ["stores = 1", /there is no "stores"; did you mean "store"\?$/],
     ["streamIdleMs = 5", /there is no "streamIdleMs"; did you mean "stream-idle-ms"\?$/],
     ["completely-different = 5", /there is no "completely-different"$/],
-    ["port = 70000\nstop-ms = 0", /"port": .*65535; "stop-ms": /],
-    ['port = "80"', /"port": /],
-    ['log-level = "loud"', /"log-level": .*"debug"/],
+    [
+      "port = 70000\nstop-ms = 0",
+      /settings of ".*my\.toml": "port" is 70000, and has to be a whole number from 0 to 65535; "stop-ms" is 0, and has/,
+    ],
+    ['port = "80"', /"port" is "80", and has to be a whole number from 0 to 65535$/],
+    ["port = inf", /"port" is Infinity, and has to be a whole number/],
+    ["port = 1979-05-27", /"port" is "1979-05-27", and has to be a whole number/],
+    ["host = 7", /"host" is 7, and has to be a text that is not empty$/],
+    ['tls-cert = ""', /"tls-cert" is "", and has to be a text that is not empty$/],
+    ['domain = "a"', /"domain" is "a", and has to be a list of texts of which none is empty$/],
+    ['domain = ["a", 1]', /"domain" is \["a",1\], and has to be a list of texts/],
+    ['no-auth = "yes"', /"no-auth" is "yes", and has to be true or false$/],
+    [
+      'log-level = "loud"',
+      /"log-level" is "loud", and has to be one of debug, info, warn, error, off$/,
+    ],
+    [`host = ["${"x".repeat(1000)}"]`, /"host" is \["x{98}\.\.\., and has to be a text/],
+    ["[server]\nport = 1", /there is no table "server": settings stand at the top of the file/],
+    ["listen.port = 1", /there is no table "listen": /],
   ])("refuses %j in a file", async (text, message) => {
     const found = findServerSettings(contextOf(), file(text), {});
     await expect(found).rejects.toThrow(message);
@@ -166,8 +182,19 @@ describe("settings of bough serve", () => {
       /of the environment: there is no "BOUGH_PORTS"; did you mean "BOUGH_PORT"\?/,
     ],
     [{ BOUGH_STREAM_IDLE: "1" }, /did you mean "BOUGH_STREAM_IDLE_MS"\?/],
-    [{ BOUGH_PORT: "tcp://10.0.0.1:8080" }, /"BOUGH_PORT": /],
-    [{ BOUGH_NO_AUTH: "yes" }, /"BOUGH_NO_AUTH": /],
+    [
+      { BOUGH_PORT: "tcp://10.0.0.1:8080" },
+      /"BOUGH_PORT" is "tcp:\/\/10\.0\.0\.1:8080", and has to be a whole number from 0 to 65535; Docker and Kubernetes set .*enableServiceLinks: false/,
+    ],
+    [
+      { BOUGH_PORT: "http" },
+      /"BOUGH_PORT" is "http", and has to be a whole number from 0 to 65535$/,
+    ],
+    [{ BOUGH_NO_AUTH: "yes" }, /"BOUGH_NO_AUTH" is "yes", and has to be true or false$/],
+    [
+      { BOUGH_DOMAIN: "a.example,,b.example" },
+      /"BOUGH_DOMAIN" is "a\.example,,b\.example", and has to be a list of texts of which none is empty$/,
+    ],
   ])("refuses %j in the environment", async (env, message) => {
     await expect(findServerSettings(contextOf(env), null, {})).rejects.toThrow(message);
   });

@@ -61,11 +61,16 @@ async function parseFile(path: string): Promise<FileSettings> {
   return await settingsOfFile(Buffer.from(readUserFile(path)).toString("utf8"), path);
 }
 
+function isMissing({ code, details }: StoreError): boolean {
+  return code === "FILE_NOT_FOUND" || details["systemCode"] === "ENOTDIR";
+}
+
 async function nullIfMissing(file: Promise<FileSettings>): Promise<FileSettings | null> {
   try {
     return await file;
   } catch (error) {
-    if (error instanceof StoreError && error.code === "FILE_NOT_FOUND") return null;
+    // Where the store's path is a file, opening it says so.
+    if (error instanceof StoreError && isMissing(error)) return null;
     throw error;
   }
 }

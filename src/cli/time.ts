@@ -22,6 +22,10 @@ function parseTime(text: string, nowMs: number): Date {
   } catch (error) {
     if (!(error instanceof StoreError)) throw error;
   }
+  if (/^-[0-9]/.test(text))
+    throw new UsageError(
+      `Cannot use the time "${text}": it is not in the future; give a later one or a duration from now on without a minus ("7d", "1h30m")`,
+    );
   throw new UsageError(
     `Cannot read the time "${text}": give a time with a zone as in RFC 3339 ("2030-01-31T18:00:00Z") or a duration from now on ("7d", "1h30m")`,
   );
@@ -37,6 +41,10 @@ export function parseDuration(option: string, text: string): number | null {
   } catch (error) {
     if (!(error instanceof StoreError)) throw error;
   }
+  if (text.startsWith("-"))
+    throw new UsageError(
+      `Cannot read ${option} "${text}": a duration is written without a minus, such as "7d" or "1h30m"`,
+    );
   throw new UsageError(
     `Cannot read ${option} "${text}": give a duration ("7d", "1h30m", "0") or "forever"`,
   );

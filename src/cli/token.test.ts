@@ -139,6 +139,7 @@ describe("bough token create", () => {
     [["--branch", "preview/?"], 'the character "?" is not allowed'],
     [["--database", "shop/main"], 'has no "/"'],
     [["--ttl", "soon"], 'Cannot read --ttl "soon"'],
+    [["--ttl", "-5"], 'Cannot read --ttl "-5": a duration is written without a minus'],
     [["--ttl", "0"], "a second is the least"],
     [["--access", "root"], "Allowed choices are ro, rw, admin"],
     [["--key-file", "x"], "the key for tokens is --signing-key"],
@@ -197,7 +198,7 @@ describe("bough token key create", () => {
     writeFileSync(directory.file("old.pem"), "precious");
     expect(
       await directory.fails(1, ["token", "key", "create", directory.file("old.pem")]),
-    ).toContain("already taken");
+    ).toContain(`"${directory.file("old.pem")}" exists, and is kept`);
     expect(readFileSync(directory.file("old.pem"), "utf8")).toBe("precious");
     writeFileSync(directory.file("new.pub.pem"), "precious");
     await directory.fails(1, ["token", "key", "create", directory.file("new.pem")]);
@@ -210,6 +211,17 @@ describe("bough token key create", () => {
       "in object storage",
     );
     expect(readdirSync(directory.path)).toEqual([]);
+  });
+
+  test("a second time says that the keys are kept, and what to do", async () => {
+    await makeStore();
+    const path = directory.file("store/token-key.pub.pem");
+    const before = readFileSync(path, "utf8");
+    expect(await directory.fails(1, ["token", "key", "create"])).toBe(
+      `Cannot make a pair of keys: "${path}" exists, and is kept; sign tokens with the keys that are there, or give another file for new ones`,
+    );
+    expect(readFileSync(path, "utf8")).toBe(before);
+    expect(await directory.fails(2, ["token", "key", "create", ""])).toContain("FILE is empty");
   });
 
   test("in a store is in nobody's way", async () => {
@@ -256,6 +268,44 @@ describe("bough token inspect", () => {
     expect(
       await directory.fails(1, [...words, directory.file("other.pem")], { stdin: token }),
     ).toBe("Cannot accept the token: no key of this server has signed it");
+  });
+
+  test("says whether the token is revoked, as far as a list is there", async () => {
+    const { token, id } = (await directory.json(PREVIEWS)) as Created;
+    const own = directory.file("store/revoked-tokens.json");
+    const lineOf = async (words: readonly string[] = []): Promise<string | undefined> =>
+      /^revoked: +(.*)$/m.exec(await directory.ok(["token", "inspect", token, ...words]))?.[1];
+    expect(await lineOf()).toBe(`no, says "${own}"`);
+    await directory.ok(["token", "revoke", id]);
+    expect(await lineOf()).toBe(`yes, says "${own}"`);
+    const inspected = ["token", "inspect", token];
+    expect(await directory.json(inspected)).toMatchObject({ isRevoked: true, revocations: own });
+
+    const other = directory.file("list.json");
+    await directory.ok(["token", "revoke", "another", "--revocations", other]);
+    expect(await lineOf(["--revocations", other])).toBe(`no, says "${other}"`);
+
+    for (const elsewhere of [
+      ["--store", directory.file("none")],
+      ["--store", "s3://bucket/shop"],
+    ])
+      expect(await lineOf(elsewhere)).toBe("not known");
+    expect(
+      await directory.json(inspected, { env: { BOUGH_STORE: "", BOUGH_URL: "http://127.0.0.1" } }),
+    ).toMatchObject({ isRevoked: null, revocations: null });
+  });
+
+  test("with a list that is not there, or is none, says so instead of no", async () => {
+    const { token } = (await directory.json(PREVIEWS)) as Created;
+    const list = directory.file("list.json");
+    const words = ["token", "inspect", token, "--revocations", list];
+    expect(await directory.fails(1, words)).toBe(
+      `Cannot read the list of revoked tokens "${list}": there is no such file`,
+    );
+    writeFileSync(list, "{");
+    expect(await directory.fails(1, words)).toBe(
+      `Cannot read the list of revoked tokens "${list}": it is no JSON`,
+    );
   });
 
   test("says that a token has expired, allows nothing, or is none; what it says does not steer the terminal", async () => {

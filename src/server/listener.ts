@@ -153,7 +153,7 @@ function rule({
 function tlsOf({ tlsCert: cert, tlsKey: key }: ListenSettings, now: () => number): TlsFiles | null {
   if (cert === null && key === null) return null;
   if (cert === null || key === null)
-    throw new RangeError("Cannot serve over TLS: tlsCert and tlsKey belong together");
+    throw new RangeError('Cannot serve over TLS: "tls-cert" and "tls-key" belong together');
   return new TlsFiles({ cert, key }, now);
 }
 
@@ -163,7 +163,10 @@ function authority(host: string, port: number): string {
 
 /** What the system calls it, our code, and what to do. */
 const REFUSALS: Readonly<Record<string, readonly [StoreErrorCode, string]>> = {
-  EADDRINUSE: ["ADDRESS_IN_USE", "another process listens there; end it, or give another --port"],
+  EADDRINUSE: [
+    "ADDRESS_IN_USE",
+    "another process listens there; end it, or give another --port, or 0 for any that is free",
+  ],
   EACCES: ["ADDRESS_DENIED", "the system does not allow it; give a --port from 1024 on"],
   EPERM: ["ADDRESS_DENIED", "the system does not allow it; give a --port from 1024 on"],
   EADDRNOTAVAIL: ["ADDRESS_INVALID", "that is no address of this machine; give another --host"],

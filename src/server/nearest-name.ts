@@ -1,4 +1,5 @@
 /** Which of the names somebody may have meant who has written another one. */
+import { editDistance } from "../branch/nearest-names.ts";
 
 /** Null: none is near enough. */
 export function nearest(written: string, names: Iterable<string>): string | null {
@@ -12,18 +13,4 @@ export function nearest(written: string, names: Iterable<string>): string | null
     bestDistance = distance;
   }
   return best;
-}
-
-/** How many letters have to be put in, left out or changed. */
-function editDistance(left: string, right: string): number {
-  let row = Array.from({ length: right.length + 1 }, (_, index) => index);
-  for (let i = 1; i <= left.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= right.length; j++) {
-      const change = left[i - 1] === right[j - 1] ? 0 : 1;
-      next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + change));
-    }
-    row = next;
-  }
-  return row[right.length]!;
 }

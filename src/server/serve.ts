@@ -10,6 +10,7 @@ import { LocalStore, type LocalStoreOptions } from "./local-store.ts";
 import { describeError, makeServerLog, NO_LOG, type ServerLog } from "./operations/server-log.ts";
 import type { Tracing } from "./operations/tracing.ts";
 import type { ServerSettings } from "./setting-list.ts";
+import { kebabName } from "./setting-name.ts";
 import { parseSettings } from "./settings.ts";
 import { ThreadedAdminStore } from "./threaded/threaded-admin-store.ts";
 import { hostService, ThreadedServedStore } from "./threaded/threaded-served-store.ts";
@@ -150,7 +151,9 @@ function accessOf(
   const { authKeyFile, authSecretFile, authJwksUrl, noAuth } = settings;
   if (noAuth) {
     if (authKeyFile.length + authSecretFile.length + authJwksUrl.length > 0)
-      throw new RangeError("Cannot use noAuth together with keys for tokens");
+      throw new RangeError(
+        `Cannot use "no-auth" together with keys for tokens: either everybody is let in, or who has a token`,
+      );
     return OPEN_ACCESS;
   }
   const { revocations, authAudience: audience, authIssuer: issuer, authWithoutClaims } = settings;
@@ -175,7 +178,7 @@ function accessOf(
   const [name = authWithoutClaims ? "authWithoutClaims" : null] = unused ?? [];
   if (name !== null)
     throw new RangeError(
-      `Cannot use ${name} without a key for tokens: give authKeyFile, authSecretFile or authJwksUrl, or make the store's own with "bough token key create"`,
+      `Cannot use "${kebabName(name)}" without a key for tokens: give "auth-key-file", "auth-secret-file" or "auth-jwks-url", or make the store's own with "bough token key create"`,
     );
   return OPEN_ACCESS;
 }

@@ -1,6 +1,6 @@
 /**
- * All settings of the server, with what people are told of them. Options of `bough serve` are made from this list and the schema that
- * checks settings too (settings.ts), so that neither can have one that the other has not. Nothing is loaded for it: the command
+ * All settings of the server, with what people are told of them. Options of `bough serve` are made from this list and what checks
+ * settings goes by it (settings.ts), so that neither can have one that the other has not. Nothing is loaded for it: the command
  * line shows it without starting a server.
  */
 export interface ServerSettings {

@@ -60,8 +60,25 @@ export function settingsOfEnvironment(
     else if (nearest(variable, settings.keys()) === null) passedOver.push(variable);
     else given[variable] = text;
   }
-  const source = { title: "the environment", nameOf: variableName };
-  return { settings: checkSettings(given, source), passedOver };
+  const source = {
+    title: "the environment",
+    nameOf: variableName,
+    written: (name: string) => environment[variableName(name)],
+  };
+  try {
+    return { settings: checkSettings(given, source), passedOver };
+  } catch (error) {
+    throw isServiceLink(environment["BOUGH_PORT"]) && error instanceof RangeError
+      ? new RangeError(`${error.message}; ${SERVICE_LINK_ADVICE}`)
+      : error;
+  }
+}
+
+const SERVICE_LINK_ADVICE =
+  'Docker and Kubernetes set BOUGH_PORT so for a service that is called "bough": turn that off (enableServiceLinks: false), or set it to a number';
+
+function isServiceLink(port: string | undefined): boolean {
+  return port !== undefined && /^[a-z]+:\/\//.test(port);
 }
 
 /** V3. */
@@ -82,17 +99,20 @@ function standardSettings(
 
 /** Of the text of a bough.toml, with paths as they are from the working directory (V4). Throws RangeError (V1). */
 export async function settingsOfFile(text: string, path: string): Promise<FileSettings> {
-  const { parse } = await import("smol-toml");
+  const { parse, TomlError } = await import("smol-toml");
   let table: Record<string, unknown>;
   try {
     table = parse(text);
   } catch (error) {
     const [reason = ""] = (error instanceof Error ? error.message : String(error)).split("\n", 1);
-    throw new RangeError(`Cannot read "${path}": ${reason}`);
+    const where = error instanceof TomlError ? ` in line ${error.line}` : "";
+    throw new RangeError(`Cannot read "${path}": ${reason}${where}`);
   }
   const { store, ...rest } = table;
   if (store !== undefined && (typeof store !== "string" || store === ""))
-    throw new RangeError(`Cannot use these settings of "${path}": "store": it is not a path`);
+    throw new RangeError(
+      `Cannot use these settings of "${path}": "store" is ${JSON.stringify(store)}, and has to be the path or URL of a store`,
+    );
   const known = new Map(
     Object.entries(SERVER_SETTINGS).map(([name, facts]) => [kebabName(name), { name, facts }]),
   );

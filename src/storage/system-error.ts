@@ -6,6 +6,9 @@ interface Explanation {
   readonly text: string;
 }
 
+/** Node's, for what no system has a name for; it may also stand for a bug. */
+const ZERO_IN_PATH = "ERR_INVALID_ARG_VALUE";
+
 const EXPLANATIONS: ReadonlyMap<string, Explanation> = new Map([
   ["ENOENT", { code: "FILE_NOT_FOUND", text: "no such file or directory" }],
   ["EEXIST", { code: "FILE_EXISTS", text: "the name is already taken" }],
@@ -41,6 +44,8 @@ const EXPLANATIONS: ReadonlyMap<string, Explanation> = new Map([
   ],
   ["ENFILE", { code: "IO", text: "too many open files on this machine" }],
   ["ENOTDIR", { code: "IO", text: "a part of the path is a file, not a directory" }],
+  [ZERO_IN_PATH, { code: "FILE_NOT_FOUND", text: "a path has no zero character" }],
+  ["ENAMETOOLONG", { code: "IO", text: "the name is longer than the system allows" }],
   ["EISDIR", { code: "IO", text: "it is a directory, not a file" }],
   [
     "EFBIG",
@@ -68,7 +73,9 @@ export function systemErrorName(error: unknown): string | null {
 export function fromSystemError(action: string, path: string, error: unknown): unknown {
   if (error instanceof StoreError) return error;
   const name = systemErrorName(error);
-  if (name === null || name.startsWith("ERR_")) return error;
+  if (name === null) return error;
+  const isPathWrong = name === ZERO_IN_PATH && path.includes("\0");
+  if (name.startsWith("ERR_") && !isPathWrong) return error;
   return explainSystemError({ action, path, name, cause: error });
 }
 

@@ -21,6 +21,7 @@ import {
   type ProcessIdentity,
   sharesProcessNumbers,
 } from "./process-identity.ts";
+import { fromSystemError } from "./system-error.ts";
 import { readFileSync, writeFileAtomicSync } from "./whole-file.ts";
 
 interface Holder extends ProcessIdentity, ExclusiveContent {}
@@ -39,7 +40,7 @@ export function updateFileSync(
   change: (bytes: Uint8Array | null) => Uint8Array | null,
 ): void {
   const lock = exclusiveFile(`${resolve(path)}.lock`);
-  const held = takeWhenFree(path, lock);
+  const held = whileNamed(path, () => takeWhenFree(path, lock));
   try {
     removeLeftovers(lock, held);
     const storage = openNodeStorage(dirname(path));
@@ -48,6 +49,15 @@ export function updateFileSync(
     if (changed !== null) writeFileAtomicSync(storage, name, changed);
   } finally {
     releaseExclusiveFile(lock.path, held, parseHolder);
+  }
+}
+
+/** What the system says of the lock concerns the file. */
+function whileNamed<T>(path: string, body: () => T): T {
+  try {
+    return body();
+  } catch (error) {
+    throw fromSystemError("Cannot change", path, error);
   }
 }
 

@@ -1,5 +1,6 @@
 /** A branch, as users of the library hold it: a name that follows its row through renames. */
 import { NAME_LENGTH_MAX, requireText } from "../branch/names.ts";
+import { requireOptions } from "../branch/option-names.ts";
 import {
   createBranchChange,
   deleteBranchChange,
@@ -16,6 +17,12 @@ import { changedRetention, retentionOf, type RetentionPolicy } from "../retentio
 import { waiting } from "../storage/not-local.ts";
 import type { Snapshot } from "../transaction/snapshot.ts";
 import type { OpenDatabase } from "../transaction/timeline.ts";
+import {
+  CREATE_BRANCH_OPTIONS,
+  LOG_OPTIONS,
+  RESET_OPTIONS,
+  RESTORE_OPTIONS,
+} from "./call-options.ts";
 import { type Commit, commitLog, type LogOptions } from "./commit-log.ts";
 import type { Engine } from "./engine.ts";
 import { retentionStatus, type RetentionStatus } from "./retention-status.ts";
@@ -118,6 +125,7 @@ export class Branch {
   /** Commits, newest first, also those from before the fork. */
   log(options: LogOptions = {}): Commit[] {
     this.#living();
+    requireOptions("log", options, LOG_OPTIONS);
     return waiting(() => [...commitLog(this.#engine, this.#database, this.#row, options)]);
   }
 
@@ -137,6 +145,7 @@ export class Branch {
   /** Makes the branch what its parent is now, or what a revision was; what it was stays in its history. */
   reset(options: { readonly to?: string } = {}): void {
     this.#living();
+    requireOptions("reset", options, RESET_OPTIONS);
     let from: Snapshot;
     if (options.to !== undefined) from = this.#snapshotOf(options.to);
     else {
@@ -154,6 +163,7 @@ export class Branch {
   /** Makes the branch what a revision was; a new branch keeps what it is now. Returns that branch. */
   restore(options: RestoreOptions): Branch {
     const head = this.#living();
+    requireOptions("restore", options, RESTORE_OPTIONS);
     const preserveAs = options.preserveAs ?? this.#backupName(head.version);
     this.#reset(this.#snapshotOf(options.to), preserveAs);
     const row = requireBranch(this.#database.refs, preserveAs);
@@ -277,6 +287,7 @@ export function createBranch(
   name: string,
   options: CreateBranchOptions,
 ): Branch {
+  requireOptions("createBranch", options, CREATE_BRANCH_OPTIONS);
   const { snapshot, branch } = snapshotInDatabase(
     engine,
     database,

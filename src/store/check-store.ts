@@ -2,6 +2,7 @@
  * Checks a store that is not open, and may not open: what `Store.check` does, from the files. Damage becomes problems of the
  * report; what is no damage (no store there, another process has it, a wrong key) is thrown.
  */
+import { requireOptions } from "../branch/option-names.ts";
 import { checkCatalogFiles, isCatalogThere, openBackend } from "../catalog/backends.ts";
 import { Catalog } from "../catalog/catalog.ts";
 import { checkPacks } from "../integrity/check-chunks.ts";
@@ -16,10 +17,12 @@ import { openNodeStorage } from "../storage/node-storage.ts";
 import { waitingAsync } from "../storage/not-local.ts";
 import type { Storage } from "../storage/storage.ts";
 import { acquireStoreLock, type StoreLock } from "../storage/store-lock.ts";
+import { CHECK_STORE_OPTIONS } from "./call-options.ts";
 import { checkHeads } from "./check-heads.ts";
 import { openClosedStorage } from "./closed-storage.ts";
 import { type HandOverIntent, readIntent } from "./hand-over-intent.ts";
 import { makeParts } from "./open-state.ts";
+import { listStore } from "./store-directory.ts";
 import { openStore } from "./store.ts";
 import { readPackNumbers } from "./pack-numbers.ts";
 import { checkPartition, partitionStorage, refuseUncounted } from "./partition-files.ts";
@@ -32,6 +35,7 @@ export async function checkStore(
   path: string,
   options: StoreOptions & CheckOptions = {},
 ): Promise<CheckReport> {
+  requireOptions("checkStore", options, CHECK_STORE_OPTIONS);
   const local = options.storage ?? openNodeStorage(path);
   const findings = new Findings();
   /** Of the partitions after the first. */
@@ -110,7 +114,7 @@ async function checkPartitionOf(
 
 /** Throws STORE_NOT_FOUND, STORE_LOCKED. */
 export function lockStore(storage: Storage, path: string): StoreLock {
-  const names = storage.listSync("");
+  const names = listStore(storage, path);
   const isStore = names.includes(HEADER_FILE) || names.includes(PACK_DIRECTORY);
   if (!isStore) throw storeNotFound(path);
   return acquireStoreLock(storage, { description: path });
@@ -214,7 +218,8 @@ export async function checkBySql(
   options: StoreOptions & CheckOptions,
 ): Promise<void> {
   try {
-    using store = openStore(path, { ...options, create: false });
+    const { deep: _, onProgress: _told, ...given } = options;
+    using store = openStore(path, { ...given, create: false });
     await checkHeads(store, findings, options);
   } catch (error) {
     if (error instanceof StoreError && NO_DAMAGE.has(error.code)) throw error;

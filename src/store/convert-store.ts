@@ -9,6 +9,7 @@
  * C2. What a crash leaves of the other catalog is deleted at the next open or conversion.
  * C3. The new catalog is opened again and read as a whole before it is in force: as many entries, the same checksum.
  */
+import { requireOptions } from "../branch/option-names.ts";
 import {
   type Backend,
   BACKENDS,
@@ -24,9 +25,11 @@ import { PACK_DIRECTORY } from "../page/pack-format.ts";
 import { openNodeStorage } from "../storage/node-storage.ts";
 import type { Storage } from "../storage/storage.ts";
 import { acquireStoreLock } from "../storage/store-lock.ts";
+import { CONVERT_OPTIONS } from "./call-options.ts";
 import { type Compression, requireCompression } from "./compression-option.ts";
 import { checkPartitions, partitionStorage } from "./partition-files.ts";
 import { sumOf } from "./partition-reports.ts";
+import { listStore } from "./store-directory.ts";
 import {
   HEADER_FILE,
   partitionCount,
@@ -60,13 +63,14 @@ export interface ConvertResult {
  * as it was. Needs no key: what the catalog holds is copied as it is.
  */
 export function convertStore(path: string, options: ConvertOptions): ConvertResult {
+  requireOptions("convertStore", options, CONVERT_OPTIONS);
   const { backend, compression } = options;
   if (!BACKENDS.includes(backend))
     throw new TypeError(`Option "backend": "${backend}" is not one of ${BACKENDS.join(", ")}`);
   if (compression !== undefined) requireCompression('Option "compression"', compression);
   const storage = options.storage ?? openNodeStorage(path);
   const description = options.storage?.description ?? path;
-  if (!storage.existsSync(HEADER_FILE)) throw storeNotFound(description);
+  if (!listStore(storage, description).includes(HEADER_FILE)) throw storeNotFound(description);
   const lock = acquireStoreLock(storage, { description });
   try {
     const header = readHeader(storage);

@@ -1,4 +1,5 @@
 /** A database, as users of the library hold it: branches and tags under one name. */
+import { requireOptions } from "../branch/option-names.ts";
 import {
   createTagChange,
   deleteDatabaseChange,
@@ -19,6 +20,7 @@ import {
   pointerTo,
   snapshotInDatabase,
 } from "./branch.ts";
+import { CREATE_TAG_OPTIONS } from "./call-options.ts";
 import type { Engine } from "./engine.ts";
 import { requireDatabaseId } from "./resolve-revision.ts";
 
@@ -110,6 +112,7 @@ export class Database {
   /** Names the commit that a revision is now; by default main's head. */
   createTag(name: string, options: { readonly at?: string } = {}): Tag {
     this.#assertLiving();
+    requireOptions("createTag", options, CREATE_TAG_OPTIONS);
     const { snapshot } = snapshotInDatabase(this.#engine, this.#database, options.at ?? this.name);
     const atMs = this.#engine.options.now();
     const { refs } = this.#database;

@@ -170,19 +170,6 @@ describe("options", () => {
     expect(() => resolveOptions(asOptions({ compression: "zip" }))).toThrow(TypeError);
   });
 
-  test("are not passed over when they are misspelled: a key would be missed", () => {
-    const asOptions = (value: object): object => value;
-    for (const [given, meant] of [
-      ["keyfile", "keyFile"],
-      ["key_file", "keyFile"],
-      ["Key", "key"],
-    ] as const) {
-      expect(() => resolveOptions(asOptions({ [given]: "x" }))).toThrow(
-        new TypeError(`Misspelled option "${given}" should be "${meant}"`),
-      );
-    }
-  });
-
   test("have the defaults that they are said to have", () => {
     const { now, ...rest } = resolveOptions({});
     expect(now).toBe(Date.now);

@@ -1,14 +1,18 @@
+import { once } from "node:events";
 import {
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from "node:fs";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { StockSqlite } from "../testing/stock-sqlite.ts";
 import { openStore, type Store } from "./store.ts";
 
@@ -161,4 +165,36 @@ test("backup of a connection writes a plain file and reports pages", async () =>
   expect(stock.run("SELECT count(*) AS n FROM item")).toEqual([{ n: 10 }]);
   connection.close();
   await expect(connection.backup(at("closed.db"))).rejects.toThrow("not open");
+});
+
+describe("a destination that cannot be written", () => {
+  test.each([
+    ["none/out.db", "FILE_NOT_FOUND", "no such file or directory (ENOENT)"],
+    ["plain/out.db", "IO", "a part of the path is a file, not a directory (ENOTDIR)"],
+    [`${"x".repeat(250)}.db`, "IO", "the name is longer than the system allows (ENAMETOOLONG)"],
+    ["directory", "FILE_EXISTS", "that is a directory; give the name of a file in it"],
+    ["new/", "FILE_EXISTS", "that is a directory; give the name of a file in it"],
+  ])("%s is named as it was given", async (name, code, fact) => {
+    writeFileSync(at("plain"), "mine");
+    mkdirSync(at("directory"));
+    const before = readdirSync(directory);
+    const path = join(directory, "/") + name;
+    for (const overwrite of [false, true])
+      await expect(store.exportFile("shop", path, { overwrite })).rejects.toMatchObject({
+        code,
+        message: `Cannot export to "${path}": ${fact}`,
+      });
+    expect(readdirSync(directory)).toEqual(before);
+  });
+
+  test("that is no file is not replaced by one", async () => {
+    const server = createServer().listen(at("socket"));
+    await once(server, "listening");
+    await expect(store.exportFile("shop", at("socket"), { overwrite: true })).rejects.toMatchObject(
+      { code: "FILE_EXISTS" },
+    );
+    expect(statSync(at("socket")).isSocket()).toBe(true);
+    server.close();
+    await expect(store.exportFile("shop", "")).rejects.toThrow('to "": a file has a name');
+  });
 });

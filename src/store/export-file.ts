@@ -10,9 +10,11 @@
 import { randomBytes } from "node:crypto";
 import { basename, dirname } from "node:path";
 import { StoreError } from "../errors.ts";
+import { fileKindSync } from "../storage/file-kind.ts";
 import { isInside } from "../storage/is-inside.ts";
 import { openNodeStorage } from "../storage/node-storage.ts";
 import type { Storage, StorageFile } from "../storage/storage.ts";
+import { explainSystemError } from "../storage/system-error.ts";
 import type { Snapshot } from "../transaction/snapshot.ts";
 import type { ByteProgress } from "./progress.ts";
 import { SnapshotBlocks } from "./snapshot-blocks.ts";
@@ -63,6 +65,27 @@ export async function exportSnapshot(
 
 /** `write` fills the new file, which gets its name after that. */
 export async function replaceFile<T>(
+  path: string,
+  options: Pick<ExportOptions, "overwrite" | "signal">,
+  write: (file: StorageFile) => Promise<T>,
+): Promise<T> {
+  try {
+    return await replaceThrough(path, options, write);
+  } catch (error) {
+    throw ofDestination(error, path);
+  }
+}
+
+/** What the system says of the temporary file, or of a log beside the file, concerns the one that was asked for. */
+function ofDestination(error: unknown, path: string): unknown {
+  if (!(error instanceof StoreError)) return error;
+  const { path: failed, systemCode: name } = error.details;
+  if (typeof failed !== "string" || typeof name !== "string") return error;
+  if (!basename(failed).startsWith(basename(path))) return error;
+  return explainSystemError({ action: "Cannot export to", path, name, cause: error });
+}
+
+async function replaceThrough<T>(
   path: string,
   { overwrite = false, signal }: Pick<ExportOptions, "overwrite" | "signal">,
   write: (file: StorageFile) => Promise<T>,
@@ -120,8 +143,21 @@ async function writePages(
   onProgress?.({ bytes: totalBytes, totalBytes });
 }
 
+/** A rename would put the file in the place of a device, too. */
+function refuseNoFile(path: string): void {
+  const refuse = (code: "FILE_EXISTS" | "FILE_NOT_FOUND", fact: string): never => {
+    throw new StoreError(code, `Cannot export to "${path}": ${fact}`, { details: { path } });
+  };
+  if (path === "") refuse("FILE_NOT_FOUND", "a file has a name");
+  const kind = fileKindSync(path);
+  if (kind === "directory" || /[/\\]$/.test(path))
+    refuse("FILE_EXISTS", "that is a directory; give the name of a file in it");
+  if (kind === "other") refuse("FILE_EXISTS", "it is a device, a pipe or a socket, not a file");
+}
+
 function checkDestination(storage: Storage, path: string, overwrite: boolean): void {
   const name = basename(path);
+  refuseNoFile(path);
   if (!overwrite && storage.existsSync(name))
     throw new StoreError(
       "FILE_EXISTS",

@@ -27,6 +27,7 @@ import { openState } from "./open-state.ts";
 import { checkPartitions, refusePartitionDirectory } from "./partition-files.ts";
 import { readRemoteObjects, REMOTE_OBJECTS_FILE } from "./remote-objects.ts";
 import { type ResolvedRemote, resolveRemote } from "./remote-options.ts";
+import { listStore } from "./store-directory.ts";
 import {
   HEADER_FILE,
   partitionCount,
@@ -240,18 +241,7 @@ function withRemote(
 
 /** Refuses what is no store; creates the directory of a new one when asked to. */
 function prepareDirectory(storage: Storage, description: string, create: boolean): void {
-  let names: string[];
-  try {
-    names = storage.listSync("");
-  } catch (cause) {
-    if (isFile(cause))
-      throw new StoreError(
-        "STORE_IS_FILE",
-        `Cannot open store "${description}": it is a file, a store is a directory; to bring a SQLite file in use "bough import"`,
-        { cause },
-      );
-    throw cause;
-  }
+  const names = listStore(storage, description);
   if (names.includes(HEADER_FILE)) return;
   refusePartitionDirectory(storage, names);
   if (!create) throw storeNotFound(description);
@@ -263,11 +253,6 @@ function prepareDirectory(storage: Storage, description: string, create: boolean
       `Cannot open store "${description}": the directory holds other files, "${foreign[0]}" among them, and no "${HEADER_FILE}"`,
     );
   storage.makeDirectorySync("");
-}
-
-/** Whether the store's own path is a file, not a directory. */
-function isFile(error: unknown): boolean {
-  return error instanceof StoreError && error.details["systemCode"] === "ENOTDIR";
 }
 
 /**

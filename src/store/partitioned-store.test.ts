@@ -216,7 +216,7 @@ test("a number of partitions that makes no sense is refused", () => {
   const storage = new SimulatedStorage();
   for (const partitions of [0, 257, 1.5])
     expect(() => openStore("sim", { storage, backend: "memory", partitions })).toThrow(
-      `Partitions: ${partitions} is not from 1 to 256`,
+      `Option "partitions": ${partitions} is not a whole number from 1 to 256`,
     );
   expect(storage.listSync("")).toEqual([]);
   expect(errorOf(() => openStore("file:///nowhere", { partitions: 2 })).code).toBe("PARTITIONED");

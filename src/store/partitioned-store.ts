@@ -5,6 +5,7 @@
  * Q2. What is said of the whole store is the sum over its partitions, asked in order. A failure of one is that of the call.
  * Q3. All partitions are open, or none. Connections are all idle before the first partition is closed.
  */
+import { requireOptions } from "../branch/option-names.ts";
 import { databaseNotFound } from "../branch/ref-operations.ts";
 import { parseRevision } from "../branch/revision.ts";
 import { InvariantError, type StoreError } from "../errors.ts";
@@ -15,6 +16,12 @@ import type { ExpiryReport } from "../retention/expiry.ts";
 import type { GarbageReport } from "../retention/garbage-cycle.ts";
 import type { AsyncConnection } from "../sqlite/async-connection.ts";
 import { type CreateDatabaseOptions, type OpenOptions, Store } from "./abstract-store.ts";
+import {
+  CREATE_DATABASE_OPTIONS,
+  IMPORT_OPTIONS,
+  SCRUB_OPTIONS,
+  TRANSACT_OPTIONS,
+} from "./call-options.ts";
 import type { Compression } from "./compression-option.ts";
 import type { Database } from "./database.ts";
 import type { Engine } from "./engine.ts";
@@ -100,6 +107,7 @@ export class PartitionedStore extends Store {
   }
 
   createDatabase(name: string, options: CreateDatabaseOptions = {}): Database {
+    requireOptions("createDatabase", options, CREATE_DATABASE_OPTIONS);
     const { partition } = options;
     const store = partition === undefined ? this.#emptiest() : this.#require(partition);
     return store.createDatabase(name, options);
@@ -155,6 +163,7 @@ export class PartitionedStore extends Store {
     body: (transaction: Transaction) => Promise<T> | T,
     options: TransactOptions = {},
   ): Promise<T> {
+    requireOptions("transact", options, TRANSACT_OPTIONS);
     const store = this.#ofRevision(revision);
     const { id } = options;
     if (id !== undefined)
@@ -176,6 +185,7 @@ export class PartitionedStore extends Store {
     revision: string,
     options: ImportOptions = {},
   ): Promise<ImportResult> {
+    requireOptions("importFile", options, IMPORT_OPTIONS);
     const { database } = parseRevision(revision);
     const index = this.#indexOf(database);
     const store = index === null ? this.#emptiest() : this.#stores[index]!;
@@ -213,6 +223,7 @@ export class PartitionedStore extends Store {
   }
 
   async scrub(options: ScrubOptions = {}): Promise<ScrubReport> {
+    requireOptions("scrub", options, SCRUB_OPTIONS);
     const stores = this.#stores;
     return await scrubPartitions(stores.length, options, (index, given) =>
       stores[index]!.scrub(given),

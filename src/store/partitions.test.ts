@@ -238,7 +238,9 @@ test("what is uploaded gets no partitions, what has partitions is not uploaded",
   open(storage, 2).close();
   expect(codeOf(() => open(storage, 1, { remote }))).toBe("PARTITIONED");
   for (const count of [0, 257, 1.5])
-    expect(() => open(storage, count)).toThrow(`Partitions: ${count} is not from 1 to 256`);
+    expect(() => open(storage, count)).toThrow(
+      `Option "partitions": ${count} is not a whole number from 1 to 256`,
+    );
 });
 
 test("limits of the store are divided", () => {

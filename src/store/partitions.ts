@@ -9,6 +9,7 @@
  *     of a new key goes on with the one before, which stays in the ring.
  * P3. Limits that are meant for the whole store are divided among the partitions (partitionSettings). Others hold for each.
  */
+import { showOption } from "../branch/option-names.ts";
 import { KeyRing } from "../encryption/key-ring.ts";
 import { type MasterKey, parseMasterKey } from "../encryption/master-key.ts";
 import { StoreError } from "../errors.ts";
@@ -134,7 +135,9 @@ export function partitionsOf(path: string, root: OpenedRoot, count: number): Par
 
 export function requirePartitionCount(count: number): void {
   if (Number.isSafeInteger(count) && count >= 1 && count <= PARTITIONS_MAX) return;
-  throw new RangeError(`Partitions: ${count} is not from 1 to ${PARTITIONS_MAX}`);
+  throw new RangeError(
+    `Option "partitions": ${showOption(count)} is not a whole number from 1 to ${PARTITIONS_MAX}`,
+  );
 }
 
 /** F1 in partition-files.ts. */

@@ -12,6 +12,7 @@ import { listObjects, type RemoteProcedure, runAsync } from "../remote/remote-st
 import { openNodeStorage } from "../storage/node-storage.ts";
 import type { Storage } from "../storage/storage.ts";
 import { resolveRemote } from "./remote-options.ts";
+import { listStore } from "./store-directory.ts";
 import { HEADER_FILE, readHeader } from "./store-header.ts";
 import { storeNotFound, type StoreOptions } from "./store-options.ts";
 
@@ -32,7 +33,7 @@ export interface RemoteStatus {
 
 /** Where the store in the directory uploads to. Throws STORE_NOT_FOUND. */
 export function remoteUrl(path: string, storage: Storage = openNodeStorage(path)): string | null {
-  if (!storage.listSync("").includes(HEADER_FILE)) throw storeNotFound(path);
+  if (!listStore(storage, path).includes(HEADER_FILE)) throw storeNotFound(path);
   return readHeader(storage).remote?.url ?? null;
 }
 
@@ -49,7 +50,7 @@ export async function remoteStatus(
   options: Pick<StoreOptions, "storage" | "remote"> & { readonly timeoutMs?: number } = {},
 ): Promise<RemoteStatus> {
   const storage = options.storage ?? openNodeStorage(path);
-  if (!storage.listSync("").includes(HEADER_FILE)) throw storeNotFound(path);
+  if (!listStore(storage, path).includes(HEADER_FILE)) throw storeNotFound(path);
   const header = readHeader(storage);
   const durableLsn = durableHere(storage, header.storeId);
   const none = { manifest: null, uploadedLsn: null, uploadedAt: null, durableLsn, error: null };

@@ -6,6 +6,7 @@
  * R1. Whatever was found is said: `before` is what the check found first, `report` what a last deep check finds.
  * R2. Files that are replaced as wholes, because they could not be read, are kept: `<name>.damaged`, `catalog.damaged/`.
  */
+import { requireBoolean, requireOptions } from "../branch/option-names.ts";
 import { catalogFiles, replaceCatalog } from "../catalog/backends.ts";
 import { type CatalogState, parseJson, Table } from "../catalog/catalog.ts";
 import { WriteBatch } from "../catalog/key-value.ts";
@@ -25,6 +26,7 @@ import { decodeSegmentHeader, SEGMENT_HEADER_SIZE } from "../log/segment-format.
 import { openNodeStorage } from "../storage/node-storage.ts";
 import { waitingAsync } from "../storage/not-local.ts";
 import type { Storage } from "../storage/storage.ts";
+import { REPAIR_OPTIONS } from "./call-options.ts";
 import { checkBySql, checkFiles, lockStore, tryReadHeader } from "./check-store.ts";
 import { openClosedStorage } from "./closed-storage.ts";
 import { refusePartitioned } from "./open-directory.ts";
@@ -56,6 +58,8 @@ export async function repairStore(
   path: string,
   options: RepairOptions = {},
 ): Promise<RepairReport> {
+  requireOptions("repairStore", options, REPAIR_OPTIONS);
+  requireBoolean("truncateLog", options.truncateLog);
   const { source = null, truncateLog = false, deep: _, ...given } = options;
   const local = options.storage ?? openNodeStorage(path);
   const nowMs = (options.now ?? Date.now)();

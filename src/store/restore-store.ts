@@ -7,6 +7,7 @@
  * Y2. The copy is checked as a whole before it is said to be good: every chunk, node and history block, and SQLite's own check
  *     of every head and tag.
  */
+import { requireBoolean, requireOptions } from "../branch/option-names.ts";
 import { randomBytes } from "node:crypto";
 import { StoreError } from "../errors.ts";
 import type { CheckProgress, CheckReport } from "../integrity/report.ts";
@@ -19,7 +20,8 @@ import { HISTORY_PREFIX, PACK_PREFIX, readerKey } from "../remote/remote-keys.ts
 import { listObjects, putObject, type RemoteProcedure, runAsync } from "../remote/remote-steps.ts";
 import { openNodeStorage } from "../storage/node-storage.ts";
 import type { Storage } from "../storage/storage.ts";
-import { acquireStoreLock } from "../storage/store-lock.ts";
+import { acquireStoreLock, type StoreLock } from "../storage/store-lock.ts";
+import { RESTORE_STORE_OPTIONS } from "./call-options.ts";
 import { Engine } from "./engine.ts";
 import { fillCatalog, fillLog } from "./fill-directory.ts";
 import type { ByteProgress } from "./progress.ts";
@@ -27,6 +29,7 @@ import { type RemoteFile, remoteFiles, remoteNotFound } from "./remote-objects.t
 import { type RemoteOptions, resolveRemote } from "./remote-options.ts";
 import { moveBranches } from "./restore-to.ts";
 import { SingleStore } from "./single-store.ts";
+import { listStore } from "./store-directory.ts";
 import { HEADER_FILE, parseHeader, type StoreHeader, writeHeader } from "./store-header.ts";
 import { givenMasterKey, openCipher } from "./store-key.ts";
 import type { StoreOptions } from "./store-options.ts";
@@ -71,23 +74,27 @@ export async function restoreStore(
   directory: string,
   options: RestoreStoreOptions = {},
 ): Promise<RestoreStoreResult> {
+  requireOptions("restoreStore", options, RESTORE_STORE_OPTIONS);
+  requireBoolean("verify", options.verify);
   const storage = openNodeStorage(directory);
-  const taken = storage.listSync("").find((name) => !name.startsWith("lock"));
+  const taken = listStore(storage, directory).find((name) => !name.startsWith("lock"));
   if (taken !== undefined)
     throw new StoreError(
       "FILE_EXISTS",
       `Cannot restore into "${directory}": it is not empty ("${taken}" is there); choose a new directory`,
     );
-  storage.makeDirectorySync("");
-  const lock = acquireStoreLock(storage, { description: directory });
+  // A URL that is none leaves no directory.
   const client = resolveRemote({ ...options.remote, url }).connect();
+  let lock: StoreLock | null = null;
   let copied: Copied;
   try {
+    storage.makeDirectorySync("");
+    lock = acquireStoreLock(storage, { description: directory });
     const signal = options.signal ?? new AbortController().signal;
     copied = await new StoreCopy(storage, client, url, options, signal).run();
   } finally {
     client.close();
-    lock.release();
+    lock?.release();
   }
   const { key, keyFile, environment, now } = options;
   const opening = { create: false, key, keyFile, environment, now };

@@ -1,4 +1,5 @@
 /** What ties a connection to its store: the files it opened, how durable its commits are, what it must give back. */
+import { requireBoolean, requireOptions } from "../branch/option-names.ts";
 import type { CallHooks, ContentionLimits } from "../sqlite/async-calls.ts";
 import type { AsyncConnection } from "../sqlite/async-connection.ts";
 import type { Connection, ConnectionOptions } from "../sqlite/connection.ts";
@@ -8,7 +9,9 @@ import { type Admit, ConnectionContext } from "../transaction/connection-context
 import { ParkedRevision } from "../transaction/parked-revision.ts";
 import type { RevisionFile } from "../transaction/revision-file.ts";
 import type { Snapshot } from "../transaction/snapshot.ts";
+import { CONNECT_OPTIONS } from "./call-options.ts";
 import { type Engine, requireUploads } from "./engine.ts";
+import { DURABILITIES, requireOneOf } from "./store-options.ts";
 
 export interface ConnectOptions {
   /** Refuse writes. Revisions with "@" are read-only anyway. */
@@ -30,6 +33,13 @@ export interface ConnectOptions {
   readonly branchBytesMax?: number;
   /** @internal Of servers: what of the store it may open. */
   readonly admit?: Admit;
+}
+
+function requireConnectOptions(options: ConnectOptions): void {
+  requireOptions("a connection", options, CONNECT_OPTIONS);
+  requireBoolean("readonly", options.readonly);
+  if (options.durability !== undefined)
+    requireOneOf("durability", options.durability, DURABILITIES);
 }
 
 /** As PRAGMA synchronous counts. */
@@ -61,6 +71,7 @@ export class Session {
     onRelease: (session: Session) => void;
   }) {
     const { engine, connect } = options;
+    requireConnectOptions(connect);
     this.#runtime = options.runtime;
     this.#engine = engine;
     this.#onRelease = options.onRelease;

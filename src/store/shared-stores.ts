@@ -42,7 +42,8 @@ export function openSharedSession(path: string, options: SharedConnectionOptions
   };
   try {
     const revision = options.revision ?? onlyDatabase(shared.store, path);
-    const session = shared.store.openSession(revision, options);
+    const { revision: _, fileMustExist: _mustExist, storeOptions: _store, ...connect } = options;
+    const session = shared.store.openSession(revision, connect);
     session.onReleased = release;
     return session;
   } catch (error) {

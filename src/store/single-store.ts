@@ -1,4 +1,5 @@
 /** A store with one partition, or one partition of a store: one engine, and what of it users see. */
+import { requireBoolean, requireOptions } from "../branch/option-names.ts";
 import { createDatabaseChange, undeleteDatabaseChange } from "../branch/ref-operations.ts";
 import { MAIN_BRANCH } from "../branch/refs.ts";
 import { StoreError } from "../errors.ts";
@@ -17,6 +18,18 @@ import { AsyncConnection } from "../sqlite/async-connection.ts";
 import { SqliteRuntime } from "../sqlite/runtime.ts";
 import { readFetching, waiting, waitingAsync } from "../storage/not-local.ts";
 import { startBackgroundScrub } from "./background-scrub.ts";
+import {
+  CHECK_OPTIONS,
+  CREATE_DATABASE_OPTIONS,
+  EXPORT_OPTIONS,
+  EXPIRE_OPTIONS,
+  GARBAGE_ASYNC_OPTIONS,
+  GARBAGE_OPTIONS,
+  IMPORT_OPTIONS,
+  OUTCOME_OPTIONS,
+  SCRUB_OPTIONS,
+  UPLOAD_OPTIONS,
+} from "./call-options.ts";
 import { holdState } from "./hold-state.ts";
 import { checkHeads } from "./check-heads.ts";
 import type { Compression } from "./compression-option.ts";
@@ -123,6 +136,7 @@ export class SingleStore extends Store {
   createDatabase(name: string, options: CreateDatabaseOptions = {}): Database {
     const engine = this.#engine;
     engine.assertOpen();
+    requireOptions("createDatabase", options, CREATE_DATABASE_OPTIONS);
     const { partition: asked, ...request } = options;
     this.#requireOwn(asked);
     const atMs = engine.options.now();
@@ -180,6 +194,7 @@ export class SingleStore extends Store {
   }
 
   outcome(id: string, request: OutcomeRequest = {}): Outcome {
+    requireOptions("outcome", request, OUTCOME_OPTIONS);
     const parsed = parseTransactionId(id);
     const isRunning = this.#transactor.isRunning(parsed);
     return outcomeOf(this.#engine, parsed, { ...request, isRunning });
@@ -225,6 +240,7 @@ export class SingleStore extends Store {
     revision: string,
     options: ImportOptions = {},
   ): Promise<ImportResult> {
+    requireOptions("importFile", options, IMPORT_OPTIONS);
     const { database, branch } = requireBranchRevision(revision);
     return await importFile(
       this.#engine,
@@ -239,6 +255,8 @@ export class SingleStore extends Store {
     path: string,
     options: ExportOptions = {},
   ): Promise<ExportResult> {
+    requireOptions("exportFile", options, EXPORT_OPTIONS);
+    requireBoolean("overwrite", options.overwrite);
     const { database, branch, snapshot } = resolveRevision(this.#engine, revision);
     refuseInsideStore(path, this.#engine.state.storage.directory);
     return await exportSnapshot(snapshot ?? headOf(database, branch), path, options);
@@ -260,6 +278,8 @@ export class SingleStore extends Store {
 
   async check(options: CheckOptions = {}): Promise<CheckReport> {
     this.#engine.assertOpen();
+    requireOptions("check", options, CHECK_OPTIONS);
+    requireBoolean("deep", options.deep);
     const findings = new Findings();
     using _ = this.#engine.collector.hold();
     using _paused = (await this.#engine.follower?.pause()) ?? null;
@@ -273,6 +293,7 @@ export class SingleStore extends Store {
 
   async scrub(options: ScrubOptions = {}): Promise<ScrubReport> {
     this.#engine.assertOpen();
+    requireOptions("scrub", options, SCRUB_OPTIONS);
     const { bytesPerSecond = SCRUB_BYTES_PER_SECOND } = options;
     const pace = new Pace(bytesPerSecond, systemClock(true));
     const { state } = this.#engine;
@@ -282,6 +303,8 @@ export class SingleStore extends Store {
 
   gc(options: GarbageOptions = {}): GarbageReport {
     this.#engine.assertOpen();
+    requireOptions("gc", options, GARBAGE_OPTIONS);
+    requireBoolean("dryRun", options.dryRun);
     return collectGarbage(this.#engine, options);
   }
 
@@ -292,6 +315,8 @@ export class SingleStore extends Store {
 
   async gcAsync(options: GarbageAsyncOptions = {}): Promise<GarbageReport> {
     this.#engine.assertOpen();
+    requireOptions("gcAsync", options, GARBAGE_ASYNC_OPTIONS);
+    requireBoolean("dryRun", options.dryRun);
     return await collectGarbageAsync(this.#engine, options);
   }
 
@@ -300,9 +325,10 @@ export class SingleStore extends Store {
     return expireStore(this.#engine);
   }
 
-  expireAsync(options: ExpireOptions = {}): Promise<ExpiryReport> {
+  async expireAsync(options: ExpireOptions = {}): Promise<ExpiryReport> {
     this.#engine.assertOpen();
-    return expireStoreAsync(this.#engine, options);
+    requireOptions("expireAsync", options, EXPIRE_OPTIONS);
+    return await expireStoreAsync(this.#engine, options);
   }
 
   get uploadStatus(): UploadStatus | null {
@@ -315,12 +341,14 @@ export class SingleStore extends Store {
 
   async upload(options: UploadOptions = {}): Promise<void> {
     this.#engine.assertWritable();
+    requireOptions("upload", options, UPLOAD_OPTIONS);
     await requireUploads(this.#engine).flush(options);
   }
 
-  async collectRemote({ signal }: UploadOptions = {}): Promise<RemoteGarbageReport> {
+  async collectRemote(options: UploadOptions = {}): Promise<RemoteGarbageReport> {
     this.#engine.assertWritable();
-    return await requireUploads(this.#engine).collect({ signal });
+    requireOptions("collectRemote", options, UPLOAD_OPTIONS);
+    return await requireUploads(this.#engine).collect({ signal: options.signal });
   }
 
   get followerStatus(): FollowerStatus | null {

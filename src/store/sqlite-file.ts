@@ -23,7 +23,7 @@ import { pageSizeOf } from "../transaction/page-one.ts";
 export const SQLITE_HEADER_SIZE = 100;
 /** SQLite's rollback journal begins with this as long as it is needed. */
 const JOURNAL_MAGIC: Uint8Array = Uint8Array.of(0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7);
-const DATABASE_MAGIC: Uint8Array = new TextEncoder().encode("SQLite format 3\0");
+export const DATABASE_MAGIC: Uint8Array = new TextEncoder().encode("SQLite format 3\0");
 const WAL_MAGICS: ReadonlySet<number> = new Set([0x377f0682, 0x377f0683]);
 const VERSIONS_OFFSET = 18;
 

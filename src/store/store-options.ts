@@ -1,5 +1,6 @@
 /** How a store is opened, with the defaults. */
 import { type RemoteOptions, type ResolvedRemote, resolveRemote } from "./remote-options.ts";
+import { type OptionNames, showOption } from "../branch/option-names.ts";
 import { type Backend, BACKENDS } from "../catalog/backends.ts";
 import { StoreError } from "../errors.ts";
 import type { CheckProblem } from "../integrity/report.ts";
@@ -116,10 +117,9 @@ export interface ResolvedOptions {
 
 const MIB = 1024 * 1024;
 const HOUR_MS = 3_600_000;
-const DURABILITIES: readonly string[] = ["full", "normal", "off", "remote"];
+export const DURABILITIES: readonly string[] = ["full", "normal", "off", "remote"];
 
-/** Every option, so that the compiler misses none here. */
-const OPTION_NAMES: Readonly<Record<keyof StoreOptions, true>> = {
+export const STORE_OPTIONS: OptionNames<StoreOptions> = {
   create: true,
   backend: true,
   key: true,
@@ -150,31 +150,22 @@ const OPTION_NAMES: Readonly<Record<keyof StoreOptions, true>> = {
   storage: true,
 };
 
-/** An option that is not seen may be the key: the store would be made without encryption. */
-function refuseMisspelled(options: StoreOptions): void {
-  for (const given of Object.keys(options)) {
-    if (Object.hasOwn(OPTION_NAMES, given)) continue;
-    const plain = given.toLowerCase().replaceAll(/[-_]/g, "");
-    const meant = Object.keys(OPTION_NAMES).find((name) => name.toLowerCase() === plain);
-    if (meant !== undefined)
-      throw new TypeError(`Misspelled option "${given}" should be "${meant}"`);
-  }
-}
-
 /** Throws TypeError or RangeError for values that make no sense. */
 export function resolveOptions(options: StoreOptions): ResolvedOptions {
-  refuseMisspelled(options);
+  requireKinds(options);
   const { backend = "lmdb", durability = "full", compression } = options;
   requireOneOf("backend", backend, BACKENDS);
   requireOneOf("durability", durability, DURABILITIES);
   if (compression !== undefined) requireCompression('Option "compression"', compression);
   const { gc = "auto", gcRatio = 0.5 } = options;
   requireOneOf("gc", gc, ["auto", "off"]);
-  if (!(gcRatio > 0 && gcRatio <= 10))
-    throw new RangeError(`Option "gcRatio": ${gcRatio} is not above 0 and at most 10`);
+  if (typeof gcRatio !== "number" || !(gcRatio > 0 && gcRatio <= 10))
+    throw new RangeError(`Option "gcRatio": ${showOption(gcRatio)} is not above 0 and at most 10`);
   const chunkPages = options.chunkPages ?? CHUNK_SLOTS_MAX;
   if (!Number.isInteger(chunkPages) || chunkPages < 1 || chunkPages > CHUNK_SLOTS_MAX)
-    throw new RangeError(`Option "chunkPages": ${chunkPages} is not from 1 to ${CHUNK_SLOTS_MAX}`);
+    throw new RangeError(
+      `Option "chunkPages": ${showOption(chunkPages)} is not from 1 to ${CHUNK_SLOTS_MAX}`,
+    );
   return {
     create: options.create ?? true,
     backend,
@@ -211,8 +202,10 @@ function wholeMilliseconds(now: () => number): () => number {
 
 function scrubRate(value: number | undefined): number | null {
   if (value === undefined) return null;
-  if (value > 0) return value;
-  throw new RangeError(`Option "scrubBytesPerSecond": ${value} is not a number above 0`);
+  if (typeof value === "number" && value > 0) return value;
+  throw new RangeError(
+    `Option "scrubBytesPerSecond": ${showOption(value)} is not a number above 0`,
+  );
 }
 
 /** Damage that nobody hears of is damage until the other copy is gone too. */
@@ -226,25 +219,65 @@ export function warnOfDamage({ code, message, revisions }: CheckProblem): void {
 
 function checkInterval(value: number = HOUR_MS): number {
   if (Number.isSafeInteger(value) && value > 0) return value;
-  throw new RangeError(`Option "checkpointIntervalMs": ${value} is not a number of milliseconds`);
+  throw new RangeError(
+    `Option "checkpointIntervalMs": ${showOption(value)} is not a number of milliseconds`,
+  );
 }
 
 function wholeNumber(name: string, value: number | undefined, fallback: number): number {
   if (value === undefined) return fallback;
   if (Number.isSafeInteger(value) && value >= 0) return value;
-  throw new RangeError(`Option "${name}": ${value} is not a whole number from 0 on`);
+  throw new RangeError(`Option "${name}": ${showOption(value)} is not a whole number from 0 on`);
 }
 
 function bytes(name: string, value: number | undefined, fallback: number): number {
   if (value === undefined) return fallback;
   if (!Number.isSafeInteger(value) || value < 0)
-    throw new RangeError(`Option "${name}": ${value} is not a number of bytes`);
+    throw new RangeError(`Option "${name}": ${showOption(value)} is not a number of bytes`);
   return value;
 }
 
-function requireOneOf(name: string, value: string, allowed: readonly string[]): void {
+export function requireOneOf(name: string, value: string, allowed: readonly string[]): void {
   if (allowed.includes(value)) return;
-  throw new TypeError(`Option "${name}": "${value}" is not one of ${allowed.join(", ")}`);
+  throw new TypeError(`Option "${name}": ${showOption(value)} is not one of ${allowed.join(", ")}`);
+}
+
+/** Of those that nothing else looks at before the store is made. */
+const KINDS = [
+  ["create", "true or false", (value: unknown) => typeof value === "boolean"],
+  [
+    "key",
+    "a text or bytes",
+    (value: unknown) => typeof value === "string" || value instanceof Uint8Array,
+  ],
+  ["keyFile", "the path of a file", isText],
+  ["directory", "the path of a directory", isText],
+  ["environment", "an object", isObject],
+  ["remote", "a URL or an object", (value: unknown) => isText(value) || isObject(value)],
+  ["onDamage", "a function", isFunction],
+  ["now", "a function", isFunction],
+] as const;
+
+/** A key is not shown. */
+function requireKinds(options: StoreOptions): void {
+  for (const [name, kind, isRight] of KINDS) {
+    const value: unknown = options[name];
+    if (value === undefined || (name === "remote" && value === null) || isRight(value)) continue;
+    const shown = name === "key" ? `a ${typeof value}` : showOption(value);
+    throw new TypeError(`Option "${name}": ${shown} is not ${kind}`);
+  }
+}
+
+function isText(value: unknown): boolean {
+  return typeof value === "string";
+}
+
+function isObject(value: unknown): boolean {
+  return typeof value === "object" && value !== null;
+}
+
+function isFunction(value: unknown): boolean {
+  return typeof value === "function";
 }
 
 export function storeNotFound(description: string): StoreError {

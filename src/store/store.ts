@@ -1,5 +1,6 @@
 /** The library's entrance: a directory with databases, their branches and versions. */
 import { requireText } from "../branch/names.ts";
+import { requireOptions } from "../branch/option-names.ts";
 import { StoreError } from "../errors.ts";
 import { Store } from "./abstract-store.ts";
 import { Engine } from "./engine.ts";
@@ -9,7 +10,7 @@ import { PartitionedStore } from "./partitioned-store.ts";
 import { partitionsOf, requirePartitionCount } from "./partitions.ts";
 import { SingleStore } from "./single-store.ts";
 import { partitionCount } from "./store-header.ts";
-import type { StoreOptions } from "./store-options.ts";
+import { STORE_OPTIONS, type StoreOptions } from "./store-options.ts";
 
 export { Store };
 
@@ -19,6 +20,7 @@ export { Store };
  */
 export function openStore(path: string, options: StoreOptions = {}): Store {
   requireText("The path of a store", path);
+  requireOptions("openStore", options, STORE_OPTIONS);
   const { partitions: count = 1 } = options;
   requirePartitionCount(count);
   if (isRemoteUrl(path)) {

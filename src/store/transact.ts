@@ -20,6 +20,7 @@
  *     back, and run again without the lock, for good. So is one that was refused while it held the lock: it may have waited for
  *     itself, on another connection. One that has waited for the lock in vain waits again.
  */
+import { requireOptions, showOption } from "../branch/option-names.ts";
 import { AsyncLocalStorage } from "node:async_hooks";
 import { randomBytes } from "node:crypto";
 import { StoreError } from "../errors.ts";
@@ -28,6 +29,7 @@ import { requireTimeout } from "../sqlite/options.ts";
 import { SqliteError } from "../sqlite/sqlite-error.ts";
 import { readFetching } from "../storage/not-local.ts";
 import { ConflictError } from "../transaction/conflict.ts";
+import { TRANSACT_OPTIONS } from "./call-options.ts";
 import { ConnectionPool, type OpenedConnection, type PooledConnection } from "./connection-pool.ts";
 import type { Engine } from "./engine.ts";
 import { parseTransactionId, requireNewTransaction } from "./outcome.ts";
@@ -95,9 +97,10 @@ export class Transactor {
   ): Promise<T> {
     if (typeof body !== "function")
       throw new TypeError("Expected second argument to be a function");
+    requireOptions("transact", options, TRANSACT_OPTIONS);
     const { retries = RETRIES } = options;
     if (!Number.isSafeInteger(retries) || retries < 0)
-      throw new RangeError(`Option "retries": ${retries} is not a number of times`);
+      throw new RangeError(`Option "retries": ${showOption(retries)} is not a number of times`);
     this.#refuseNested();
     const id =
       options.id === undefined ? randomBytes(16).toString("hex") : parseTransactionId(options.id);

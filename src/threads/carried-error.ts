@@ -3,7 +3,7 @@
  * side. An error of any other class becomes an Error with its name.
  */
 import { inspect } from "node:util";
-import { InvariantError, StoreError, type StoreErrorCode } from "../errors.ts";
+import { InvariantError, OptionError, StoreError, type StoreErrorCode } from "../errors.ts";
 import { SqliteError } from "../sqlite/sqlite-error.ts";
 import { ConflictError } from "../transaction/conflict.ts";
 
@@ -22,7 +22,15 @@ export interface CarriedError {
   readonly cause?: unknown;
 }
 
-type ErrorKind = "conflict" | "sqlite" | "store" | "type" | "range" | "invariant" | "error";
+type ErrorKind =
+  | "conflict"
+  | "sqlite"
+  | "store"
+  | "option"
+  | "type"
+  | "range"
+  | "invariant"
+  | "error";
 
 /** Causes of causes are rarely of use, and could go on for ever. */
 const CAUSES_MAX = 4;
@@ -52,6 +60,7 @@ function kindOf(error: Error): ErrorKind {
   if (error instanceof ConflictError) return "conflict";
   if (error instanceof SqliteError) return "sqlite";
   if (error instanceof InvariantError) return "invariant";
+  if (error instanceof OptionError) return "option";
   if (error instanceof TypeError) return "type";
   return error instanceof RangeError ? "range" : "error";
 }
@@ -77,6 +86,8 @@ function withoutCause(carried: CarriedError): Error {
       return new ConflictError(message, carried.object ?? null);
     case "sqlite":
       return Object.assign(new SqliteError(message, code), carried.properties);
+    case "option":
+      return new OptionError(message);
     case "type":
       return new TypeError(message);
     case "range":

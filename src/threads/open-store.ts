@@ -1,7 +1,12 @@
 /** The library's entrance for users: with `threads` the databases are owned by worker threads, without they are in this one. */
+import { requireOptions } from "../branch/option-names.ts";
 import { Store, openStore as openPlainStore } from "../store/store.ts";
 import type { StoreOptions } from "../store/store-options.ts";
-import { ThreadedStore, type ThreadedStoreOptions } from "./threaded-store.ts";
+import {
+  THREADED_STORE_OPTIONS,
+  ThreadedStore,
+  type ThreadedStoreOptions,
+} from "./threaded-store.ts";
 
 /**
  * Opens the store in a directory, and makes it when there is none (unless `create: false`). One process holds a store at
@@ -13,7 +18,9 @@ export function openStore(
   path: string,
   options: StoreOptions | ThreadedStoreOptions = {},
 ): Store | ThreadedStore {
-  return isThreaded(options) ? ThreadedStore.open(path, options) : openPlainStore(path, options);
+  return isThreaded(options)
+    ? ThreadedStore.open(path, options)
+    : openPlainStore(path, withoutThreads(options));
 }
 
 /** The twin of `openStore` for callers that await: recovery of a long log happens before it resolves. */
@@ -24,7 +31,7 @@ export async function openStoreAsync(
   options: StoreOptions | ThreadedStoreOptions = {},
 ): Promise<Store | ThreadedStore> {
   await Promise.resolve();
-  if (!isThreaded(options)) return openPlainStore(path, options);
+  if (!isThreaded(options)) return openPlainStore(path, withoutThreads(options));
   const store = ThreadedStore.open(path, options);
   try {
     await store.opened;
@@ -36,5 +43,12 @@ export async function openStoreAsync(
 }
 
 function isThreaded(options: StoreOptions | ThreadedStoreOptions): options is ThreadedStoreOptions {
+  requireOptions("openStore", options, THREADED_STORE_OPTIONS);
   return "threads" in options && options.threads !== undefined;
+}
+
+/** It is there and undefined. */
+function withoutThreads(options: StoreOptions & { readonly threads?: undefined }): StoreOptions {
+  const { threads: _, ...plain } = options;
+  return plain;
 }

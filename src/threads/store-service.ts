@@ -1,9 +1,11 @@
 /** What concerns all partitions of a ThreadedStore at once: asked of each, and given as one report. */
+import { requireOptions } from "../branch/option-names.ts";
 import type { CheckOptions, CheckProgress, CheckReport } from "../integrity/report.ts";
 import type { ScrubOptions, ScrubProgress, ScrubReport } from "../integrity/scrub.ts";
 import type { ExpiryReport } from "../retention/expiry.ts";
 import type { GarbageProgress, GarbageReport } from "../retention/garbage-cycle.ts";
 import type { ExpireOptions } from "../store/expire.ts";
+import { CHECK_OPTIONS, GARBAGE_ASYNC_OPTIONS, SCRUB_OPTIONS } from "../store/call-options.ts";
 import type { GarbageAsyncOptions } from "../store/garbage.ts";
 import type { HeldSpace } from "../store/garbage-holders.ts";
 import { sumOf, wholeCheck, wholeHeldSpace, wholeStatistics } from "../store/partition-reports.ts";
@@ -69,7 +71,9 @@ export abstract class StoreService {
    * Reads everything that the store keeps and says what is damaged, and which revisions that touches. What `onProgress` throws ends it, and
    * it rejects with that.
    */
-  async check({ deep, onProgress }: CheckOptions = {}): Promise<CheckReport> {
+  async check(options: CheckOptions = {}): Promise<CheckReport> {
+    requireOptions("check", options, CHECK_OPTIONS);
+    const { deep, onProgress } = options;
     const ended = new AbortController();
     const progress = new WholeProgress();
     const onEvent = (value: unknown, partition: number): void => {
@@ -87,6 +91,7 @@ export abstract class StoreService {
 
   /** Reads all chunks and history on disk again, past the cache, at a set rate, while the store goes on; one partition after the other. */
   async scrub(options: ScrubOptions = {}): Promise<ScrubReport> {
+    requireOptions("scrub", options, SCRUB_OPTIONS);
     return await scrubPartitions(this.partitionCount, options, async (partition, given) => {
       const { signal, onProgress, ...others } = given;
       const onEvent = (value: unknown): void => onProgress?.(value as ScrubProgress);
@@ -95,7 +100,9 @@ export abstract class StoreService {
   }
 
   /** Frees what no branch, tag or kept version leads to any more; resolves when done. */
-  async gc({ dryRun, onProgress, signal }: GarbageAsyncOptions = {}): Promise<GarbageReport> {
+  async gc(options: GarbageAsyncOptions = {}): Promise<GarbageReport> {
+    requireOptions("gc", options, GARBAGE_ASYNC_OPTIONS);
+    const { dryRun, onProgress, signal } = options;
     const progress = new WholeProgress();
     const onEvent = (value: unknown, partition: number): void =>
       onProgress?.(progress.with(partition, value as GarbageProgress) as GarbageProgress);

@@ -10,8 +10,16 @@
  */
 import { parseRevision } from "../branch/revision.ts";
 import { requireText } from "../branch/names.ts";
+import { type OptionNames, requireOptions, showOption } from "../branch/option-names.ts";
 import { StoreError } from "../errors.ts";
 import { CallQueue } from "../sqlite/call-queue.ts";
+import {
+  CONNECT_OPTIONS,
+  CREATE_DATABASE_OPTIONS,
+  EXPORT_OPTIONS,
+  IMPORT_OPTIONS,
+  TRANSACT_OPTIONS,
+} from "../store/call-options.ts";
 import type { Compression } from "../store/compression-option.ts";
 import { type ExportOptions, type ExportResult, refuseInsideStore } from "../store/export-file.ts";
 import type { ImportOptions, ImportResult } from "../store/import-file.ts";
@@ -21,7 +29,7 @@ import { openPartitions, type Partitions } from "../store/partitions.ts";
 import type { ConnectOptions } from "../store/session.ts";
 import type { CreateDatabaseOptions } from "../store/abstract-store.ts";
 import type { ByteProgress } from "../store/progress.ts";
-import { type StoreOptions, warnOfDamage } from "../store/store-options.ts";
+import { STORE_OPTIONS, type StoreOptions, warnOfDamage } from "../store/store-options.ts";
 import type { TransactOptions } from "../store/transact.ts";
 import { nextNumber } from "./call-target.ts";
 import { Operation, type ToldNames } from "./message.ts";
@@ -48,6 +56,11 @@ export interface ThreadedStoreOptions extends StoreOptions {
   /** How many worker threads own the databases, 1 to 64. See docs/threads.md. */
   readonly threads: number;
 }
+
+export const THREADED_STORE_OPTIONS: OptionNames<ThreadedStoreOptions> = {
+  ...STORE_OPTIONS,
+  threads: true,
+};
 
 /** Where a database is to go: a thread by number from 0, which puts it where it has the fewest, or a partition. */
 export type HandOverTo = { readonly thread: number } | { readonly partition: number };
@@ -112,7 +125,9 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
     requireText("The path of a store", path);
     const { threads, ...plain } = options;
     if (!Number.isSafeInteger(threads) || threads < 1 || threads > THREADS_MAX)
-      throw new RangeError(`Option "threads": ${threads} is not from 1 to ${THREADS_MAX}`);
+      throw new RangeError(
+        `Option "threads": ${showOption(threads)} is not a whole number from 1 to ${THREADS_MAX}`,
+      );
     for (const name of REFUSED)
       if (options[name] != null)
         throw new TypeError(`Option "${name}" is not for a store with "threads"`);
@@ -153,6 +168,7 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
     name: string,
     options: CreateDatabaseOptions = {},
   ): Promise<ThreadedDatabase> {
+    requireOptions("createDatabase", options, CREATE_DATABASE_OPTIONS);
     return await this.#changeNames(async () => {
       const partition = options.partition ?? this.#places.emptiest(this.#all());
       this.#requirePartition(partition);
@@ -210,6 +226,7 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
     options: ConnectOptions & { readonly signal?: AbortSignal } = {},
   ): Promise<ThreadedConnection> {
     const { signal, verbose, ...rest } = options;
+    requireOptions("a connection", rest, CONNECT_OPTIONS);
     if (verbose != null)
       throw new TypeError('Option "verbose" is not for a store with "threads": it is a function');
     await this.#ready();
@@ -236,6 +253,7 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
     body: (transaction: ThreadedTransaction) => Promise<T> | T,
     options: TransactOptions = {},
   ): Promise<T> {
+    requireOptions("transact", options, TRANSACT_OPTIONS);
     await this.#ready();
     const place = {
       store: this,
@@ -281,6 +299,7 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
     revision: string,
     options: ImportOptions = {},
   ): Promise<ImportResult> {
+    requireOptions("importFile", options, IMPORT_OPTIONS);
     await this.#ready();
     return await this.#imports.run(path, revision, options);
   }
@@ -289,8 +308,10 @@ export class ThreadedStore extends StoreService implements DatabaseHome {
   async exportFile(
     revision: string,
     path: string,
-    { overwrite, signal, onProgress }: ExportOptions = {},
+    options: ExportOptions = {},
   ): Promise<ExportResult> {
+    requireOptions("exportFile", options, EXPORT_OPTIONS);
+    const { overwrite, signal, onProgress } = options;
     await this.#ready();
     parseRevision(revision);
     refuseInsideStore(path, this.#partitions.storage.directory);

@@ -5,6 +5,7 @@
  */
 import { parseRevision } from "../../branch/revision.ts";
 import type { RetentionOverrides } from "../../catalog/rows.ts";
+import { StoreError } from "../../errors.ts";
 import type { CheckOptions, CheckReport } from "../../integrity/report.ts";
 import type { ScrubOptions, ScrubReport } from "../../integrity/scrub.ts";
 import type { RemoteGarbageReport } from "../../remote/remote-garbage.ts";
@@ -329,7 +330,12 @@ export class ServedCommandStore implements CommandStore {
   }
 }
 
-/** A path with names in it. */
+/** A path with names in it. An empty one would make it another path. */
 function at(parts: TemplateStringsArray, ...names: readonly string[]): string {
+  const empty = names.indexOf("");
+  if (empty === 0)
+    throw new StoreError("DATABASE_NOT_FOUND", 'Cannot find database "": it is no name');
+  if (empty > 0)
+    throw new StoreError("TAG_NOT_FOUND", `Cannot find tag "${names[0]}@": it is no name`);
   return String.raw({ raw: parts }, ...names.map(encodeURIComponent));
 }

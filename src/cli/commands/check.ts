@@ -98,12 +98,14 @@ async function repair(context: CommandContext, flags: CheckFlags): Promise<void>
   const bar = new ProgressBar("Repairing", context.terminal.stderr);
   let result: RepairReport;
   try {
-    result = await repairStore(path, {
-      ...context.keyOptions(),
-      source: source ?? undefined,
-      truncateLog: flags.truncateLog,
-      onProgress: progressOn(bar),
-    });
+    result = await context.withDirectory("repair", () =>
+      repairStore(path, {
+        ...context.keyOptions(),
+        source: source ?? undefined,
+        truncateLog: flags.truncateLog,
+        onProgress: progressOn(bar),
+      }),
+    );
   } finally {
     bar.end();
     source?.close();

@@ -77,7 +77,7 @@ function handOver(context: CommandContext, name: string, to: string): Promise<vo
 async function create(context: CommandContext, name: string, options: CreateWords): Promise<void> {
   const partition = options.partition === undefined ? undefined : partitionOf(options.partition);
   const pageSize = options.pageSize === undefined ? undefined : Number(options.pageSize);
-  if (Number.isNaN(pageSize))
+  if (Number.isNaN(pageSize) || options.pageSize?.trim() === "")
     throw new UsageError(`Cannot read the page size "${options.pageSize}": it is not a number`);
   const { checkName } = await import("../../branch/names.ts");
   const { checkPageSize } = await import("../../branch/ref-operations.ts");

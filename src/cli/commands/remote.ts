@@ -149,7 +149,7 @@ async function unset(context: CommandContext): Promise<void> {
   const path = context.directoryFor("change the upload of");
   const { remoteUrl } = await import("../../store/remote-status.ts");
   const before = remoteUrl(path);
-  await context.withLocalStore(null, { remote: null }, () => {});
+  await context.withLocalStore("change the upload of", { remote: null }, () => {});
   await context.printDone(
     before === null
       ? `Store "${path}" is not uploaded`

@@ -1,5 +1,5 @@
 /** serve: the store over HTTP and WebSocket, for clients of libSQL. */
-import { type Command, InvalidArgumentError, Option } from "commander";
+import { type Command, Option } from "commander";
 import {
   CONNECTION_BYTES_MAX,
   SERVER_SETTINGS,
@@ -51,6 +51,7 @@ async function serve(
   options: Partial<ServerSettings>,
 ): Promise<void> {
   context.requireHere("serve");
+  if (config === "") throw new UsageError("Cannot use --config: FILE is empty");
   const { bindServer } = await import("../../server/serve.ts");
   const { findServerSettings } = await import("../server-settings.ts");
   const { checkSettings } = await import("../../server/settings.ts");
@@ -116,7 +117,9 @@ function option(name: string, facts: SettingFacts): Option {
     case "choice":
       return new Option(`${flag} <what>`, withDefault(facts)).choices(facts.choices);
     case "integer":
-      return new Option(`${flag} <number>`, withDefault(facts)).argParser(readInteger);
+      return new Option(`${flag} <number>`, withDefault(facts)).argParser((text) =>
+        /^[0-9]{1,15}$/.test(text) ? Number(text) : text,
+      );
     case "texts":
       return new Option(`${flag} <text...>`, facts.description);
   }
@@ -124,11 +127,6 @@ function option(name: string, facts: SettingFacts): Option {
 
 function withDefault({ description, defaultValue }: SettingFacts): string {
   return defaultValue === null ? description : `${description} (default: ${String(defaultValue)})`;
-}
-
-function readInteger(text: string): number {
-  if (!/^[0-9]{1,15}$/.test(text)) throw new InvalidArgumentError("It is not a whole number");
-  return Number(text);
 }
 
 /** Commander takes "--no-auth" for the negation of "--auth". */

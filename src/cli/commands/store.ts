@@ -124,10 +124,9 @@ async function convert(
   const { convertStore } = await import("../../store/convert-store.ts");
   const { backend } = words;
   const path = context.directoryFor("convert");
-  const result = convertStore(path, {
-    backend,
-    ...(compression === undefined ? {} : { compression }),
-  });
+  const result = await context.withDirectory("convert", () =>
+    convertStore(path, { backend, ...(compression === undefined ? {} : { compression }) }),
+  );
   const { from, to, entryCount, bytesBefore, bytesAfter } = result;
   const sentence =
     from === to

@@ -152,6 +152,10 @@ function addInspectCommand(group: Command, context: CommandContext): void {
     .command("inspect <token>")
     .description('print what a token says; "-" reads it from stdin')
     .option("--public-key <file>", "check that it is good, with this key")
+    .option(
+      "--revocations <file>",
+      "the list that says whether it is revoked (default: revoked-tokens.json in the store)",
+    )
     .addHelpText(
       "after",
       examples([
@@ -159,13 +163,18 @@ function addInspectCommand(group: Command, context: CommandContext): void {
         ["bough token inspect - --public-key token-key.pub.pem < token.txt"],
       ]),
     )
-    .action((text: string, options: { publicKey?: string }) => inspect(context, text, options));
+    .action((text: string, options: InspectOptions) => inspect(context, text, options));
+}
+
+interface InspectOptions {
+  readonly publicKey?: string;
+  readonly revocations?: string;
 }
 
 async function inspect(
   context: CommandContext,
   text: string,
-  { publicKey }: { readonly publicKey?: string },
+  { publicKey, revocations }: InspectOptions,
 ): Promise<void> {
   requireNoStoreKey(context);
   const { readTokenFacts } = await import("../../server/access/token-facts.ts");
@@ -173,7 +182,9 @@ async function inspect(
   const facts = readTokenFacts(token, Date.now());
   if (publicKey !== undefined) await verify(token, publicKey);
   const signature = publicKey === undefined ? "not checked" : "good";
-  if (context.format === "json") return context.printJson({ ...facts, signature });
+  const { isRevoked, list } = await lookUpRevocation(context, facts.id, revocations);
+  if (context.format === "json")
+    return context.printJson({ ...facts, signature, isRevoked, revocations: list });
   const lines: readonly (readonly [string, string | null])[] = [
     ["id", facts.id],
     ["subject", facts.subject],
@@ -185,6 +196,7 @@ async function inspect(
     ["algorithm", facts.algorithm],
     ["key", facts.keyId],
     ["signature", signature],
+    ["revoked", list === null ? "not known" : `${isRevoked ? "yes" : "no"}, says "${list}"`],
     ...facts.scopes.map(
       ({ database, branch, access }) => ["allows", `${access} ${database} ${branch}`] as const,
     ),
@@ -194,6 +206,38 @@ async function inspect(
     if (value !== null && value !== "")
       await context.printLine(`${`${name}:`.padEnd(11)}${visible(value)}`);
   if (facts.isExpired) await context.printLine("This token has expired");
+}
+
+interface Revocation {
+  /** Null: not known. */
+  readonly isRevoked: boolean | null;
+  /** The file that says so. */
+  readonly list: string | null;
+}
+
+/** Of the list that is named, else of the store here, if there is one; a server may go by another. */
+async function lookUpRevocation(
+  context: CommandContext,
+  id: string,
+  named: string | undefined,
+): Promise<Revocation> {
+  const { readRevocations, REVOCATIONS_FILE } = await import("../../server/access/revocations.ts");
+  const list = named ?? (await ownList(context, REVOCATIONS_FILE));
+  if (list === null) return { isRevoked: null, list };
+  const revoked = readRevocations(list);
+  // A server takes a list that is not there for an empty one. Here its name may be misspelled.
+  if (revoked === null && named !== undefined)
+    throw new CommandError(
+      "FILE_NOT_FOUND",
+      `Cannot read the list of revoked tokens "${list}": there is no such file`,
+    );
+  return { isRevoked: revoked?.some((entry) => entry.id === id) ?? false, list };
+}
+
+/** Null: the store is not here. */
+async function ownList(context: CommandContext, name: string): Promise<string | null> {
+  if (context.url !== null || context.isRemote || !(await isStore(context.storePath))) return null;
+  return join(context.storePath, name);
 }
 
 /** Text of others must not steer the terminal. */
@@ -249,9 +293,16 @@ async function whatToRevoke(
   context: CommandContext,
   text: string,
 ): Promise<{ readonly id: string; readonly expiresAtMs: number | null }> {
+  const { ID_LENGTH_MAX } = await import("../../server/access/revocations.ts");
   if (text === "" || text.length > 10_000)
     throw new UsageError("Cannot revoke a token: this is no id");
-  if (!/^[^.]+\.[^.]+\.[^.]+$/.test(text)) return { id: text, expiresAtMs: null };
+  if (!/^[^.]+\.[^.]+\.[^.]+$/.test(text)) {
+    if (text.length > ID_LENGTH_MAX)
+      throw new UsageError(
+        `Cannot revoke a token: an id has at most ${ID_LENGTH_MAX} characters, this has ${text.length}`,
+      );
+    return { id: text, expiresAtMs: null };
+  }
   const { readTokenFacts } = await import("../../server/access/token-facts.ts");
   const { id } = readTokenFacts(text, Date.now());
   return { id, expiresAtMs: await verifiedExpiry(context, text) };
@@ -287,6 +338,7 @@ ${examples([["bough token key create"], ["bough token key create keys/2026.pem"]
 
 async function createKey(context: CommandContext, file: string | undefined): Promise<void> {
   requireNoStoreKey(context);
+  if (file === "") throw new UsageError("Cannot make a pair of keys: FILE is empty");
   const { createKeyFiles, PRIVATE_KEY_FILE } = await import("../../server/access/key-files.ts");
   const path = file ?? join(await storeDirectory(context, "put keys into"), PRIVATE_KEY_FILE);
   const files = createKeyFiles(path);
@@ -298,14 +350,19 @@ async function createKey(context: CommandContext, file: string | undefined): Pro
 
 /** Of a store that is there: a file of tokens in an empty directory would be in the way of making one. */
 async function storeDirectory(context: CommandContext, what: string): Promise<string> {
-  const { openNodeStorage } = await import("../../storage/node-storage.ts");
-  const { HEADER_FILE } = await import("../../store/store-header.ts");
   const directory = context.directoryFor(what);
-  if (openNodeStorage(directory).existsSync(HEADER_FILE)) return directory;
+  if (await isStore(directory)) return directory;
   throw new CommandError(
     "STORE_NOT_FOUND",
     `Cannot ${what} store "${directory}": there is no store; give --store, or a file`,
   );
+}
+
+async function isStore(directory: string): Promise<boolean> {
+  const { openNodeStorage } = await import("../../storage/node-storage.ts");
+  const { listStore } = await import("../../store/store-directory.ts");
+  const { HEADER_FILE } = await import("../../store/store-header.ts");
+  return listStore(openNodeStorage(directory), directory).includes(HEADER_FILE);
 }
 
 async function tokenText(context: CommandContext, text: string): Promise<string> {

@@ -1,4 +1,5 @@
 import { createPublicKey, generateKeyPairSync } from "node:crypto";
+import { StoreError } from "../../errors.ts";
 import { openNodeStorage } from "../../storage/node-storage.ts";
 import { createPrivateFileSync } from "../../storage/private-file.ts";
 import { basename, dirname, join } from "node:path";
@@ -24,20 +25,30 @@ export function createKeyFiles(privateKey: string): KeyFiles {
   const publicKey = publicKeyPath(privateKey);
   const pair = generateKeyPairSync("ed25519");
   // The public half first: a crash in between leaves no private key that nobody knows of.
-  createPrivateFileSync(
+  createKeyFile(
     publicKey,
     pem(createPublicKey(pair.privateKey).export({ type: "spki", format: "pem" })),
   );
   try {
-    createPrivateFileSync(
-      privateKey,
-      pem(pair.privateKey.export({ type: "pkcs8", format: "pem" })),
-    );
+    createKeyFile(privateKey, pem(pair.privateKey.export({ type: "pkcs8", format: "pem" })));
   } catch (error) {
     openNodeStorage(dirname(publicKey)).deleteSync(basename(publicKey));
     throw error;
   }
   return { privateKey, publicKey };
+}
+
+function createKeyFile(path: string, bytes: Uint8Array): void {
+  try {
+    createPrivateFileSync(path, bytes);
+  } catch (error) {
+    if (!(error instanceof StoreError) || error.code !== "FILE_EXISTS") throw error;
+    throw new StoreError(
+      "FILE_EXISTS",
+      `Cannot make a pair of keys: "${path}" exists, and is kept; sign tokens with the keys that are there, or give another file for new ones`,
+      { cause: error, details: { path } },
+    );
+  }
 }
 
 /** The public key in the store's directory; null when it has none. */

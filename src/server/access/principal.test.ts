@@ -138,17 +138,17 @@ describe("who may do what", () => {
     const request = { action: "write", database: "shop", branch: "dev" } as const;
     expect(refused(request)).toEqual([
       "FORBIDDEN",
-      'Cannot write branch "shop/dev": the token does not allow it',
+      'Cannot write to branch "shop/dev": the token does not allow it',
       request,
     ]);
     expect(refused({ action: "admin", database: "shop", branch: null })).toMatchObject([
       "FORBIDDEN",
-      'Cannot admin database "shop": the token does not allow it',
+      'Cannot administer database "shop": the token does not allow it',
       {},
     ]);
     expect(refused({ action: "read", database: null, branch: null })).toMatchObject([
       "FORBIDDEN",
-      "Cannot read the server: the token does not allow it",
+      "Cannot read about the server: the token does not allow it",
       {},
     ]);
     expect(refused({ action: "read", database: "secret-shop", branch: "main" })).toBeNull();

@@ -67,14 +67,26 @@ export function permits(principal: Principal, request: PermissionRequest): boole
 
 /** Throws FORBIDDEN. To be asked before anything is looked up, so that the answer tells nothing about what exists. */
 export function requirePermission(principal: Principal, request: PermissionRequest): void {
-  if (permits(principal, request)) return;
-  const { action, database, branch } = request;
-  throw new StoreError(
+  if (!permits(principal, request)) throw forbidden(request);
+}
+
+/** The refusal of what a token does not allow; its names are shown as they are here. */
+export function forbidden({ action, database, branch }: PermissionRequest): StoreError {
+  const verb = database === null ? SERVER_VERBS[action] : VERBS[action];
+  return new StoreError(
     "FORBIDDEN",
-    `Cannot ${action} ${nameOf(request)}: the token does not allow it`,
+    `Cannot ${verb} ${nameOf({ database, branch })}: the token does not allow it`,
     { details: { action, database, branch } },
   );
 }
+
+const VERBS: Readonly<Record<Action, string>> = {
+  read: "read",
+  write: "write to",
+  admin: "administer",
+};
+/** What is read there are its settings and sizes. */
+const SERVER_VERBS: Readonly<Record<Action, string>> = { ...VERBS, read: "read about" };
 
 /** What may be done with the data of a branch. */
 export type BranchAccess = "none" | "read" | "write";

@@ -19,6 +19,7 @@ import { StoreError } from "../../errors.ts";
 import { openNodeStorage } from "../../storage/node-storage.ts";
 import type { Storage } from "../../storage/storage.ts";
 import { updateFileSync } from "../../storage/update-file.ts";
+import { readFileSync } from "../../storage/whole-file.ts";
 import { authUnavailable } from "./refusal.ts";
 import { WatchedFile } from "./watched-file.ts";
 
@@ -26,7 +27,7 @@ export const REVOCATIONS_FILE = "revoked-tokens.json";
 export const REVOKED_MAX = 100_000;
 const FILE_BYTES_MAX = 32 * 1024 * 1024;
 const FORMAT = 1;
-const ID_LENGTH_MAX = 256;
+export const ID_LENGTH_MAX = 256;
 /** Longer than any clock is off. */
 const KEPT_AFTER_EXPIRY_MS = 86_400_000;
 
@@ -47,7 +48,7 @@ export class Revocations {
     this.#file = new WatchedFile({
       ...options,
       bytesMax: FILE_BYTES_MAX,
-      parse: (bytes) => new Set(parseRevocations(bytes).map(({ id }) => id)),
+      parse: (bytes) => new Set(parseRevocations(bytes, options.path).map(({ id }) => id)),
     });
   }
 
@@ -79,7 +80,7 @@ export function revokeToken(
     throw new RangeError(`Cannot revoke a token: its id has 1 to ${ID_LENGTH_MAX} characters`);
   let isNew = false;
   updateFileSync(path, (bytes) => {
-    const before = parseRevocations(bytes);
+    const before = parseRevocations(bytes, path);
     isNew = before.every((entry) => entry.id !== id);
     if (!isNew) return null;
     const kept = before.filter(
@@ -104,15 +105,27 @@ export function encodeRevocations(tokens: readonly RevokedToken[]): Uint8Array {
   );
 }
 
+/** What the list says now; null: there is no file. Throws StoreError. */
+export function readRevocations(path: string): RevokedToken[] | null {
+  const storage = openNodeStorage(dirname(path));
+  const name = basename(path);
+  return storage.existsSync(name) ? parseRevocations(readFileSync(storage, name), path) : null;
+}
+
 /** Null: there is no file. Throws StoreError for what is no such list. */
-export function parseRevocations(bytes: Uint8Array | null): RevokedToken[] {
+export function parseRevocations(
+  bytes: Uint8Array | null,
+  path: string = REVOCATIONS_FILE,
+): RevokedToken[] {
   if (bytes === null) return [];
-  const json = parseJson(bytes);
+  const damaged = (fact: string, cause?: unknown): StoreError =>
+    new StoreError("IO", `Cannot read the list of revoked tokens "${path}": ${fact}`, { cause });
+  const json = parseJson(bytes, (cause) => damaged("it is no JSON", cause));
   if (!isObject(json) || json["bough"] !== "revoked-tokens") throw damaged("it is none");
   if (json["format"] !== FORMAT)
     throw new StoreError(
       "STORE_FORMAT",
-      `Cannot read the list of revoked tokens: its format is ${JSON.stringify(json["format"])}, this bough reads ${FORMAT}`,
+      `Cannot read the list of revoked tokens "${path}": its format is ${JSON.stringify(json["format"])}, this bough reads ${FORMAT}`,
     );
   const { tokens } = json;
   if (!Array.isArray(tokens)) throw damaged("it has no tokens");
@@ -125,11 +138,11 @@ export function parseRevocations(bytes: Uint8Array | null): RevokedToken[] {
   });
 }
 
-function parseJson(bytes: Uint8Array): unknown {
+function parseJson(bytes: Uint8Array, refusal: (cause: unknown) => StoreError): unknown {
   try {
     return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
   } catch (cause) {
-    throw damaged("it is no JSON", cause);
+    throw refusal(cause);
   }
 }
 
@@ -139,8 +152,4 @@ function isObject(value: unknown): value is Record<string, unknown> {
 
 function isTime(value: unknown): value is string {
   return typeof value === "string" && !Number.isNaN(Date.parse(value));
-}
-
-function damaged(fact: string, cause?: unknown): StoreError {
-  return new StoreError("IO", `Cannot read the list of revoked tokens: ${fact}`, { cause });
 }

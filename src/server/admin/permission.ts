@@ -9,7 +9,7 @@
 import { MAIN_BRANCH } from "../../branch/refs.ts";
 import { parseRevision } from "../../branch/revision.ts";
 import { StoreError } from "../../errors.ts";
-import { type PermissionRequest, permits, type Principal } from "../access/principal.ts";
+import { forbidden, type PermissionRequest, permits, type Principal } from "../access/principal.ts";
 import type { Permission, Place } from "./admin-route.ts";
 import type { AdminStore } from "./admin-store.ts";
 
@@ -27,11 +27,7 @@ export function requirePermission(
   const { action } = request;
   const database = request.database === null ? null : (shown.database ?? request.database);
   const branch = request.branch === null ? null : (shown.branch ?? request.branch);
-  throw new StoreError(
-    "FORBIDDEN",
-    `Cannot ${action} ${nameOf({ database, branch })}: the token does not allow it`,
-    { details: { action, database, branch } },
-  );
+  throw forbidden({ action, database, branch });
 }
 
 /** What the path names, once the principal may have it. Throws FORBIDDEN. */
@@ -125,9 +121,4 @@ async function byName(
     if (error instanceof StoreError && NOT_THERE.has(error.code)) return text ?? "";
     throw error;
   }
-}
-
-function nameOf({ database, branch }: Omit<PermissionRequest, "action">): string {
-  if (database === null) return "the server";
-  return branch === null ? `database "${database}"` : `branch "${database}/${branch}"`;
 }

@@ -78,7 +78,29 @@ function faultsOf(issue: z.core.$ZodIssue): Fault[] {
   const path = issue.path.map(String);
   if (issue.code === "unrecognized_keys")
     return issue.keys.map((key) => ({ path: [...path, key].join("."), message: "is not known" }));
-  return [{ path: path.join("."), message: issue.message }];
+  return [{ path: path.join("."), message: inWords(issue) }];
+}
+
+const KINDS: Readonly<Record<string, string>> = {
+  string: "a text",
+  int: "a whole number",
+  number: "a number",
+  boolean: "true or false",
+  object: "an object",
+  array: "a list",
+};
+
+/** What the library says is for who knows its schemas. */
+function inWords(issue: z.core.$ZodIssue): string {
+  if (issue.message.endsWith("received undefined")) return "is missing";
+  const isText = "origin" in issue && issue.origin === "string";
+  if (issue.code === "invalid_type") return `is not ${KINDS[issue.expected] ?? issue.expected}`;
+  if (issue.code === "invalid_value")
+    return `is not one of ${issue.values.map((value) => JSON.stringify(value)).join(", ")}`;
+  if (issue.code === "too_small") return isText ? "is too short" : `is below ${issue.minimum}`;
+  if (issue.code === "too_big")
+    return isText ? `has more than ${issue.maximum} characters` : `is above ${issue.maximum}`;
+  return issue.message;
 }
 
 type ParameterType = "integer" | "boolean" | "string";

@@ -28,10 +28,9 @@ const TEXT_LENGTH_MAX = 512;
 export const time: z.ZodString = z.string().meta({ format: "date-time" });
 export const count: z.ZodInt = z.int().min(0);
 /** The store says what is wrong with it. */
-export const name: z.ZodString = z.string().min(1).max(TEXT_LENGTH_MAX);
+export const name: z.ZodString = z.string().max(TEXT_LENGTH_MAX);
 export const revision: z.ZodString = z
   .string()
-  .min(1)
   .max(TEXT_LENGTH_MAX)
   .describe('"shop/dev", "shop@120", "shop/dev@-5m"; from "@" on for the one that the path names');
 export const futureTime: z.ZodISODateTime = z.iso.datetime({ offset: true });
