@@ -93,8 +93,8 @@ const PLACES = ["", "/shop", "/shop/dev", `/shop/${SECRET}`, `/${SECRET}`, "/sho
 const ODD_PLACES = ["/%00", "/a..b", "/shop@@", "/shop/%2e%2e/x", "//", `/shop@${SECRET}`, "/é"];
 
 describe.each<[Kind, number]>([
-  ["one thread", LONG ? 20_000 : 300],
-  ["threads", LONG ? 5000 : 60],
+  ["one thread", LONG ? 10_000 : 300],
+  ["threads", LONG ? 2000 : 60],
 ])("a server with %s", (kind, count) => {
   test("HTTP: every request is answered, by no 5xx", TIMEOUT, async () => {
     using tokens = new TokenWorld();

@@ -127,8 +127,8 @@ class KilledServer implements ServerLife {
 }
 
 test.each([
-  { threads: 0, count: 64, kills: isLong ? 60 : 2 },
-  { threads: 2, count: isLong ? 64 : 16, kills: isLong ? 40 : 1 },
+  { threads: 0, count: 64, kills: isLong ? 25 : 2 },
+  { threads: 2, count: isLong ? 64 : 16, kills: isLong ? 15 : 1 },
 ])(
   "no client of $count of a server with $threads threads sees a wrong answer, whenever it is killed",
   { timeout: 3_600_000 },
