@@ -1,8 +1,10 @@
 import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
 import { defineConfig, type ViteUserConfig } from "vitest/config";
+import { compiledModules } from "./src/testing/compiled-modules.ts";
 
 const config: ViteUserConfig = defineConfig({
+  plugins: [compiledModules()],
   test: {
     include: ["src/**/*.test.ts", "test/**/*.test.ts"],
     testTimeout: 60_000,
@@ -15,7 +17,7 @@ const config: ViteUserConfig = defineConfig({
     alias: {
       "better-sqlite3": fileURLToPath(new URL("src/better-sqlite3.ts", import.meta.url)),
     },
-    server: { deps: { inline: ["drizzle-orm"] } },
+    server: { deps: { inline: ["drizzle-orm"], external: [/[\\/]\.compiled[\\/]/] } },
   },
 });
 

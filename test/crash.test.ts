@@ -143,7 +143,7 @@ describe("power loss", () => {
       const work = { ...crash, seed: crash.seed + seedOffset };
       const count = countOperations(work);
       expect(count).toBeGreaterThan(150);
-      for (const operation of sample(count, 28, work.seed)) crashAtOperation(work, operation);
+      for (const operation of sample(count, 16, work.seed)) crashAtOperation(work, operation);
     });
   }
 });

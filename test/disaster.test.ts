@@ -193,7 +193,7 @@ async function drills(
 
 describe("after a disaster everything that was in object storage is there", () => {
   test("of a directory", { timeout: 3_600_000 }, async () => {
-    await drills(isLong ? 50 : 2, () => ({
+    await drills(isLong ? 50 : 1, () => ({
       url: pathToFileURL(mkdtempSync(join(directory, "objects-"))).href,
       options: {},
     }));

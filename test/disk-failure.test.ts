@@ -152,7 +152,7 @@ describe("a failing disk", () => {
       const seed = baseSeed + seedOffset;
       const count = countOperations(seed, failure.kinds);
       expect(count).toBeGreaterThan(20);
-      const stride = isLong ? 1 : Math.max(1, Math.floor(count / 20));
+      const stride = isLong ? 1 : Math.max(1, Math.floor(count / 10));
       let failures = 0;
       for (let at = 1 + (seed % stride); at <= count; at += stride) {
         try {

@@ -250,7 +250,7 @@ test("a store behaves like plain maps of rows", { timeout: LIMIT_MS + 120_000 },
       },
     ),
     {
-      numRuns: isLong ? 100_000 : 60,
+      numRuns: isLong ? 100_000 : 30,
       interruptAfterTimeLimit: LIMIT_MS,
       ...(process.env["BOUGH_TEST_SEED"] === undefined
         ? {}

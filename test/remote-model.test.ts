@@ -368,7 +368,7 @@ describe("a store in object storage shows to others what its writer had", () => 
     ["when it is encrypted", { key: KEY, faults: FAULTY, steps: 120 }],
     ['with durability "remote"', { key: null, faults: {}, steps: 80, durability: "remote" }],
   ];
-  const rounds = isLong ? 100 : 3;
+  const rounds = isLong ? 100 : 2;
   for (const [name, given] of cases)
     test(name, { timeout: 3_600_000 }, async () => {
       for (let round = 0; round < rounds; round++)

@@ -93,7 +93,7 @@ export class ServedDirectory implements AsyncDisposable {
   ): Promise<Answer> {
     const response = await fetch(`${this.server.url}${path}`, {
       method: "POST",
-      body: typeof body === "string" ? body : JSON.stringify(body),
+      body: typeof body === "string" || body instanceof Uint8Array ? body : JSON.stringify(body),
       headers: { "content-type": "application/json", ...headers },
     });
     const text = await response.text();

@@ -5,6 +5,8 @@ import { StoreError } from "../errors.ts";
 import { checkName } from "./names.ts";
 import { formatRevision, parseRevision, type Revision, type RevisionPoint } from "./revision.ts";
 
+const isLong = process.env["BOUGH_TEST_LONG"] === "1";
+
 function at(point: string): RevisionPoint | null {
   return parseRevision(`shop@${point}`).at;
 }
@@ -166,7 +168,7 @@ test("V2: every revision comes back from its text", () => {
     fc.property(revision, (value) => {
       expect(parseRevision(formatRevision(value))).toEqual(value);
     }),
-    { numRuns: 2000 },
+    { numRuns: isLong ? 20_000 : 500 },
   );
 });
 
@@ -208,7 +210,7 @@ test("any text is parsed or refused with a StoreError, and what is parsed is sta
       accepted++;
       expect(parseRevision(formatRevision(parsed))).toEqual(parsed);
     }),
-    { numRuns: 5000 },
+    { numRuns: isLong ? 50_000 : 1000 },
   );
   expect(accepted).toBeGreaterThan(10);
 });

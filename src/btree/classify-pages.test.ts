@@ -10,7 +10,7 @@ import { StockSqlite } from "../testing/stock-sqlite.ts";
 import { classifyPages, tableOfPage, type PageKind } from "./classify-pages.ts";
 import { schemaRoots } from "./schema-roots.ts";
 
-const SEEDS = process.env["BOUGH_TEST_LONG"] === undefined ? 30 : 1000;
+const SEEDS = process.env["BOUGH_TEST_LONG"] === undefined ? 12 : 1000;
 const FIRST_SEED = Number(process.env["BOUGH_TEST_SEED"] ?? 0);
 
 function classifyAll(pages: FilePages): { roles: Map<number, string>; unknown: readonly number[] } {

@@ -19,7 +19,7 @@ import { fileLayout, isPointerMap } from "./file-layout.ts";
 import { renumberPages, type RenumberedPages, type RenumberRefusal } from "./renumber-pages.ts";
 import { schemaRoots } from "./schema-roots.ts";
 
-const SEEDS = process.env["BOUGH_TEST_LONG"] === undefined ? 45 : 2000;
+const SEEDS = process.env["BOUGH_TEST_LONG"] === undefined ? 20 : 2000;
 const FIRST_SEED = Number(process.env["BOUGH_TEST_SEED"] ?? 0);
 const TABLES = 6;
 const VACUUM_MODES = [0, 1, 2] as const;

@@ -27,6 +27,8 @@ import { loadRuns } from "./run-load.ts";
 import { planRuns } from "./run-plan.ts";
 import { RunReader } from "./run-reader.ts";
 
+const isLong = process.env["BOUGH_TEST_LONG"] === "1";
+
 const storeId = new Uint8Array(16).fill(7);
 const cipher = KeyRing.create(parseMasterKey(Buffer.alloc(32, 3)));
 const ALL: RangeOptions = {
@@ -267,7 +269,7 @@ for (const [name, isEncrypted, localChance] of [
           compare(store, uploaded.catalog, { keys, limit });
         },
       ),
-      { numRuns: 40 },
+      { numRuns: isLong ? 400 : 15 },
     );
   });
 

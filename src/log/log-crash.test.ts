@@ -177,7 +177,7 @@ function damageIn(storage: SimulatedStorage, model: Model): string[] {
 }
 
 const emptyModel = (): Model => ({ payloads: [], acknowledged: 0, afterLsn: 0 });
-const seeds = process.env["BOUGH_TEST_LONG"] === undefined ? 6 : 200;
+const seeds = process.env["BOUGH_TEST_LONG"] === undefined ? 3 : 200;
 
 test("a crash at every operation of a workload loses nothing acknowledged and invents nothing", async () => {
   for (let seed = 1; seed <= seeds; seed++) {

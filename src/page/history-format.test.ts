@@ -17,6 +17,8 @@ import {
 import { HistoryReader } from "./history-reader.ts";
 import { type HistoryMeta, HistoryWriter, writeHistory } from "./history-writer.ts";
 
+const isLong = process.env["BOUGH_TEST_LONG"] === "1";
+
 const storeId = Uint8Array.from({ length: 16 }, (_, index) => index);
 const cipher = KeyRing.create(parseMasterKey(Buffer.alloc(32, 3)));
 const meta: HistoryMeta = { storeId, segmentNumber: 5, databaseId: 9, cipher: null };
@@ -127,7 +129,7 @@ describe("history segment", () => {
         }
         expect(reader.versions(1, 77, maxVersion)).toEqual([]);
       }),
-      { numRuns: 60 },
+      { numRuns: isLong ? 600 : 20 },
     );
   });
 

@@ -443,7 +443,7 @@ test(
         },
       ),
       {
-        numRuns: isLong ? 100_000 : 80,
+        numRuns: isLong ? 100_000 : 30,
         interruptAfterTimeLimit: LIMIT_MS,
         ...(process.env["BOUGH_TEST_SEED"] === undefined
           ? {}

@@ -3,6 +3,8 @@ import { expect, test } from "vitest";
 import type { Claim } from "./claims.ts";
 import { DAY_MS, HOUR_MS, planTimeline, type RootFacts, type TimelinePlan } from "./plan.ts";
 
+const isLong = process.env["BOUGH_TEST_LONG"] === "1";
+
 /** A commit of a timeline; those with a root end a checkpoint. */
 interface Commit {
   readonly version: number;
@@ -179,7 +181,7 @@ test("a plan is what the rules say of each root by itself", () => {
       expect(plan.roots.map(({ stays }) => stays)).toEqual(expected.roots);
       expect(plan.isComplete).toBe(true);
     }),
-    { numRuns: 1000 },
+    { numRuns: isLong ? 10_000 : 300 },
   );
 });
 
@@ -203,7 +205,7 @@ test("every commit in a window, every pin and the head are readable afterwards; 
         expect(pins).toContain(version);
       }
     }),
-    { numRuns: 1000 },
+    { numRuns: isLong ? 10_000 : 300 },
   );
 });
 
@@ -243,6 +245,6 @@ test("carried out a few changes at a time it ends where it does at once, and not
       expect(kept.map(({ historySegment }) => historySegment)).toEqual(segmentsLeft);
       expect(planOf(given, facts)).toMatchObject({ lastChange: -1, newRoots: [] });
     }),
-    { numRuns: 1000 },
+    { numRuns: isLong ? 10_000 : 300 },
   );
 });

@@ -311,6 +311,6 @@ test("random statements give the same rows, errors and files", () => {
         "COMMIT",
       ]);
     }),
-    { numRuns: process.env["BOUGH_TEST_LONG"] === undefined ? 150 : 5000 },
+    { numRuns: process.env["BOUGH_TEST_LONG"] === undefined ? 60 : 5000 },
   );
 });

@@ -149,7 +149,7 @@ describe("power is lost during a repair", () => {
       counted.clearTrace();
       await repair(fixture, counted, { source: sourceOf(fixture) });
       const total = counted.countOf(...CHANGES);
-      const step = IS_LONG ? 1 : Math.ceil(total / 9);
+      const step = IS_LONG ? 1 : Math.ceil(total / 5);
       for (let count = 1; count <= total; count += step) {
         const name = `${fixture.name}: crash at change ${count} of ${total}`;
         const damaged = copyOf(fixture.disk);
@@ -174,7 +174,7 @@ describe("power is lost during a repair", () => {
       await repair(fixture, counted, { truncateLog: true });
       const total = counted.countOf(...CHANGES);
       const expected = answersOf(fixture, counted);
-      const step = IS_LONG ? 1 : Math.ceil(total / 6);
+      const step = IS_LONG ? 1 : Math.ceil(total / 4);
       for (let count = 1; count <= total; count += step) {
         const damaged = copyOf(fixture.disk);
         damageLog(damaged);

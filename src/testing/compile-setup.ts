@@ -7,8 +7,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build, type Plugin } from "esbuild";
 
-const ROOT: string = fileURLToPath(new URL("../..", import.meta.url));
-const OUTPUT: string = join(ROOT, ".compiled");
+export const ROOT: string = fileURLToPath(new URL("../..", import.meta.url));
+export const OUTPUT: string = join(ROOT, ".compiled");
 
 /** Modules stay files of their own, under the names that the compiled ones have. */
 const apart: Plugin = {
