@@ -97,14 +97,14 @@ describe.each(COMMAND_TARGETS)("the store of a %s", (target) => {
       expect(Date.parse(expiresAt)).toBeGreaterThanOrEqual(wanted);
       expect(Date.parse(expiresAt)).toBeLessThan(wanted + 60_000);
       expect(await set("never")).toMatchObject({ expiresAt: null });
-      for (const time of ["tomorrow", "7", "-7d", "2099-01-31", "2099-01-31T18:00:00", "@5m"])
+      for (const time of ["tomorrow", "7", "2099-01-31", "2099-01-31T18:00:00", "@5m"])
         expect(
           await directory.fails(2, ["branch", "set-expiration", "shop/dev", "--", time]),
         ).toContain(`Cannot read the time "${time}"`);
-      for (const time of ["0s", "2020-01-31T18:00:00Z"])
-        expect(await directory.fails(2, ["branch", "set-expiration", "shop/dev", time])).toContain(
-          `Cannot use the time "${time}": it is not in the future`,
-        );
+      for (const time of ["0s", "-7d", "2020-01-31T18:00:00Z"])
+        expect(
+          await directory.fails(2, ["branch", "set-expiration", "shop/dev", "--", time]),
+        ).toContain(`Cannot use the time "${time}": it is not in the future`);
     });
 
     test("rename, delete and undelete", async () => {
