@@ -41,10 +41,27 @@ const ROW =
 const COLUMNS =
   '{"name":"id","decltype":"INTEGER"},{"name":"name","decltype":"TEXT"},{"name":"email","decltype":"TEXT"},{"name":"region","decltype":"TEXT"},{"name":"amount","decltype":"REAL"},{"name":"visits","decltype":"INTEGER"}';
 
-/** What the bare server answers: as long as what bough does. */
-export const ANSWER_READ: string = answer(COLUMNS, ROW);
-export const ANSWER_WRITE: string = answer("", "");
+/** What the bare server answers, by what it was asked: as long as what bough does. */
+const ANSWERS: Readonly<Record<ServerWork, string>> = {
+  read: answer("execute", result(COLUMNS, ROW)),
+  write: answer("execute", result("", "")),
+  batch: answer("batch", batchResult(BATCH_STATEMENTS + 2)),
+};
 
-function answer(columns: string, rows: string): string {
-  return `{"baton":null,"base_url":null,"results":[{"type":"ok","response":{"type":"execute","result":{"cols":[${columns}],"rows":[${rows}],"affected_row_count":0,"last_insert_rowid":"0"}}},{"type":"ok","response":{"type":"close"}}]}`;
+export function bareAnswer(body: string): string {
+  if (body.includes('"batch"')) return ANSWERS.batch;
+  return body.includes("SELECT") ? ANSWERS.read : ANSWERS.write;
+}
+
+function answer(type: string, text: string): string {
+  return `{"baton":null,"base_url":null,"results":[{"type":"ok","response":{"type":"${type}","result":${text}}},{"type":"ok","response":{"type":"close"}}]}`;
+}
+
+function result(columns: string, rows: string): string {
+  return `{"cols":[${columns}],"rows":[${rows}],"affected_row_count":0,"last_insert_rowid":"0"}`;
+}
+
+function batchResult(steps: number): string {
+  const all = (text: string): string => Array.from({ length: steps }, () => text).join(",");
+  return `{"step_results":[${all(result("", ""))}],"step_errors":[${all("null")}]}`;
 }

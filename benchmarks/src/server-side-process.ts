@@ -9,7 +9,7 @@ import { serveStore } from "../../src/server/serve.ts";
 import { CONNECTION_BYTES_MAX } from "../../src/server/setting-list.ts";
 import { openStore } from "../../src/store/store.ts";
 import { fillCustomers } from "./reads.ts";
-import { ANSWER_READ, ANSWER_WRITE, type ServerSide, TABLE_ROWS } from "./server-requests.ts";
+import { bareAnswer, type ServerSide, TABLE_ROWS } from "./server-requests.ts";
 import { loadBetterSqlite3 } from "./sides.ts";
 
 interface Request {
@@ -29,7 +29,7 @@ async function start(side: ServerSide, root: string, directory: string): Promise
     case "bough":
       return await startBough(directory);
     case "bare":
-      return await listen((body) => (body.includes("SELECT") ? ANSWER_READ : ANSWER_WRITE));
+      return await listen(bareAnswer);
     case "better-sqlite3":
       return await listen(sqliteAnswers(root, directory));
   }

@@ -37,13 +37,25 @@ function items(isQuick: boolean): Item[] {
       unit: "req/s",
       wanted: clients === 64 ? { "better-sqlite3": 5 } : {},
     })),
-    { work: "batch", clients: 16, requests: 200 * scale, unit: "req/s", wanted: {} },
+    ...CLIENTS.map((clients): Item => ({
+      work: "batch",
+      clients,
+      requests: (clients === 1 ? 40 : 200) * scale,
+      unit: "req/s",
+      wanted: {},
+    })),
   ];
 }
 
 const IDLE = "server-idle-streams";
 const IDLE_STREAMS = 1000;
 const MIB = 1024 * 1024;
+
+const SIDE_NAMES: Record<ServerSide, string> = {
+  bough: "bough",
+  bare: "bare node:http",
+  "better-sqlite3": "better-sqlite3 behind it",
+};
 
 const TITLES: Record<ServerWork, string> = {
   read: "Server: single-row reads",
@@ -86,36 +98,36 @@ async function measure(
   servers: ReadonlyMap<ServerSide | "idle", RunningServer>,
   settings: Settings,
 ): Promise<ResultRow[]> {
-  const latencies = { p50: [] as number[], p99: [] as number[] };
+  const latencies = new Map<ServerSide, ClientTimes[]>();
   const round = (side: ServerSide) => async (): Promise<Sample> => {
     const { work, clients, requests } = item;
     const times = await runClients({ port: servers.get(side)!.port, work, clients, requests });
-    if (side === "bough") {
-      latencies.p50.push(times.p50);
-      latencies.p99.push(times.p99);
-    }
+    latencies.set(side, [...(latencies.get(side) ?? []), times]);
     return { operations: requests, ms: times.ms };
   };
   const clients = item.clients === 1 ? "1 client" : `${item.clients} clients`;
   const title = `${TITLES[item.work]}, ${clients}`;
   const rows: ResultRow[] = [];
   for (const baseline of ["bare", "better-sqlite3"] as const) {
-    if (baseline === "bare" && item.work === "batch") continue;
     const row = await compare(
       { item: nameOf(item), title, unit: item.unit },
       { bough: round("bough"), sqlite: round(baseline) },
       { rounds: settings.rounds, wanted: item.wanted[baseline] ?? null },
     );
-    const baselineName = baseline === "bare" ? "bare node:http" : `${baseline} behind it`;
-    rows.push({ ...row, baselineName });
+    rows.push({ ...row, baselineName: SIDE_NAMES[baseline] });
   }
   for (const name of ["p50", "p99"] as const)
-    rows.push(
-      fact(
-        { item: `${nameOf(item)}-${name}`, title: `${title}: ${name}`, unit: "ms" },
-        median(latencies[name]),
-      ),
-    );
+    for (const [side, times] of latencies)
+      rows.push(
+        fact(
+          {
+            item: `${nameOf(item)}-${name}-${side}`,
+            title: `${title}: ${name}, ${SIDE_NAMES[side]}`,
+            unit: "ms",
+          },
+          median(times.map((each) => each[name])),
+        ),
+      );
   return rows;
 }
 
