@@ -1,6 +1,7 @@
 /** A server that starts, or cannot: what is bound, and what is left when it does not. */
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { once } from "node:events";
+import type { IncomingMessage } from "node:http";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,6 +9,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { WebSocket } from "ws";
 import { OPEN_ACCESS } from "../src/server/access.ts";
 import { LocalAdminStore } from "../src/server/admin/local-admin-store.ts";
+import { readBody } from "../src/server/http-exchange.ts";
 import { HttpServer } from "../src/server/http-server.ts";
 import { explainListening, Listener } from "../src/server/listener.ts";
 import { LocalStore } from "../src/server/local-store.ts";
@@ -157,6 +159,55 @@ describe("a port that is bound", () => {
     webSocket.terminate();
     await server.stop();
     store.close();
+  });
+
+  // Each request was held: one connection could send as many as there is memory, before anybody was asked for a token.
+  test("regression: reads no more of a connection than what came with its first request", async () => {
+    listener = await Listener.bind({ settings, isAuthenticated: false, now: () => 0 });
+    const raw = connect(Number(new URL(listener.url).port), "127.0.0.1");
+    let answers = "";
+    raw.on("data", (text: Buffer) => (answers += text.toString()));
+    const request = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+    const count = 20_000;
+    raw.write(request.repeat(count));
+    await once(listener.server, "request");
+    for (let turn = 0; turn < 100; turn++) await new Promise((resolve) => setImmediate(resolve));
+    let taken = 0;
+    listener.serve({
+      take: (_, response) => {
+        taken++;
+        response.end();
+      },
+      upgrade: () => {},
+    });
+    expect(taken).toBeLessThan(count / 4);
+    while (answers.split("HTTP/1.1 200").length <= count) await once(raw, "data");
+    raw.destroy();
+    await listener.close();
+  });
+
+  test("regression: a connection on which far too many requests wait is ended", async () => {
+    listener = await Listener.bind({ settings, isAuthenticated: false, now: () => 0 });
+    const raw = connect(Number(new URL(listener.url).port), "127.0.0.1");
+    raw.on("error", () => {});
+    const closed = new Promise((resolve) => raw.once("close", resolve));
+    raw.write("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\nx".repeat(20_000));
+    await closed;
+    await listener.close();
+  });
+
+  // Nothing says twice that a connection has closed: the request was waited for, and so was the end of the process.
+  test("regression: a client that has gone before there is a store is not waited for", async () => {
+    listener = await Listener.bind({ settings, isAuthenticated: false, now: () => 0 });
+    const { host, port } = new URL(listener.url);
+    const raw = connect(Number(port), "127.0.0.1");
+    raw.write(`POST /shop/v2/pipeline HTTP/1.1\r\nhost: ${host}\r\ncontent-length: 10\r\n\r\n`);
+    const [request] = (await once(listener.server, "request")) as [IncomingMessage];
+    request.on("error", () => {});
+    request.socket.destroy();
+    await new Promise((resolve) => request.once("close", resolve));
+    await expect(readBody(request, 100)).rejects.toThrow("The client has gone");
+    await listener.close();
   });
 
   test("ends them when there is none", async () => {

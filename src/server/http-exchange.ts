@@ -39,10 +39,15 @@ export function letBodyCome(request: IncomingMessage): void {
 /** The body as text, at most so many bytes. Throws REQUEST_TOO_LARGE, or what ended the connection. */
 export function readBody(request: IncomingMessage, bytesMax: number): Promise<string> {
   return new Promise((resolve, reject) => {
+    // It would never say again that it is over.
+    if (request.destroyed) {
+      reject(new Error("The client has gone"));
+      return;
+    }
     let first: Buffer | null = null;
     let more: Buffer[] | null = null;
     let size = 0;
-    const timer = setTimeout(() => request.destroy(), BODY_MS);
+    const timer = setTimeout(() => request.destroy(), BODY_MS).unref();
     const fail = (error: Error): void => {
       clearTimeout(timer);
       request.removeAllListeners("data");

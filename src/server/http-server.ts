@@ -115,7 +115,7 @@ export class HttpServer {
       streams,
       access,
       sending,
-      stages: new Stages(),
+      stages: new Stages(() => this.#closeIdle()),
       storedSql,
       now,
       counters,
@@ -245,15 +245,20 @@ export class HttpServer {
     span?.end(response.headersSent ? response.statusCode : undefined);
     const durationMs = now() - startedAt;
     counters.requestEnded(kind, durationMs);
-    if (this.#stopping !== null)
-      setImmediate(() => {
-        this.#server.closeIdleConnections();
-        this.#local?.closeIdleConnections();
-      });
+    this.#closeIdle();
     if (!this.#log.isDebug) return;
     const { method = "", url = "" } = request;
     const [path = ""] = url.split("?", 1);
     this.#log.debug("request", { method, path, status: response.statusCode, durationMs });
+  }
+
+  /** Of a server that stops: what has been answered is kept for no more requests. */
+  #closeIdle(): void {
+    if (this.#stopping === null) return;
+    setImmediate(() => {
+      this.#server.closeIdleConnections();
+      this.#local?.closeIdleConnections();
+    });
   }
 
   async #answer(

@@ -6,6 +6,7 @@
  *
  * B1. The port that was found free is the one that is served: it is bound once, and nobody can take it in between.
  * B2. Whoever listens without authentication does so where that is allowed (access/listen-address.ts), or `bind` has bound nothing.
+ * B3. What waits is bounded: of each connection no more is read than what came with its first request, and HELD_MAX requests at most.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { createServer as createTlsServer, type Server as TlsServer } from "node:https";
@@ -47,6 +48,8 @@ export interface ListenerCalls {
   readonly upgrade: (request: IncomingMessage, socket: Duplex, head: Buffer) => void;
 }
 
+/** More than come with the first request of a connection. */
+const HELD_MAX = 5000;
 const EVENTS = ["request", "checkContinue", "upgrade"] as const;
 
 interface Held {
@@ -61,6 +64,7 @@ export class Listener {
   readonly #settings: ListenSettings;
   /** What came before there was a store. */
   readonly #held: Held[] = [];
+  readonly #counts: WeakMap<Duplex, number> = new WeakMap();
 
   private constructor({ settings, now }: ListenOptions) {
     this.#settings = settings;
@@ -72,11 +76,23 @@ export class Listener {
     this.server.maxConnections = settings.connectionsMax;
     for (const event of EVENTS)
       this.server.on(event, (...given: readonly [IncomingMessage, ...unknown[]]) => {
-        const [{ socket }] = given;
-        // Node has taken its own listener from a connection that becomes a WebSocket.
-        if (event === "upgrade") socket.on("error", () => socket.destroy());
-        this.#held.push({ event, given });
+        this.#hold({ event, given });
       });
+  }
+
+  #hold(held: Held): void {
+    const [{ socket }] = held.given;
+    this.#held.push(held);
+    if (held.event === "upgrade") {
+      // Node has taken its own listener from a connection that becomes a WebSocket.
+      socket.on("error", () => socket.destroy());
+      return;
+    }
+    // B3. Not at once: Node reads on by itself at the end of each request of what has come. It does so for a body that nobody reads, too.
+    process.nextTick(() => socket.pause());
+    const count = (this.#counts.get(socket) ?? 0) + 1;
+    this.#counts.set(socket, count);
+    if (count > HELD_MAX) socket.destroy();
   }
 
   /** Throws LISTEN_UNPROTECTED, TLS_INVALID, ADDRESS_IN_USE, ADDRESS_DENIED, ADDRESS_INVALID, or what else the system says. */
@@ -129,7 +145,10 @@ export class Listener {
     this.server.on("request", take);
     holdBodies(this.server, take);
     this.server.on("upgrade", upgrade);
-    for (const { event, given } of this.#held.splice(0)) this.server.emit(event, ...given);
+    for (const { event, given } of this.#held.splice(0)) {
+      if (event !== "upgrade") given[0].socket.resume();
+      this.server.emit(event, ...given);
+    }
   }
 
   /** For one that was never to serve: of one that does, the server closes what it has. */

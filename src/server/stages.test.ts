@@ -30,7 +30,7 @@ interface PromiseWithResolvers {
 }
 
 beforeEach(async () => {
-  stages = new Stages();
+  stages = new Stages(() => events.push("all sent"));
   let resolve = (): void => {};
   const promise = new Promise<void>((done) => (resolve = done));
   gate = { promise, resolve };
@@ -57,7 +57,8 @@ async function ask(index: number, name: string): Promise<void> {
 
 test("what comes together is read, then run, then sent", async () => {
   await Promise.all([ask(0, "a"), ask(1, "b")]);
-  const stagesOf = events.filter((event) => !event.startsWith("turn"));
+  expect(events).toContain("all sent"); // A server that stops closes the connections then.
+  const stagesOf = events.filter((event) => !/^(?:turn|all)/.test(event));
   expect(stagesOf.map((event) => event.split(" ", 1)[0])).toEqual(
     ["read", "run", "sent"].flatMap((stage) => [stage, stage]),
   );
@@ -70,6 +71,21 @@ test("S1: one that waits lets the others be run and answered", async () => {
   expect(events).not.toContain("sent slow");
   gate.resolve();
   await slow;
+});
+
+// The second was run at once, as the one before it had come on the same connection: before that one, which still waited.
+test("regression: requests that are pipelined begin in their order", async () => {
+  sockets[0]!.write(
+    ["first", "second", "third"].map((name) => `GET /${name} HTTP/1.1\r\nhost: x\r\n\r\n`).join(""),
+  );
+  let answers = "";
+  while (answers.split("HTTP/1.1 200").length < 4)
+    answers += String((await once(sockets[0]!, "data"))[0]);
+  expect(events.filter((event) => event.startsWith("run"))).toEqual([
+    "run first",
+    "run second",
+    "run third",
+  ]);
 });
 
 test("S3: the only connection that asks is answered at once, others in the next turn", async () => {

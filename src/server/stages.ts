@@ -7,7 +7,9 @@
  *
  * S1. Each is run in a task of its own: one that has to wait, for whatever, lets the next begin.
  * S2. Nothing waits longer than for what the event loop has found in the same turn.
- * S3. What comes on the connection that the request before came on is run and sent at once: it is the only one that asks, mostly.
+ * S3. What comes on the connection that the request before came on, while none waits, is run and sent at once: that connection is the only one
+ *     that asks, mostly.
+ * S4. Requests begin to run in the order in which they were read.
  */
 import type { ServerResponse } from "node:http";
 import type { Socket } from "node:net";
@@ -20,13 +22,27 @@ interface Ready {
 export class Stages {
   /** Where the last request came from. */
   #last: Socket | null = null;
+  /** Requests that were read and do not run yet. */
+  #waiting = 0;
   #ready: Ready[] = [];
+  readonly #onSent: () => void;
+
+  /** `onSent`: called when answers have been ended that others had to wait for. */
+  constructor(onSent: () => void) {
+    this.#onSent = onSent;
+  }
 
   /** Resolves when what came together with this request has been read, too. Null: it is to be run now (S3). */
   begin(socket: Socket): Promise<void> | null {
-    if (socket === this.#last) return null;
+    if (socket === this.#last && this.#waiting === 0) return null; // S4
     this.#last = socket;
-    return new Promise((resolve) => setImmediate(resolve));
+    this.#waiting++;
+    return new Promise((resolve) =>
+      setImmediate(() => {
+        this.#waiting--;
+        resolve();
+      }),
+    );
   }
 
   /** Ends the response, whose header is written, with what is ready in the same turn. */
@@ -39,5 +55,6 @@ export class Stages {
     const ready = this.#ready;
     this.#ready = [];
     for (const { response, body } of ready) response.end(body);
+    this.#onSent();
   }
 }

@@ -258,9 +258,13 @@ export class AsyncCalls {
     const { signal } = this.state;
     const own = (this.#contention ??= new AbortController()).signal;
     this.#isContended = true;
+    const interrupts = this.#interruptCount;
     try {
       const either = signal === null ? own : AbortSignal.any([signal, own]);
-      return await hooks.contended({ ...limits, signal: either });
+      const turn = await hooks.contended({ ...limits, signal: either });
+      if (interrupts === this.#interruptCount) return turn;
+      turn?.(); // It was granted just before.
+      throw interrupted();
     } finally {
       this.#isContended = false;
     }

@@ -262,8 +262,8 @@ const KINDS = [
 function requireKinds(options: StoreOptions): void {
   for (const [name, kind, isRight] of KINDS) {
     const value: unknown = options[name];
-    if (value === undefined || (name === "remote" && value === null) || isRight(value)) continue;
-    const shown = name === "key" ? `a ${typeof value}` : showOption(value);
+    if (value === undefined || value === null || isRight(value)) continue;
+    const shown = name === "key" ? `a value of type ${typeof value}` : showOption(value);
     throw new TypeError(`Option "${name}": ${shown} is not ${kind}`);
   }
 }

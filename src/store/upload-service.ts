@@ -276,6 +276,7 @@ function* untilAborted<T>(
       try {
         answer = yield step.value;
       } catch (error) {
+        if (signal?.aborted === true && !(error instanceof GivenUp)) return;
         step = procedure.throw(error);
         continue;
       }

@@ -16,8 +16,8 @@ export function compiledModules(): Plugin {
   return {
     name: "compiled modules",
     enforce: "pre",
-    configResolved: (config) => {
-      isWatching = config.test?.watch === true;
+    configureVitest: ({ vitest }) => {
+      isWatching = vitest.config.watch;
     },
     resolveId: (source, importer) => {
       if (isWatching || importer === undefined || !/^[./].*\.ts$/.test(source)) return null;

@@ -5,7 +5,12 @@ import type { ScrubOptions, ScrubProgress, ScrubReport } from "../integrity/scru
 import type { ExpiryReport } from "../retention/expiry.ts";
 import type { GarbageProgress, GarbageReport } from "../retention/garbage-cycle.ts";
 import type { ExpireOptions } from "../store/expire.ts";
-import { CHECK_OPTIONS, GARBAGE_ASYNC_OPTIONS, SCRUB_OPTIONS } from "../store/call-options.ts";
+import {
+  CHECK_OPTIONS,
+  EXPIRE_OPTIONS,
+  GARBAGE_ASYNC_OPTIONS,
+  SCRUB_OPTIONS,
+} from "../store/call-options.ts";
 import type { GarbageAsyncOptions } from "../store/garbage.ts";
 import type { HeldSpace } from "../store/garbage-holders.ts";
 import { sumOf, wholeCheck, wholeHeldSpace, wholeStatistics } from "../store/partition-reports.ts";
@@ -115,8 +120,9 @@ export abstract class StoreService {
   }
 
   /** Lets go of versions that retention does not keep any more; garbage collection does it first. */
-  async expire({ signal }: ExpireOptions = {}): Promise<ExpiryReport> {
-    return sumOf(await this.everywhere("expire", [], { signal }));
+  async expire(options: ExpireOptions = {}): Promise<ExpiryReport> {
+    requireOptions("expire", options, EXPIRE_OPTIONS);
+    return sumOf(await this.everywhere("expire", [], { signal: options.signal }));
   }
 
   /** Moves every commit so far from the logs into chunks. Happens by itself; for tests and before a copy. */

@@ -169,6 +169,7 @@ export class HranaStream {
         return `{"type":"describe","result":${text}}`;
       }
       case "store_sql":
+        this.#requireUsable(); // Nobody would take it from what all clients store together.
         this.stored.store(request.sqlId, request.sql);
         return '{"type":"store_sql"}';
       case "close_sql":

@@ -83,10 +83,13 @@ export class PartitionConnection implements HostedThing {
     this.#senders.set(number, sender);
     return await this.#told(
       context,
-      () =>
-        this.#connection
-          .execute(request, sender, limits)
-          .finally(() => this.#senders.delete(number)),
+      async () => {
+        try {
+          return await this.#connection.execute(request, sender, limits);
+        } finally {
+          this.#senders.delete(number);
+        }
+      },
       (transfer) => sender.take(transfer),
     );
   }
