@@ -4,6 +4,7 @@
  *
  * Not while Vitest watches: there it must see which sources a test uses. Test files, and what is only for tests, are left to Vite.
  */
+import { existsSync } from "node:fs";
 import { dirname, join, relative, resolve, sep } from "node:path";
 import type { Plugin } from "vitest/config";
 import { OUTPUT, ROOT } from "./compile-setup.ts";
@@ -24,7 +25,8 @@ export function compiledModules(): Plugin {
       const file = resolve(dirname(importer), source);
       if (!file.startsWith(SOURCES) || file.startsWith(FOR_TESTS)) return null;
       if (file.endsWith(".test.ts")) return null;
-      return join(OUTPUT, relative(ROOT, file).replace(/\.ts$/, ".js"));
+      const compiled = join(OUTPUT, relative(ROOT, file).replace(/\.ts$/, ".js"));
+      return existsSync(compiled) ? compiled : null; // What compile-setup.ts itself runs beside is loaded before it has run.
     },
   };
 }
