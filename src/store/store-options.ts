@@ -263,7 +263,8 @@ function requireKinds(options: StoreOptions): void {
   for (const [name, kind, isRight] of KINDS) {
     const value: unknown = options[name];
     if (value === undefined || value === null || isRight(value)) continue;
-    const shown = name === "key" ? `a value of type ${typeof value}` : showOption(value);
+    const type = typeof value === "object" ? "an object" : `a ${typeof value}`;
+    const shown = name === "key" ? type : showOption(value);
     throw new TypeError(`Option "${name}": ${shown} is not ${kind}`);
   }
 }
