@@ -262,9 +262,9 @@ const KINDS = [
 function requireKinds(options: StoreOptions): void {
   for (const [name, kind, isRight] of KINDS) {
     const value: unknown = options[name];
-    if (value === undefined || value === null || isRight(value)) continue;
-    const type = typeof value === "object" ? "an object" : `a ${typeof value}`;
-    const shown = name === "key" ? type : showOption(value);
+    if (value === undefined || (name === "remote" && value === null) || isRight(value)) continue;
+    const isSecret = name === "key" && typeof value !== "object";
+    const shown = isSecret ? `a ${typeof value}` : showOption(value);
     throw new TypeError(`Option "${name}": ${shown} is not ${kind}`);
   }
 }
